@@ -1,0 +1,2 @@
+//! `quorate`
+pub mod oci;

@@ -1,0 +1,268 @@
+//! Strict JSON: what two parsers could read in two ways is refused.
+//!
+//! No duplicate key at any depth; no key that equals a known one only after case folding (Go's
+//! `encoding/json` would read it as the known one); no unknown key where the document is closed.
+//! What a document may hold is written down as a [`Shape`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// What a JSON value may look like, as far as its keys go. Types are checked by whoever reads
+/// the value into a struct.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// Anything, with free keys (annotations, labels, payloads that are read elsewhere).
+    Any,
+    /// A list whose members all have one shape.
+    List(&'static Shape),
+    /// An object with known keys; others are refused.
+    Closed(&'static [(&'static str, Shape)]),
+    /// An object with known keys; others are allowed, if they are no look-alikes.
+    Open(&'static [(&'static str, Shape)]),
+}
+
+/// Why bytes are not the strict JSON document that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not JSON, not UTF-8, nested too deep, followed by more, or with a duplicate key.
+    #[error("not strict JSON: {0}")]
+    Syntax(String),
+    /// A key that some parsers read as another.
+    #[error(
+        "the key `{found}` in `{path}` differs from `{known}` only in case, and parsers disagree on it"
+    )]
+    LookAlike {
+        /// The key as written.
+        found: String,
+        /// The key it resembles.
+        known: &'static str,
+        /// Where: keys and indexes divided by dots; empty at the top.
+        path: String,
+    },
+    /// A key that the document's specification does not have.
+    #[error("unknown key `{found}` in `{path}`")]
+    Unknown {
+        /// The key as written.
+        found: String,
+        /// Where, as above.
+        path: String,
+    },
+}
+
+/// Reads `bytes` as one strict JSON document of the given shape.
+///
+/// # Errors
+/// See [`JsonError`]. Numbers keep their written form as far as `serde_json` does: an integer
+/// that does not fit 64 bits becomes a float, and is refused where an integer is wanted.
+pub fn parse(bytes: &[u8], shape: &Shape) -> Result<Value, JsonError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| JsonError::Syntax(error.to_string()))?;
+    check(&value, shape, "")?;
+    Ok(value)
+}
+
+fn check(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
+    let below = |key: &str| {
+        if path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{path}.{key}")
+        }
+    };
+    match (shape, value) {
+        (Shape::List(member), Value::Array(items)) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, item)| check(item, member, &below(&i.to_string()))),
+        (Shape::Closed(keys) | Shape::Open(keys), Value::Object(object)) => {
+            for (key, member) in object {
+                if let Some((known, shape)) = keys.iter().find(|(known, _)| known == key) {
+                    check(member, shape, &below(known))?;
+                } else if let Some((known, _)) =
+                    keys.iter().find(|(known, _)| fold(known) == fold(key))
+                {
+                    return Err(JsonError::LookAlike {
+                        found: shown(key),
+                        known,
+                        path: path.to_owned(),
+                    });
+                } else if matches!(shape, Shape::Closed(_)) {
+                    return Err(JsonError::Unknown {
+                        found: shown(key),
+                        path: path.to_owned(),
+                    });
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Folds as Go's parser does: by way of upper case, so that `ſ` meets `s`, and `K` (Kelvin) `k`.
+fn fold(key: &str) -> String {
+    key.chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+fn shown(key: &str) -> String {
+    key.chars().take(100).collect()
+}
+
+/// Builds a `Value`, refusing duplicate keys.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
+    }
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_owned()))
+    }
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Strict)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        let mut seen = BTreeSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if !seen.insert(key.clone()) {
+                return Err(serde::de::Error::custom(format!(
+                    "duplicate key `{}`",
+                    shown(&key)
+                )));
+            }
+            object.insert(key, entries.next_value_seed(Strict)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape::Closed(&[
+        ("digest", Shape::Any),
+        ("os", Shape::Any),
+        ("keys", Shape::List(&Shape::Open(&[("name", Shape::Any)]))),
+    ]);
+
+    #[test]
+    fn plain_documents_pass() {
+        for good in [
+            r#"{"digest":"a"}"#,
+            r#"{"keys":[{"name":1,"more":2}],"os":{"X":1,"x":2}}"#,
+        ] {
+            assert!(parse(good.as_bytes(), &SHAPE).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_are_refused_at_any_depth() {
+        for bad in [
+            r#"{"digest":1,"digest":1}"#,
+            r#"{"os":{"a":[{"b":1,"b":2}]}}"#,
+            r#"{"os":{"a":1,"\u0061":1}}"#,
+        ] {
+            let error = parse(bad.as_bytes(), &SHAPE).unwrap_err();
+            assert!(
+                matches!(&error, JsonError::Syntax(e) if e.contains("duplicate key")),
+                "{bad}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn look_alike_keys_are_refused_where_keys_are_known() {
+        for bad in [
+            r#"{"Digest":1}"#,
+            r#"{"DIGEST":1}"#,
+            r#"{"oſ":1}"#,
+            r#"{"\u212Aeys":1}"#,
+            r#"{"keys":[{"Name":1}]}"#,
+        ] {
+            let error = parse(bad.as_bytes(), &SHAPE).unwrap_err();
+            assert!(
+                matches!(error, JsonError::LookAlike { .. }),
+                "{bad}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_in_closed_objects_only() {
+        assert!(matches!(
+            parse(br#"{"extra":1}"#, &SHAPE),
+            Err(JsonError::Unknown { .. })
+        ));
+        assert!(parse(br#"{"keys":[{"extra":1}]}"#, &SHAPE).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_one_document_is_refused() {
+        let deep = "[".repeat(100_000);
+        for bad in [
+            "",
+            "{}{}",
+            "{} x",
+            "\u{feff}{}",
+            "{\"a\":}",
+            "{\"os\":\"\\ud800\"}",
+            deep.as_str(),
+        ] {
+            assert!(
+                matches!(parse(bad.as_bytes(), &SHAPE), Err(JsonError::Syntax(_))),
+                "{:.20}",
+                bad
+            );
+        }
+        assert!(matches!(
+            parse(b"{\"os\":\"\xff\"}", &SHAPE),
+            Err(JsonError::Syntax(_))
+        ));
+    }
+}

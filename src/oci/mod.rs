@@ -1,0 +1,21 @@
+//! The nouns of the OCI image and distribution specifications, parsed once and strictly.
+//!
+//! Nothing here does I/O. Digests and references are narrower than the specifications allow
+//! (SHA-256 only, host written out, nothing defaulted); bytes are kept as they were received,
+//! so that what was judged is what is written.
+
+pub mod descriptor;
+pub mod digest;
+pub mod index;
+pub mod json;
+pub mod manifest;
+pub mod media_type;
+pub mod platform;
+pub mod reference;
+
+pub use descriptor::Descriptor;
+pub use digest::Digest;
+pub use index::ImageIndex;
+pub use manifest::{Config, Manifest};
+pub use platform::{Platform, System};
+pub use reference::{Reference, Repository, Tag, Target};
