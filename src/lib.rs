@@ -1,2 +1,5 @@
 //! `quorate`
+pub mod attestation;
+pub mod nix;
 pub mod oci;
+pub mod reason;

@@ -63,11 +63,19 @@ pub fn parse(bytes: &[u8], shape: &Shape) -> Result<Value, JsonError> {
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| JsonError::Syntax(error.to_string()))?;
-    check(&value, shape, "")?;
+    check(&value, shape)?;
     Ok(value)
 }
 
-fn check(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
+/// Holds a part of a document that [`parse`] read to the shape of its own type.
+///
+/// # Errors
+/// [`JsonError::LookAlike`] or [`JsonError::Unknown`].
+pub fn check(value: &Value, shape: &Shape) -> Result<(), JsonError> {
+    check_at(value, shape, "")
+}
+
+fn check_at(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
     let below = |key: &str| {
         if path.is_empty() {
             key.to_owned()
@@ -79,11 +87,11 @@ fn check(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
         (Shape::List(member), Value::Array(items)) => items
             .iter()
             .enumerate()
-            .try_for_each(|(i, item)| check(item, member, &below(&i.to_string()))),
+            .try_for_each(|(i, item)| check_at(item, member, &below(&i.to_string()))),
         (Shape::Closed(keys) | Shape::Open(keys), Value::Object(object)) => {
             for (key, member) in object {
                 if let Some((known, shape)) = keys.iter().find(|(known, _)| known == key) {
-                    check(member, shape, &below(known))?;
+                    check_at(member, shape, &below(known))?;
                 } else if let Some((known, _)) =
                     keys.iter().find(|(known, _)| fold(known) == fold(key))
                 {

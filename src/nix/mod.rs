@@ -1,0 +1,4 @@
+//! What `quorate` knows of Nix, without Nix: hashes of store paths.
+
+pub mod base32;
+pub mod nar;

@@ -1,0 +1,116 @@
+//! Reason codes: why evidence did not count, or a release was refused.
+//!
+//! The codes are stable; scripts may match on them. Each has one sentence here, which the
+//! reference page `docs/reasons.md` repeats.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$group:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+        /// A stable reason code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $(#[doc = $text] $name,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the reference page.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The code, in lower case with dashes.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// What the code means, in one sentence.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The reason with this code.
+            pub fn from_code(code: &str) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    BundleTooLarge = "bundle-too-large", "The bundle is larger than 1 MiB.";
+    BundleManifest = "bundle-manifest", "The manifest that carries the bundle is malformed, or is about another image.";
+    BundleMalformed = "bundle-malformed", "The bundle is not strict JSON of the Sigstore bundle format.";
+    BundleVersion = "bundle-version", "The bundle is not of version 0.3.";
+    BundleContent = "bundle-content", "The bundle does not hold exactly one DSSE envelope with exactly one signature.";
+    PayloadType = "payload-type", "The envelope's payload is not of type `application/vnd.in-toto+json`.";
+    StatementMalformed = "statement-malformed", "The payload is not a strict in-toto Statement.";
+    StatementType = "statement-type", "The statement's `_type` is not in-toto Statement v1.";
+    SubjectAmbiguous = "subject-ambiguous", "The statement does not have exactly one subject with exactly one SHA-256 digest.";
+    PredicateType = "predicate-type", "The predicate is of a type that does not count.";
+    PredicateMalformed = "predicate-malformed", "The predicate lacks a required field, or has one that is malformed or unknown.";
+    SignerUnknown = "signer-unknown", "No builder of the policy made this signature.";
+    SignerKind = "signer-kind", "The bundle was signed with a certificate, and no builder of the policy has a certificate identity.";
+    LogMissing = "log-missing", "The bundle has no transparency log entry, and the trust wants one.";
+    LogTooMany = "log-too-many", "The bundle has more than 8 log entries.";
+    LogUnknown = "log-unknown", "The log entry is of a log that the trusted root does not name.";
+    LogProof = "log-proof", "The log entry's inclusion proof or checkpoint does not hold.";
+    LogEntry = "log-entry", "The log entry speaks of another signature, key or payload.";
+    LogTime = "log-time", "The log's key was not valid at the verified time.";
+    TimestampTooMany = "timestamp-too-many", "The bundle has more than 32 timestamps.";
+    TimestampInvalid = "timestamp-invalid", "A timestamp does not hold under the trusted root.";
+    NoVerifiedTime = "no-verified-time", "No trusted authority vouches for the time of the signature.";
+    TimeInFuture = "time-in-future", "The verified time lies ahead of the clock of this machine.";
+    SignatureInvalid = "signature-invalid", "The signature does not hold.";
+
+    NotAnIndex = "not-an-index", "The image is not an image index.";
+    IndexMalformed = "index-malformed", "The index is not strict JSON of the image specification.";
+    IndexNested = "index-nested", "A child of the index is not the manifest of an image.";
+    PlatformMissing = "platform-missing", "A platform that the policy requires is not in the index.";
+    PlatformExtra = "platform-extra", "The index holds a platform that the policy does not name.";
+    PlatformTwice = "platform-twice", "The index holds a platform twice.";
+    ChildAbsent = "child-absent", "The registry does not have a manifest or configuration that the index names.";
+    ChildMalformed = "child-malformed", "A child's manifest or configuration is malformed, or not what its descriptor says.";
+    ChildPlatform = "child-platform", "A child's configuration states another platform than the index.";
+    NoRule = "no-rule", "No rule of the policy is for this image.";
+
+    BuilderClaim = "builder-claim", "The statement names another builder than the one whose key signed it.";
+    NameMismatch = "name-mismatch", "The statement speaks of another repository.";
+    SystemMismatch = "system-mismatch", "The statement's system is not the platform of the manifest.";
+    SourceMissing = "source-missing", "The statement names no source, and the policy lists which are allowed.";
+    SourceNotAllowed = "source-not-allowed", "The statement's source is not one that the policy allows.";
+    CommitUnexpected = "commit-unexpected", "The statement is about another commit than the one expected.";
+    SequenceAhead = "sequence-ahead", "The sequence lies more than ten minutes ahead of the verified time.";
+    OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
+    ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
+    SignedDissent = "signed-dissent", "The builder signed that it disputes this manifest.";
+    Equivocation = "equivocation", "The builder signed two different contents for one build.";
+
+    TagUnruled = "tag-unruled", "The policy's tag rules do not name this tag.";
+    TagImmutable = "tag-immutable", "The tag is immutable and names another image.";
+    TagBackwards = "tag-backwards", "The tag only moves forward, and names a release of a higher or equal sequence.";
+    TagUnverified = "tag-unverified", "The tag only moves forward, and what it names now cannot be verified.";
+    CommitsDiffer = "commits-differ", "The release is met only for a commit other than the one expected.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl serde::Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_read_back() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(*reason));
+        }
+    }
+}
