@@ -26,15 +26,9 @@ const RAW: Shape = Shape::Closed(&[("rawBytes", Shape::Any)]);
 const ENTRY: Shape = Shape::Closed(&[
     ("logIndex", Shape::Any),
     ("logId", Shape::Closed(&[("keyId", Shape::Any)])),
-    (
-        "kindVersion",
-        Shape::Closed(&[("kind", Shape::Any), ("version", Shape::Any)]),
-    ),
+    ("kindVersion", Shape::Closed(&[("kind", Shape::Any), ("version", Shape::Any)])),
     ("integratedTime", Shape::Any),
-    (
-        "inclusionPromise",
-        Shape::Closed(&[("signedEntryTimestamp", Shape::Any)]),
-    ),
+    ("inclusionPromise", Shape::Closed(&[("signedEntryTimestamp", Shape::Any)])),
     (
         "inclusionProof",
         Shape::Closed(&[
@@ -94,10 +88,7 @@ impl Bundle {
     /// A reason code and the detail.
     pub fn parse(bytes: &[u8]) -> Result<Self, (Reason, String)> {
         if bytes.len() > MAX_BYTES {
-            return Err((
-                Reason::BundleTooLarge,
-                format!("the bundle has {} bytes", bytes.len()),
-            ));
+            return Err((Reason::BundleTooLarge, format!("the bundle has {} bytes", bytes.len())));
         }
         let malformed = |why: String| (Reason::BundleMalformed, why);
         let content = |why: &str| (Reason::BundleContent, why.to_owned());
@@ -110,41 +101,23 @@ impl Bundle {
             count(&material["timestampVerificationData"]["rfc3161Timestamps"]),
         );
         if entries > MAX_ENTRIES {
-            return Err((
-                Reason::LogTooMany,
-                format!("the bundle has {entries} log entries"),
-            ));
+            return Err((Reason::LogTooMany, format!("the bundle has {entries} log entries")));
         }
         if timestamps > MAX_TIMESTAMPS {
-            return Err((
-                Reason::TimestampTooMany,
-                format!("the bundle has {timestamps} timestamps"),
-            ));
+            return Err((Reason::TimestampTooMany, format!("the bundle has {timestamps} timestamps")));
         }
         if value["mediaType"] != BUNDLE {
-            return Err((
-                Reason::BundleVersion,
-                format!("`mediaType` is {}", value["mediaType"]),
-            ));
+            return Err((Reason::BundleVersion, format!("`mediaType` is {}", value["mediaType"])));
         }
         if value.get("messageSignature").is_some() || value.get("dsseEnvelope").is_none() {
-            return Err(content(
-                "there must be a DSSE envelope, and no message signature",
-            ));
+            return Err(content("there must be a DSSE envelope, and no message signature"));
         }
         if count(&value["dsseEnvelope"]["signatures"]) != 1 {
             return Err(content("the envelope must have exactly one signature"));
         }
         let kinds = ["certificate", "publicKey", "x509CertificateChain"];
-        if kinds
-            .iter()
-            .filter(|kind| material.get(**kind).is_some())
-            .count()
-            != 1
-        {
-            return Err(malformed(
-                "there must be exactly one of certificate and public key".to_owned(),
-            ));
+        if kinds.iter().filter(|kind| material.get(**kind).is_some()).count() != 1 {
+            return Err(malformed("there must be exactly one of certificate and public key".to_owned()));
         }
         let inner: sigstore_types::Bundle =
             serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
@@ -157,12 +130,7 @@ impl Bundle {
             return Err((Reason::PayloadType, format!("`payloadType` is {shown:?}")));
         }
         let statement = Statement::parse(envelope.payload.as_bytes())?;
-        Ok(Self {
-            inner,
-            envelope,
-            statement,
-            digest: Digest::of(bytes),
-        })
+        Ok(Self { inner, envelope, statement, digest: Digest::of(bytes) })
     }
 
     /// A bundle signed with `key`, with one log entry and one timestamp.
@@ -200,9 +168,6 @@ impl Bundle {
 
     /// Whether the bundle names a public key, not a certificate.
     pub(super) fn is_keyed(&self) -> bool {
-        matches!(
-            self.inner.verification_material.content,
-            VerificationMaterialContent::PublicKey(_)
-        )
+        matches!(self.inner.verification_material.content, VerificationMaterialContent::PublicKey(_))
     }
 }

@@ -22,9 +22,6 @@ pub fn seal(payload: Vec<u8>, signature: Vec<u8>) -> DsseEnvelope {
 mod tests {
     #[test]
     fn lengths_are_counted_in_bytes() {
-        assert_eq!(
-            super::pae("ä".as_bytes()),
-            "DSSEv1 28 application/vnd.in-toto+json 2 ä".as_bytes()
-        );
+        assert_eq!(super::pae("ä".as_bytes()), "DSSEv1 28 application/vnd.in-toto+json 2 ä".as_bytes());
     }
 }

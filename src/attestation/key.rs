@@ -9,8 +9,8 @@ use crate::oci::Digest;
 
 /// What a P-256 `SubjectPublicKeyInfo` with an uncompressed point begins with (RFC 5480).
 const SPKI_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 /// The length of an uncompressed P-256 point (SEC 1, section 2.3.3).
 const POINT: usize = 65;
@@ -44,10 +44,7 @@ impl PublicKey {
             return Err(PublicKeyError::NotPem);
         }
         let der = DerPublicKey::from_pem(text).map_err(|_| PublicKeyError::NotPem)?;
-        let point = der
-            .as_bytes()
-            .strip_prefix(&SPKI_PREFIX[..])
-            .ok_or(PublicKeyError::Unsupported)?;
+        let point = der.as_bytes().strip_prefix(&SPKI_PREFIX[..]).ok_or(PublicKeyError::Unsupported)?;
         Self::from_point(point)
     }
 
@@ -80,9 +77,7 @@ impl PublicKey {
 
     /// Whether `signature` (ASN.1 DER) by this key covers `message`.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.0[..])
-            .verify(message, signature)
-            .is_ok()
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.0[..]).verify(message, signature).is_ok()
     }
 }
 
@@ -102,31 +97,16 @@ mod tests {
     #[test]
     fn one_key_in_two_files_is_one_key() {
         let key = PublicKey::from_pem(PEM).unwrap();
-        assert_eq!(
-            PublicKey::from_pem(&PEM.replace('\n', "\r\n")).unwrap(),
-            key
-        );
+        assert_eq!(PublicKey::from_pem(&PEM.replace('\n', "\r\n")).unwrap(), key);
         assert_eq!(PublicKey::from_pem(&key.to_pem()).unwrap(), key);
     }
 
     #[test]
     fn other_files_are_refused_by_name() {
         assert_eq!(PublicKey::from_pem(""), Err(PublicKeyError::NotPem));
-        assert_eq!(
-            PublicKey::from_pem(&PEM.replace("PUBLIC", "PRIVATE")),
-            Err(PublicKeyError::Private)
-        );
-        assert_eq!(
-            PublicKey::from_pem(&PEM.replace("MFkw", "MFkx")),
-            Err(PublicKeyError::Unsupported)
-        );
-        assert_eq!(
-            PublicKey::from_pem(&PEM.replace("QgAE", "QgAC")),
-            Err(PublicKeyError::Unsupported)
-        );
-        assert_eq!(
-            PublicKey::from_point(&[4; 64]),
-            Err(PublicKeyError::Unsupported)
-        );
+        assert_eq!(PublicKey::from_pem(&PEM.replace("PUBLIC", "PRIVATE")), Err(PublicKeyError::Private));
+        assert_eq!(PublicKey::from_pem(&PEM.replace("MFkw", "MFkx")), Err(PublicKeyError::Unsupported));
+        assert_eq!(PublicKey::from_pem(&PEM.replace("QgAE", "QgAC")), Err(PublicKeyError::Unsupported));
+        assert_eq!(PublicKey::from_point(&[4; 64]), Err(PublicKeyError::Unsupported));
     }
 }

@@ -14,7 +14,7 @@ pub mod verify;
 
 pub use bundle::Bundle;
 pub use key::PublicKey;
-pub use predicate::{Build, Commit, Content, NarHash};
+pub use predicate::{Build, Commit, Content};
 pub use statement::{Claim, Statement};
 pub use trust::Trust;
 pub use verify::{Attestation, Rejection};

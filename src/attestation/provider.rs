@@ -38,10 +38,7 @@ fn algorithm(scheme: SigningScheme) -> Result<&'static dyn VerificationAlgorithm
         SigningScheme::RsaPssSha384 => &signature::RSA_PSS_2048_8192_SHA384,
         SigningScheme::RsaPssSha512 => &signature::RSA_PSS_2048_8192_SHA512,
         other => {
-            return Err(Error::UnsupportedAlgorithm(format!(
-                "ring has no {}",
-                other.name()
-            )));
+            return Err(Error::UnsupportedAlgorithm(format!("ring has no {}", other.name())));
         }
     })
 }
@@ -57,25 +54,14 @@ impl CryptoProvider for Ring {
         Ok(Box::new(Hash(Context::new(algorithm))))
     }
 
-    fn verify_raw(
-        &self,
-        scheme: SigningScheme,
-        key: &[u8],
-        data: &[u8],
-        signature: &[u8],
-    ) -> Result<()> {
+    fn verify_raw(&self, scheme: SigningScheme, key: &[u8], data: &[u8], signature: &[u8]) -> Result<()> {
         UnparsedPublicKey::new(algorithm(scheme)?, key)
             .verify(data, signature)
-            .map_err(|_| {
-                Error::Verification(format!("the {} signature does not hold", scheme.name()))
-            })
+            .map_err(|_| Error::Verification(format!("the {} signature does not hold", scheme.name())))
     }
 
     /// ring verifies messages, not digests; no bundle that counts here needs it.
     fn verify_prehashed(&self, scheme: SigningScheme, _: &[u8], _: &[u8], _: &[u8]) -> Result<()> {
-        Err(Error::UnsupportedAlgorithm(format!(
-            "ring verifies no prehashed {}",
-            scheme.name()
-        )))
+        Err(Error::UnsupportedAlgorithm(format!("ring verifies no prehashed {}", scheme.name())))
     }
 }

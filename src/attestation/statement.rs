@@ -12,10 +12,8 @@ pub const TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The DSSE payload type of a statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
-const RESOURCE: Shape = Shape::Closed(&[
-    ("name", Shape::Any),
-    ("digest", Shape::Closed(&[("sha256", Shape::Any)])),
-]);
+const RESOURCE: Shape =
+    Shape::Closed(&[("name", Shape::Any), ("digest", Shape::Closed(&[("sha256", Shape::Any)]))]);
 // Every type is read by its own shape, once the type is known.
 const ENVELOPE: Shape = Shape::Closed(&[
     ("_type", Shape::Any),
@@ -24,8 +22,7 @@ const ENVELOPE: Shape = Shape::Closed(&[
     ("predicate", Shape::Any),
 ]);
 const SUBJECTS: Shape = Shape::List(&RESOURCE);
-const DISSENT_SHAPE: Shape =
-    Shape::Closed(&[("build", predicate::BUILD_SHAPE), ("disputes", RESOURCE)]);
+const DISSENT_SHAPE: Shape = Shape::Closed(&[("build", predicate::BUILD_SHAPE), ("disputes", RESOURCE)]);
 
 /// What a statement says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +76,7 @@ impl Statement {
         let value = json::parse(payload, &ENVELOPE).map_err(|e| malformed(e.to_string()))?;
         let wire: Wire = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
         if wire.kind != TYPE {
-            return Err((
-                Reason::StatementType,
-                format!("`_type` is `{}`", shown(&wire.kind)),
-            ));
+            return Err((Reason::StatementType, format!("`_type` is `{}`", shown(&wire.kind))));
         }
         if wire.predicate_type != BUILD_V1 && wire.predicate_type != DISSENT_V1 {
             return Err((
@@ -97,31 +91,21 @@ impl Statement {
         let (name, subject) = subject.read().map_err(malformed)?;
         let bad = |why: String| (Reason::PredicateMalformed, why);
         let (claim, build) = if wire.predicate_type == BUILD_V1 {
-            let build: predicate::Wire =
-                reshape(&wire.predicate, &predicate::BUILD_SHAPE).map_err(bad)?;
+            let build: predicate::Wire = reshape(&wire.predicate, &predicate::BUILD_SHAPE).map_err(bad)?;
             (Claim::Build, build)
         } else {
             let dissent: WireDissent = reshape(&wire.predicate, &DISSENT_SHAPE).map_err(bad)?;
             let (disputed, disputes) = dissent.disputes.read().map_err(bad)?;
             if disputed != name {
-                return Err(bad(
-                    "`disputes` names another repository than the subject".to_owned()
-                ));
+                return Err(bad("`disputes` names another repository than the subject".to_owned()));
             }
             (Claim::Dissent { disputes }, dissent.build)
         };
         let build = Build::try_from(build).map_err(bad)?;
         if matches!(claim, Claim::Dissent { .. }) && subject != build.content.config_digest {
-            return Err(bad(
-                "the subject of a dissent must be its own `configDigest`".to_owned(),
-            ));
+            return Err(bad("the subject of a dissent must be its own `configDigest`".to_owned()));
         }
-        Ok(Self {
-            name,
-            subject,
-            claim,
-            build,
-        })
+        Ok(Self { name, subject, claim, build })
     }
 
     /// The payload: JSON without white space, keys in a fixed order.
@@ -131,17 +115,14 @@ impl Statement {
     pub fn to_payload(&self) -> Result<Vec<u8>, serde_json::Error> {
         let resource = |digest: Digest| WireResource {
             name: self.name.to_string(),
-            digest: WireDigestSet {
-                sha256: digest.hex(),
-            },
+            digest: WireDigestSet { sha256: digest.hex() },
         };
         let build = predicate::Wire::from(&self.build);
         let predicate = match self.claim {
             Claim::Build => serde_json::to_value(build)?,
-            Claim::Dissent { disputes } => serde_json::to_value(WireDissent {
-                build,
-                disputes: resource(disputes),
-            })?,
+            Claim::Dissent { disputes } => {
+                serde_json::to_value(WireDissent { build, disputes: resource(disputes) })?
+            }
         };
         serde_json::to_vec(&Wire {
             kind: TYPE.to_owned(),
@@ -181,20 +162,15 @@ struct WireDissent {
 
 impl WireResource {
     fn read(&self) -> Result<(Repository, Digest), String> {
-        let name: Repository = self
-            .name
-            .parse()
-            .map_err(|e: crate::oci::reference::ReferenceError| e.to_string())?;
+        let name: Repository =
+            self.name.parse().map_err(|e: crate::oci::reference::ReferenceError| e.to_string())?;
         let digest = Digest::from_hex(&self.digest.sha256).map_err(|e| e.to_string())?;
         Ok((name, digest))
     }
 }
 
 /// Holds a part that was already parsed to the shape of its type, then reads it.
-fn reshape<T: serde::de::DeserializeOwned>(
-    value: &serde_json::Value,
-    shape: &Shape,
-) -> Result<T, String> {
+fn reshape<T: serde::de::DeserializeOwned>(value: &serde_json::Value, shape: &Shape) -> Result<T, String> {
     json::check(value, shape).map_err(|e| e.to_string())?;
     T::deserialize(value).map_err(|e| e.to_string())
 }
@@ -221,9 +197,7 @@ mod tests {
                 commit: "0123456789abcdef0123456789abcdef01234567".parse().unwrap(),
                 system: "x86_64-linux".parse().unwrap(),
                 content: predicate::Content {
-                    nar_hash: "sha256-5Kmxn6K2Of3Vf0mOI/23MKpcECZAhY2JlgKBj6vwylw="
-                        .parse()
-                        .unwrap(),
+                    nar_hash: "sha256-5Kmxn6K2Of3Vf0mOI/23MKpcECZAhY2JlgKBj6vwylw=".parse().unwrap(),
                     config_digest,
                 },
                 builder: "garnix".to_owned(),
@@ -242,17 +216,9 @@ mod tests {
 
     #[test]
     fn both_types_read_back() {
-        for claim in [
-            Claim::Build,
-            Claim::Dissent {
-                disputes: Digest::of(b"manifest"),
-            },
-        ] {
+        for claim in [Claim::Build, Claim::Dissent { disputes: Digest::of(b"manifest") }] {
             let statement = statement(claim);
-            assert_eq!(
-                Statement::parse(&statement.to_payload().unwrap()),
-                Ok(statement)
-            );
+            assert_eq!(Statement::parse(&statement.to_payload().unwrap()), Ok(statement));
         }
     }
 
@@ -266,95 +232,43 @@ mod tests {
             ("build/v1", "build/v1/", Reason::PredicateType),
             ("build/v1", "Build/v1", Reason::PredicateType),
             ("build/v1", "build/v10", Reason::PredicateType),
-            (
-                "\"subject\":[",
-                "\"Subject\":[],\"subject\":[",
-                Reason::StatementMalformed,
-            ),
+            ("\"subject\":[", "\"Subject\":[],\"subject\":[", Reason::StatementMalformed),
             (
                 "\"subject\":[",
                 "\"subject\":[{\"name\":\"r.example/a\",\"digest\":{\"sha256\":\"00\"}},",
                 Reason::SubjectAmbiguous,
             ),
-            (
-                "\"sha256\":",
-                "\"sha512\":\"00\",\"sha256\":",
-                Reason::SubjectAmbiguous,
-            ),
-            (
-                "\"subject\":[",
-                "\"subject\":[],\"x\":[",
-                Reason::StatementMalformed,
-            ),
+            ("\"sha256\":", "\"sha512\":\"00\",\"sha256\":", Reason::SubjectAmbiguous),
+            ("\"subject\":[", "\"subject\":[],\"x\":[", Reason::StatementMalformed),
             (sha.as_str(), "00", Reason::StatementMalformed),
             ("ghcr.io/acme/app", "acme/app", Reason::StatementMalformed),
-            (
-                "\"sequence\":7",
-                "\"sequence\":-7",
-                Reason::PredicateMalformed,
-            ),
-            (
-                "\"sequence\":7",
-                "\"sequence\":7.0",
-                Reason::PredicateMalformed,
-            ),
+            ("\"sequence\":7", "\"sequence\":-7", Reason::PredicateMalformed),
+            ("\"sequence\":7", "\"sequence\":7.0", Reason::PredicateMalformed),
             (",\"sequence\":7", "", Reason::PredicateMalformed),
-            (
-                "\"sequence\":7",
-                "\"sequence\":7,\"more\":1",
-                Reason::PredicateMalformed,
-            ),
-            (
-                "\"sequence\":7",
-                "\"sequence\":7,\"Commit\":1",
-                Reason::PredicateMalformed,
-            ),
-            (
-                "\"sequence\":7",
-                "\"sequence\":7,\"commit\":\"0\"",
-                Reason::StatementMalformed,
-            ),
+            ("\"sequence\":7", "\"sequence\":7,\"more\":1", Reason::PredicateMalformed),
+            ("\"sequence\":7", "\"sequence\":7,\"Commit\":1", Reason::PredicateMalformed),
+            ("\"sequence\":7", "\"sequence\":7,\"commit\":\"0\"", Reason::StatementMalformed),
             ("x86_64-linux", "x86_64-darwin", Reason::PredicateMalformed),
-            (
-                "0123456789abcdef0123456789abcdef01234567",
-                "main",
-                Reason::PredicateMalformed,
-            ),
+            ("0123456789abcdef0123456789abcdef01234567", "main", Reason::PredicateMalformed),
             ("sha256-5K", "sha256-", Reason::PredicateMalformed),
             ("garnix", "gar\\nnix", Reason::PredicateMalformed),
-            (
-                "\"predicate\":{",
-                "\"predicate\":null,\"x\":{",
-                Reason::StatementMalformed,
-            ),
+            ("\"predicate\":{", "\"predicate\":null,\"x\":{", Reason::StatementMalformed),
         ] {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good, "{from} is not in the sample");
-            assert_eq!(
-                Statement::parse(bad.as_bytes()).map_err(|(r, _)| r),
-                Err(reason),
-                "{from} -> {to}"
-            );
+            assert_eq!(Statement::parse(bad.as_bytes()).map_err(|(r, _)| r), Err(reason), "{from} -> {to}");
         }
         for bad in ["", "null", "[]", "{}", "\"x\"", "{\"_type\":1}"] {
-            assert_eq!(
-                Statement::parse(bad.as_bytes()).unwrap_err().0,
-                Reason::StatementMalformed,
-                "{bad}"
-            );
+            assert_eq!(Statement::parse(bad.as_bytes()).unwrap_err().0, Reason::StatementMalformed, "{bad}");
         }
     }
 
     #[test]
     fn a_dissent_never_has_the_manifest_as_its_subject() {
-        let mut dissent = statement(Claim::Dissent {
-            disputes: Digest::of(b"manifest"),
-        });
+        let mut dissent = statement(Claim::Dissent { disputes: Digest::of(b"manifest") });
         dissent.subject = Digest::of(b"manifest");
         assert_eq!(
-            Statement::parse(&dissent.to_payload().unwrap())
-                .unwrap_err()
-                .0,
+            Statement::parse(&dissent.to_payload().unwrap()).unwrap_err().0,
             Reason::PredicateMalformed
         );
     }
@@ -366,9 +280,6 @@ mod tests {
             r#""sequence":7,"flakeLockHash":"x","closureManifest":"y","substituters":["z"],"invocation":"i","builtAt":"2026-01-02T03:04:05Z","extensions":{"any":{"thing":1}}"#,
         );
         let read = Statement::parse(more.as_bytes()).unwrap();
-        assert_eq!(
-            read.build.built_at,
-            Some("2026-01-02T03:04:05Z".parse().unwrap())
-        );
+        assert_eq!(read.build.built_at, Some("2026-01-02T03:04:05Z".parse().unwrap()));
     }
 }

@@ -40,8 +40,7 @@ impl Trust {
     /// Reads a trusted root (`trustedroot` v0.1 or v0.2 JSON, sigstore/protobuf-specs).
     pub fn from_json(bytes: &[u8]) -> Result<Self, TrustError> {
         let text = std::str::from_utf8(bytes).map_err(|e| TrustError::Malformed(e.to_string()))?;
-        let root =
-            TrustedRoot::from_json(text).map_err(|e| TrustError::Malformed(e.to_string()))?;
+        let root = TrustedRoot::from_json(text).map_err(|e| TrustError::Malformed(e.to_string()))?;
         // The whole of it must stand, not just what each log's verifier is made of.
         Verifier::new(&root)?;
         if root.timestamp_authorities.is_empty() {
@@ -81,16 +80,11 @@ impl Log {
 }
 
 fn origin(base_url: &str) -> &str {
-    base_url
-        .split_once("://")
-        .map_or(base_url, |(_, rest)| rest)
-        .trim_end_matches('/')
+    base_url.split_once("://").map_or(base_url, |(_, rest)| rest).trim_end_matches('/')
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust")
-            .field("logs", &self.logs.len())
-            .finish()
+        f.debug_struct("Trust").field("logs", &self.logs.len()).finish()
     }
 }

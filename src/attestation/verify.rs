@@ -60,31 +60,15 @@ impl Attestation {
 
     /// An attestation that was never signed, for tests of the decision alone.
     #[cfg(test)]
-    pub(crate) fn unproven(
-        statement: Statement,
-        signer: PublicKey,
-        time: Timestamp,
-        bundle: Digest,
-    ) -> Self {
-        Self {
-            statement,
-            signer,
-            times: vec![time],
-            bundle,
-        }
+    pub(crate) fn unproven(statement: Statement, signer: PublicKey, time: Timestamp, bundle: Digest) -> Self {
+        Self { statement, signer, times: vec![time], bundle }
     }
 }
 
 impl Rejection {
     /// A rejection of bytes that are no bundle of ours.
     pub fn of_bytes(bytes: &[u8], (reason, detail): (Reason, String)) -> Self {
-        Self {
-            bundle: Digest::of(bytes),
-            reason,
-            detail,
-            signer: None,
-            manifest: None,
-        }
+        Self { bundle: Digest::of(bytes), reason, detail, signer: None, manifest: None }
     }
 }
 
@@ -110,35 +94,19 @@ pub fn verify<'a>(
         manifest: Some(bundle.statement().manifest()),
     };
     if !bundle.is_keyed() {
-        return Err(reject(
-            None,
-            Reason::SignerKind,
-            "the bundle carries a certificate".to_owned(),
-        ));
+        return Err(reject(None, Reason::SignerKind, "the bundle carries a certificate".to_owned()));
     }
     // The hint is not authenticated; the signature is.
     let (key, trust) = keys
         .into_iter()
         .find(|(key, _)| bundle.signed_by(key))
-        .ok_or_else(|| {
-            reject(
-                None,
-                Reason::SignerUnknown,
-                "no known key made the signature".to_owned(),
-            )
-        })?;
+        .ok_or_else(|| reject(None, Reason::SignerUnknown, "no known key made the signature".to_owned()))?;
     let reject = |reason, detail| reject(Some(key), reason, detail);
     let times = prove(bundle, key, trust).map_err(|(reason, detail)| reject(reason, detail))?;
     if times.is_empty() {
-        return Err(reject(
-            Reason::NoVerifiedTime,
-            "the bundle has no verified timestamp".to_owned(),
-        ));
+        return Err(reject(Reason::NoVerifiedTime, "the bundle has no verified timestamp".to_owned()));
     }
-    if let Some(ahead) = times
-        .iter()
-        .find(|time| time.duration_since(now) > CLOCK_SKEW)
-    {
+    if let Some(ahead) = times.iter().find(|time| time.duration_since(now) > CLOCK_SKEW) {
         return Err(reject(
             Reason::TimeInFuture,
             format!("the verified time is {ahead}, this machine's is {now}"),
@@ -153,11 +121,7 @@ pub fn verify<'a>(
 }
 
 /// Proves every log entry and timestamp; the verified times, sorted.
-fn prove(
-    bundle: &Bundle,
-    key: &PublicKey,
-    trust: &Trust,
-) -> Result<Vec<Timestamp>, (Reason, String)> {
+fn prove(bundle: &Bundle, key: &PublicKey, trust: &Trust) -> Result<Vec<Timestamp>, (Reason, String)> {
     let entries = &bundle.inner.verification_material.tlog_entries;
     if entries.is_empty() {
         return Err((Reason::LogMissing, "the bundle has no log entry".to_owned()));
@@ -169,14 +133,9 @@ fn prove(
     for entry in entries {
         if entry.kind_version != KindVersion::HashedRekordV002 {
             let kind = entry.kind_version;
-            return Err((
-                Reason::LogEntry,
-                format!("the entry is `{} {}`", kind.kind(), kind.version()),
-            ));
+            return Err((Reason::LogEntry, format!("the entry is `{} {}`", kind.kind(), kind.version())));
         }
-        let log = trust
-            .log(&entry.log_id)
-            .ok_or_else(|| (Reason::LogUnknown, unknown_log(&entry.log_id)))?;
+        let log = trust.log(&entry.log_id).ok_or_else(|| (Reason::LogUnknown, unknown_log(&entry.log_id)))?;
         let origin = entry
             .inclusion_proof
             .as_ref()
@@ -199,17 +158,11 @@ fn prove(
             .verify(subject, &alone, &policy)
             .map_err(|error| (reason(&error), error.to_string()))?;
         if !result.tlog_verified() {
-            return Err((
-                Reason::LogProof,
-                "the log entry was not verified".to_owned(),
-            ));
+            return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
         }
         for time in result.verified_timestamps() {
             if !log.valid_at(*time) {
-                return Err((
-                    Reason::LogTime,
-                    format!("the log's key was not valid at {time}"),
-                ));
+                return Err((Reason::LogTime, format!("the log's key was not valid at {time}")));
             }
             times.push(*time);
         }

@@ -26,8 +26,7 @@ pub fn encode(bytes: &[u8]) -> String {
         .rev()
         .map(|n| {
             let (byte, shift) = (n * 5 / 8, n * 5 % 8);
-            let pair =
-                u16::from(bytes[byte]) | u16::from(bytes.get(byte + 1).copied().unwrap_or(0)) << 8;
+            let pair = u16::from(bytes[byte]) | u16::from(bytes.get(byte + 1).copied().unwrap_or(0)) << 8;
             char::from(DIGITS[usize::from(pair >> shift & 31)])
         })
         .collect()

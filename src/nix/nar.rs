@@ -6,7 +6,7 @@
 
 use ring::digest::{Context, SHA256};
 
-use crate::attestation::NarHash;
+use super::NarHash;
 
 /// Hashes a tree as NAR. Calls follow the tree: one node, where a directory's entries come
 /// between [`NarHasher::directory`] and [`NarHasher::end`], each after [`NarHasher::entry`].
@@ -104,9 +104,6 @@ mod tests {
         let mut nar = NarHasher::default();
         nar.directory();
         nar.end();
-        assert_eq!(
-            nar.finish().to_string(),
-            "sha256-pQpattmS9VmO3ZIQUFn66az8GSmB4IvYhTTCFn6SUmo="
-        );
+        assert_eq!(nar.finish().to_string(), "sha256-pQpattmS9VmO3ZIQUFn66az8GSmB4IvYhTTCFn6SUmo=");
     }
 }

@@ -91,11 +91,7 @@ pub(super) struct Wire {
 pub(super) struct WirePlatform {
     pub architecture: String,
     pub os: String,
-    #[serde(
-        default,
-        rename = "os.version",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
@@ -125,9 +121,7 @@ impl TryFrom<Wire> for Descriptor {
         let data = wire
             .data
             .map(|text| {
-                let data = STANDARD
-                    .decode(text)
-                    .map_err(|_| DescriptorError::Data(wire.digest))?;
+                let data = STANDARD.decode(text).map_err(|_| DescriptorError::Data(wire.digest))?;
                 if data.len() as u64 == wire.size && Digest::of(&data) == wire.digest {
                     Ok(data)
                 } else {
@@ -135,10 +129,8 @@ impl TryFrom<Wire> for Descriptor {
                 }
             })
             .transpose()?;
-        let platform = wire
-            .platform
-            .map(|p| Platform::new(&p.os, &p.architecture, p.variant.as_deref()))
-            .transpose()?;
+        let platform =
+            wire.platform.map(|p| Platform::new(&p.os, &p.architecture, p.variant.as_deref())).transpose()?;
         Ok(Self {
             media_type: wire.media_type,
             digest: wire.digest,

@@ -85,19 +85,15 @@ impl ImageIndex {
     /// but what is not a well-formed index.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, IndexError> {
         let value = json::parse(&bytes, &SHAPE)?;
-        let wire: WireIndex = serde_json::from_value(value)
-            .map_err(|error| IndexError::Malformed(error.to_string()))?;
+        let wire: WireIndex =
+            serde_json::from_value(value).map_err(|error| IndexError::Malformed(error.to_string()))?;
         if wire.schema_version != 2 {
             return Err(IndexError::SchemaVersion(wire.schema_version));
         }
         if !media_type::is_index(&wire.media_type) {
             return Err(IndexError::MediaType(wire.media_type));
         }
-        let manifests = wire
-            .manifests
-            .into_iter()
-            .map(Descriptor::try_from)
-            .collect::<Result<_, _>>()?;
+        let manifests = wire.manifests.into_iter().map(Descriptor::try_from).collect::<Result<_, _>>()?;
         Ok(Self {
             digest: Digest::of(&bytes),
             bytes,
@@ -125,10 +121,7 @@ impl ImageIndex {
         let mut platforms = BTreeMap::new();
         let mut digests = BTreeMap::new();
         for child in &children {
-            let platform = child
-                .platform
-                .clone()
-                .ok_or(IndexError::NoPlatform(child.digest))?;
+            let platform = child.platform.clone().ok_or(IndexError::NoPlatform(child.digest))?;
             if digests.insert(child.digest, ()).is_some() {
                 return Err(IndexError::DuplicateDigest(child.digest));
             }
@@ -144,8 +137,7 @@ impl ImageIndex {
             subject: None,
             annotations: annotations.clone(),
         };
-        let bytes =
-            serde_json::to_vec(&wire).map_err(|error| IndexError::Malformed(error.to_string()))?;
+        let bytes = serde_json::to_vec(&wire).map_err(|error| IndexError::Malformed(error.to_string()))?;
         Ok(Self {
             digest: Digest::of(&bytes),
             bytes,
@@ -183,9 +175,7 @@ mod tests {
     }
 
     fn annotations() -> BTreeMap<String, String> {
-        [("b", "2"), ("a", "1"), ("c", "3")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into()
+        [("b", "2"), ("a", "1"), ("c", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     }
 
     #[test]
@@ -202,11 +192,9 @@ mod tests {
 
     #[test]
     fn what_was_assembled_reads_back() {
-        let index = ImageIndex::assemble(
-            vec![child("a", "linux/amd64"), child("b", "linux/arm/v6")],
-            annotations(),
-        )
-        .unwrap();
+        let index =
+            ImageIndex::assemble(vec![child("a", "linux/amd64"), child("b", "linux/arm/v6")], annotations())
+                .unwrap();
         assert_eq!(ImageIndex::parse(index.bytes().to_vec()).unwrap(), index);
     }
 
@@ -217,24 +205,16 @@ mod tests {
         assert_eq!(assemble(vec![]), Err(IndexError::Empty));
         assert_eq!(
             assemble(vec![a.clone(), child("b", "linux/arm64/v8")]),
-            Err(IndexError::DuplicatePlatform(
-                "linux/arm64".parse().unwrap()
-            ))
+            Err(IndexError::DuplicatePlatform("linux/arm64".parse().unwrap()))
         );
         assert_eq!(
             assemble(vec![
                 a.clone(),
-                Descriptor {
-                    platform: Some("linux/amd64".parse().unwrap()),
-                    ..a.clone()
-                }
+                Descriptor { platform: Some("linux/amd64".parse().unwrap()), ..a.clone() }
             ]),
             Err(IndexError::DuplicateDigest(a.digest))
         );
-        assert_eq!(
-            assemble(vec![a.bare()]),
-            Err(IndexError::NoPlatform(a.digest))
-        );
+        assert_eq!(assemble(vec![a.bare()]), Err(IndexError::NoPlatform(a.digest)));
     }
 
     #[test]
@@ -246,10 +226,7 @@ mod tests {
             ("\"schemaVersion\":2", "\"schemaVersion\":1"),
             ("\"schemaVersion\":2,", ""),
             ("index.v1", "manifest.v1"),
-            (
-                "\"mediaType\":\"application/vnd.oci.image.index.v1+json\",",
-                "",
-            ),
+            ("\"mediaType\":\"application/vnd.oci.image.index.v1+json\",", ""),
             ("\"size\":1", "\"size\":-1"),
             ("\"size\":1", "\"size\":1e0"),
             ("\"size\":1", "\"size\":9223372036854775808000"),
@@ -262,15 +239,9 @@ mod tests {
         ] {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good, "{from} is not in the sample");
-            assert!(
-                ImageIndex::parse(bad.clone().into_bytes()).is_err(),
-                "{bad}"
-            );
+            assert!(ImageIndex::parse(bad.clone().into_bytes()).is_err(), "{bad}");
         }
         let inlined = good.replace("\"size\":1", "\"size\":1,\"data\":\"YQ==\"");
-        assert_eq!(
-            ImageIndex::parse(inlined.into_bytes()).unwrap().manifests[0].data,
-            Some(b"a".to_vec())
-        );
+        assert_eq!(ImageIndex::parse(inlined.into_bytes()).unwrap().manifests[0].data, Some(b"a".to_vec()));
     }
 }

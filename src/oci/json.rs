@@ -31,9 +31,7 @@ pub enum JsonError {
     #[error("not strict JSON: {0}")]
     Syntax(String),
     /// A key that some parsers read as another.
-    #[error(
-        "the key `{found}` in `{path}` differs from `{known}` only in case, and parsers disagree on it"
-    )]
+    #[error("the key `{found}` in `{path}` differs from `{known}` only in case, and parsers disagree on it")]
     LookAlike {
         /// The key as written.
         found: String,
@@ -77,34 +75,20 @@ pub fn check(value: &Value, shape: &Shape) -> Result<(), JsonError> {
 
 fn check_at(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
     let below = |key: &str| {
-        if path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{path}.{key}")
-        }
+        if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
     };
     match (shape, value) {
-        (Shape::List(member), Value::Array(items)) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(i, item)| check_at(item, member, &below(&i.to_string()))),
+        (Shape::List(member), Value::Array(items)) => {
+            items.iter().enumerate().try_for_each(|(i, item)| check_at(item, member, &below(&i.to_string())))
+        }
         (Shape::Closed(keys) | Shape::Open(keys), Value::Object(object)) => {
             for (key, member) in object {
                 if let Some((known, shape)) = keys.iter().find(|(known, _)| known == key) {
                     check_at(member, shape, &below(known))?;
-                } else if let Some((known, _)) =
-                    keys.iter().find(|(known, _)| fold(known) == fold(key))
-                {
-                    return Err(JsonError::LookAlike {
-                        found: shown(key),
-                        known,
-                        path: path.to_owned(),
-                    });
+                } else if let Some((known, _)) = keys.iter().find(|(known, _)| fold(known) == fold(key)) {
+                    return Err(JsonError::LookAlike { found: shown(key), known, path: path.to_owned() });
                 } else if matches!(shape, Shape::Closed(_)) {
-                    return Err(JsonError::Unknown {
-                        found: shown(key),
-                        path: path.to_owned(),
-                    });
+                    return Err(JsonError::Unknown { found: shown(key), path: path.to_owned() });
                 }
             }
             Ok(())
@@ -115,10 +99,7 @@ fn check_at(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
 
 /// Folds as Go's parser does: by way of upper case, so that `ſ` meets `s`, and `K` (Kelvin) `k`.
 fn fold(key: &str) -> String {
-    key.chars()
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .collect()
+    key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 fn shown(key: &str) -> String {
@@ -178,10 +159,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut seen = BTreeSet::new();
         while let Some(key) = entries.next_key::<String>()? {
             if !seen.insert(key.clone()) {
-                return Err(serde::de::Error::custom(format!(
-                    "duplicate key `{}`",
-                    shown(&key)
-                )));
+                return Err(serde::de::Error::custom(format!("duplicate key `{}`", shown(&key))));
             }
             object.insert(key, entries.next_value_seed(Strict)?);
         }
@@ -201,26 +179,18 @@ mod tests {
 
     #[test]
     fn plain_documents_pass() {
-        for good in [
-            r#"{"digest":"a"}"#,
-            r#"{"keys":[{"name":1,"more":2}],"os":{"X":1,"x":2}}"#,
-        ] {
+        for good in [r#"{"digest":"a"}"#, r#"{"keys":[{"name":1,"more":2}],"os":{"X":1,"x":2}}"#] {
             assert!(parse(good.as_bytes(), &SHAPE).is_ok(), "{good}");
         }
     }
 
     #[test]
     fn duplicate_keys_are_refused_at_any_depth() {
-        for bad in [
-            r#"{"digest":1,"digest":1}"#,
-            r#"{"os":{"a":[{"b":1,"b":2}]}}"#,
-            r#"{"os":{"a":1,"\u0061":1}}"#,
-        ] {
+        for bad in
+            [r#"{"digest":1,"digest":1}"#, r#"{"os":{"a":[{"b":1,"b":2}]}}"#, r#"{"os":{"a":1,"\u0061":1}}"#]
+        {
             let error = parse(bad.as_bytes(), &SHAPE).unwrap_err();
-            assert!(
-                matches!(&error, JsonError::Syntax(e) if e.contains("duplicate key")),
-                "{bad}: {error}"
-            );
+            assert!(matches!(&error, JsonError::Syntax(e) if e.contains("duplicate key")), "{bad}: {error}");
         }
     }
 
@@ -234,43 +204,22 @@ mod tests {
             r#"{"keys":[{"Name":1}]}"#,
         ] {
             let error = parse(bad.as_bytes(), &SHAPE).unwrap_err();
-            assert!(
-                matches!(error, JsonError::LookAlike { .. }),
-                "{bad}: {error}"
-            );
+            assert!(matches!(error, JsonError::LookAlike { .. }), "{bad}: {error}");
         }
     }
 
     #[test]
     fn unknown_keys_are_refused_in_closed_objects_only() {
-        assert!(matches!(
-            parse(br#"{"extra":1}"#, &SHAPE),
-            Err(JsonError::Unknown { .. })
-        ));
+        assert!(matches!(parse(br#"{"extra":1}"#, &SHAPE), Err(JsonError::Unknown { .. })));
         assert!(parse(br#"{"keys":[{"extra":1}]}"#, &SHAPE).is_ok());
     }
 
     #[test]
     fn what_is_not_one_document_is_refused() {
         let deep = "[".repeat(100_000);
-        for bad in [
-            "",
-            "{}{}",
-            "{} x",
-            "\u{feff}{}",
-            "{\"a\":}",
-            "{\"os\":\"\\ud800\"}",
-            deep.as_str(),
-        ] {
-            assert!(
-                matches!(parse(bad.as_bytes(), &SHAPE), Err(JsonError::Syntax(_))),
-                "{:.20}",
-                bad
-            );
+        for bad in ["", "{}{}", "{} x", "\u{feff}{}", "{\"a\":}", "{\"os\":\"\\ud800\"}", deep.as_str()] {
+            assert!(matches!(parse(bad.as_bytes(), &SHAPE), Err(JsonError::Syntax(_))), "{:.20}", bad);
         }
-        assert!(matches!(
-            parse(b"{\"os\":\"\xff\"}", &SHAPE),
-            Err(JsonError::Syntax(_))
-        ));
+        assert!(matches!(parse(b"{\"os\":\"\xff\"}", &SHAPE), Err(JsonError::Syntax(_))));
     }
 }

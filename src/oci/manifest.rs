@@ -31,10 +31,7 @@ const CONFIG_SHAPE: Shape = Shape::Open(&[
     ("created", Shape::Any),
     ("author", Shape::Any),
     ("config", Shape::Any),
-    (
-        "rootfs",
-        Shape::Open(&[("type", Shape::Any), ("diff_ids", Shape::Any)]),
-    ),
+    ("rootfs", Shape::Open(&[("type", Shape::Any), ("diff_ids", Shape::Any)])),
     ("history", Shape::Any),
 ]);
 
@@ -120,11 +117,8 @@ impl Manifest {
     /// Reads a manifest strictly and keeps its bytes.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, ManifestError> {
         let value = json::parse(&bytes, &SHAPE)?;
-        let wire: WireManifest =
-            serde_json::from_value(value).map_err(|error| ManifestError::Malformed {
-                what: "manifest",
-                why: error.to_string(),
-            })?;
+        let wire: WireManifest = serde_json::from_value(value)
+            .map_err(|error| ManifestError::Malformed { what: "manifest", why: error.to_string() })?;
         if wire.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(wire.schema_version));
         }
@@ -137,11 +131,7 @@ impl Manifest {
             media_type: wire.media_type,
             artifact_type: wire.artifact_type,
             config: wire.config.try_into()?,
-            layers: wire
-                .layers
-                .into_iter()
-                .map(Descriptor::try_from)
-                .collect::<Result<_, _>>()?,
+            layers: wire.layers.into_iter().map(Descriptor::try_from).collect::<Result<_, _>>()?,
             subject: wire.subject.map(Descriptor::try_from).transpose()?,
             annotations: wire.annotations,
         })
@@ -166,10 +156,8 @@ impl Manifest {
             subject: Some(Wire::from(&subject)),
             annotations: annotations.clone(),
         };
-        let bytes = serde_json::to_vec(&wire).map_err(|error| ManifestError::Malformed {
-            what: "manifest",
-            why: error.to_string(),
-        })?;
+        let bytes = serde_json::to_vec(&wire)
+            .map_err(|error| ManifestError::Malformed { what: "manifest", why: error.to_string() })?;
         Ok(Self {
             digest: Digest::of(&bytes),
             bytes,
@@ -201,27 +189,17 @@ impl Manifest {
 impl Config {
     /// Reads an image configuration strictly.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let malformed = |why: String| ManifestError::Malformed {
-            what: "configuration",
-            why,
-        };
+        let malformed = |why: String| ManifestError::Malformed { what: "configuration", why };
         let value = json::parse(bytes, &CONFIG_SHAPE)?;
         let config: ImageConfiguration =
             serde_json::from_value(value).map_err(|error| malformed(error.to_string()))?;
         let variant = config.variant().as_deref().filter(|v| !v.is_empty());
-        let platform = Platform::new(
-            &config.os().to_string(),
-            &config.architecture().to_string(),
-            variant,
-        )?;
+        let platform = Platform::new(&config.os().to_string(), &config.architecture().to_string(), variant)?;
         let diff_ids = config
             .rootfs()
             .diff_ids()
             .iter()
-            .map(|id| {
-                id.parse()
-                    .map_err(|error: super::digest::DigestError| malformed(error.to_string()))
-            })
+            .map(|id| id.parse().map_err(|error: super::digest::DigestError| malformed(error.to_string())))
             .collect::<Result<_, _>>()?;
         let labels = config
             .config()
@@ -229,13 +207,7 @@ impl Config {
             .and_then(|c| c.labels().as_ref())
             .map(|labels| labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
             .unwrap_or_default();
-        Ok(Self {
-            digest: Digest::of(bytes),
-            platform,
-            has_variant: variant.is_some(),
-            diff_ids,
-            labels,
-        })
+        Ok(Self { digest: Digest::of(bytes), platform, has_variant: variant.is_some(), diff_ids, labels })
     }
 
     /// Whether an image with this configuration may stand under `platform` in an index: the same
@@ -259,12 +231,8 @@ mod tests {
         let subject = Descriptor::of(media_type::MANIFEST, b"subject");
         let mut layer = Descriptor::of(media_type::BUNDLE, b"{}");
         layer.data = Some(b"{}".to_vec());
-        let manifest =
-            Manifest::artifact(media_type::BUNDLE, layer, &subject, BTreeMap::new()).unwrap();
-        assert_eq!(
-            Manifest::parse(manifest.bytes().to_vec()).unwrap(),
-            manifest
-        );
+        let manifest = Manifest::artifact(media_type::BUNDLE, layer, &subject, BTreeMap::new()).unwrap();
+        assert_eq!(Manifest::parse(manifest.bytes().to_vec()).unwrap(), manifest);
         assert_eq!(
             manifest.config.digest.hex(),
             "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
@@ -297,12 +265,7 @@ mod tests {
     #[test]
     fn a_configuration_without_variant_fits_what_the_system_decides() {
         let arm = |variant: &str| {
-            Config::parse(
-                CONFIG
-                    .replace("\"arm64\"", &format!("\"arm\"{variant}"))
-                    .as_bytes(),
-            )
-            .unwrap()
+            Config::parse(CONFIG.replace("\"arm64\"", &format!("\"arm\"{variant}")).as_bytes()).unwrap()
         };
         let v6: Platform = "linux/arm/v6".parse().unwrap();
         let v7: Platform = "linux/arm/v7".parse().unwrap();

@@ -19,13 +19,7 @@ const fn row(
     variant: Option<&'static str>,
     suffix: &'static str,
 ) -> Row {
-    Row {
-        system,
-        os: "linux",
-        architecture,
-        variant,
-        suffix,
-    }
+    Row { system, os: "linux", architecture, variant, suffix }
 }
 
 /// Every system that can be a container platform. A system that is not here is an error.
@@ -66,11 +60,7 @@ pub enum PlatformError {
 }
 
 fn known_systems() -> String {
-    TABLE
-        .iter()
-        .map(|row| row.system)
-        .collect::<Vec<_>>()
-        .join(", ")
+    TABLE.iter().map(|row| row.system).collect::<Vec<_>>().join(", ")
 }
 
 impl System {
@@ -90,10 +80,7 @@ impl System {
 
     /// The system whose images have `platform`, if the table has one.
     pub fn for_platform(platform: &Platform) -> Option<Self> {
-        TABLE
-            .iter()
-            .map(Self)
-            .find(|system| system.platform() == *platform)
+        TABLE.iter().map(Self).find(|system| system.platform() == *platform)
     }
 
     /// The system that the end of a tag names, as `-amd64` or as `-x86_64-linux`.
@@ -102,8 +89,7 @@ impl System {
             .iter()
             .find(|row| {
                 [row.suffix, row.system].iter().any(|name| {
-                    tag.strip_suffix(name)
-                        .is_some_and(|rest| rest.len() > 1 && rest.ends_with('-'))
+                    tag.strip_suffix(name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('-'))
                 })
             })
             .map(Self)
@@ -119,8 +105,7 @@ impl Platform {
         let word = |s: &str| {
             !s.is_empty()
                 && s.len() <= 32
-                && s.bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
+                && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
         };
         let variant = variant.filter(|v| !v.is_empty());
         if !word(os) || !word(architecture) || !variant.is_none_or(word) {
@@ -245,10 +230,7 @@ mod tests {
     #[test]
     fn unknown_systems_are_errors() {
         for bad in ["x86_64-darwin", "X86_64-linux", "x86_64", "", "amd64"] {
-            assert_eq!(
-                bad.parse::<System>(),
-                Err(PlatformError::System(bad.to_owned()))
-            );
+            assert_eq!(bad.parse::<System>(), Err(PlatformError::System(bad.to_owned())));
         }
     }
 
@@ -264,16 +246,9 @@ mod tests {
 
     #[test]
     fn malformed_platforms_are_errors() {
-        for bad in [
-            "",
-            "linux",
-            "linux/",
-            "/amd64",
-            "Linux/amd64",
-            "linux/amd64/",
-            "linux/a/b/c",
-            "linux/am d",
-        ] {
+        for bad in
+            ["", "linux", "linux/", "/amd64", "Linux/amd64", "linux/amd64/", "linux/a/b/c", "linux/am d"]
+        {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?} was accepted");
         }
     }

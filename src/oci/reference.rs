@@ -54,9 +54,7 @@ pub enum ReferenceError {
     )]
     Path(String),
     /// Neither a tag nor a digest follows.
-    #[error(
-        "`{0}` has no tag or digest: write it out, for example `{0}:1.4.2`; `latest` is never assumed"
-    )]
+    #[error("`{0}` has no tag or digest: write it out, for example `{0}:1.4.2`; `latest` is never assumed")]
     NoTarget(String),
     /// The tag has other characters, or is too long.
     #[error("`{0}` is not a tag: it must match [A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}")]
@@ -84,18 +82,12 @@ impl Repository {
 
     /// This repository at `tag`.
     pub fn at_tag(&self, tag: Tag) -> Reference {
-        Reference {
-            repository: self.clone(),
-            target: Target::Tag(tag),
-        }
+        Reference { repository: self.clone(), target: Target::Tag(tag) }
     }
 
     /// This repository at `digest`.
     pub fn at_digest(&self, digest: Digest) -> Reference {
-        Reference {
-            repository: self.clone(),
-            target: Target::Digest(digest),
-        }
+        Reference { repository: self.clone(), target: Target::Digest(digest) }
     }
 }
 
@@ -103,9 +95,7 @@ impl FromStr for Repository {
     type Err = ReferenceError;
 
     fn from_str(s: &str) -> Result<Self, ReferenceError> {
-        let (host, path) = s
-            .split_once('/')
-            .ok_or_else(|| ReferenceError::NoHost(shown(s)))?;
+        let (host, path) = s.split_once('/').ok_or_else(|| ReferenceError::NoHost(shown(s)))?;
         let host = normal_host(host).ok_or_else(|| {
             if host.contains(['.', ':']) {
                 ReferenceError::Host(shown(host))
@@ -187,9 +177,7 @@ fn is_path_component(s: &str) -> bool {
     bytes
         .split(|b| word(*b))
         .filter(|separator| !separator.is_empty())
-        .all(|separator| {
-            matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
-        })
+        .all(|separator| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
 impl Tag {
@@ -206,9 +194,7 @@ impl FromStr for Tag {
         let first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         let rest = |b: u8| first(b) || b == b'.' || b == b'-';
         let bytes = s.as_bytes();
-        if bytes.len() <= 128
-            && bytes.first().copied().is_some_and(first)
-            && bytes.iter().copied().all(rest)
+        if bytes.len() <= 128 && bytes.first().copied().is_some_and(first) && bytes.iter().copied().all(rest)
         {
             Ok(Self(s.to_owned()))
         } else {
@@ -289,8 +275,7 @@ mod tests {
     use super::*;
 
     fn reference(s: &str) -> String {
-        s.parse::<Reference>()
-            .map_or_else(|e| format!("error: {e}"), |r| r.to_string())
+        s.parse::<Reference>().map_or_else(|e| format!("error: {e}"), |r| r.to_string())
     }
 
     #[test]
@@ -313,22 +298,13 @@ mod tests {
     #[test]
     fn a_digest_wins_over_a_tag_beside_it() {
         let digest = Digest::of(b"x");
-        assert_eq!(
-            reference(&format!("r.example/app:1@{digest}")),
-            format!("r.example/app@{digest}")
-        );
+        assert_eq!(reference(&format!("r.example/app:1@{digest}")), format!("r.example/app@{digest}"));
     }
 
     #[test]
     fn nothing_is_defaulted() {
-        assert_eq!(
-            "nginx:1".parse::<Reference>(),
-            Err(ReferenceError::NoHost("nginx:1".into()))
-        );
-        assert_eq!(
-            "acme/app:1".parse::<Reference>(),
-            Err(ReferenceError::NoHost("acme/app".into()))
-        );
+        assert_eq!("nginx:1".parse::<Reference>(), Err(ReferenceError::NoHost("nginx:1".into())));
+        assert_eq!("acme/app:1".parse::<Reference>(), Err(ReferenceError::NoHost("acme/app".into())));
         assert_eq!(
             "r.example/app".parse::<Reference>(),
             Err(ReferenceError::NoTarget("r.example/app".into()))
@@ -363,19 +339,11 @@ mod tests {
             "[::1]x/app:1",
             "http://r.example/app:1",
         ] {
-            assert!(
-                bad.parse::<Reference>().is_err(),
-                "{bad:?} was read as {}",
-                reference(bad)
-            );
+            assert!(bad.parse::<Reference>().is_err(), "{bad:?} was read as {}", reference(bad));
         }
         let long = "a".repeat(129);
         assert!(long.parse::<Tag>().is_err());
         assert!(long[..128].parse::<Tag>().is_ok());
-        assert!(
-            format!("r.example/{}:1", "a".repeat(256))
-                .parse::<Reference>()
-                .is_err()
-        );
+        assert!(format!("r.example/{}:1", "a".repeat(256)).parse::<Reference>().is_err());
     }
 }
