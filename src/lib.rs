@@ -2,4 +2,5 @@
 pub mod attestation;
 pub mod nix;
 pub mod oci;
+pub mod policy;
 pub mod reason;

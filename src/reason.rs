@@ -80,15 +80,14 @@ reasons! {
     CommitUnexpected = "commit-unexpected", "The statement is about another commit than the one expected.";
     SequenceAhead = "sequence-ahead", "The sequence lies more than ten minutes ahead of the verified time.";
     OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
+    OtherManifest = "other-manifest", "The builder approved another manifest, of the same content.";
     ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
     SignedDissent = "signed-dissent", "The builder signed that it disputes this manifest.";
     Equivocation = "equivocation", "The builder signed two different contents for one build.";
 
-    TagUnruled = "tag-unruled", "The policy's tag rules do not name this tag.";
     TagImmutable = "tag-immutable", "The tag is immutable and names another image.";
     TagBackwards = "tag-backwards", "The tag only moves forward, and names a release of a higher or equal sequence.";
     TagUnverified = "tag-unverified", "The tag only moves forward, and what it names now cannot be verified.";
-    CommitsDiffer = "commits-differ", "The release is met only for a commit other than the one expected.";
 }
 
 impl fmt::Display for Reason {

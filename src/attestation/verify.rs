@@ -1,15 +1,12 @@
 //! From a well-formed bundle to a proven attestation.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sigstore_types::{DerPublicKey, KindVersion, LogId, Sha256Hash};
 use sigstore_verify::{Error, PublicKeyVerificationPolicy, TransparencyLogError};
 
 use super::{Bundle, PublicKey, Statement, Trust};
 use crate::oci::Digest;
 use crate::reason::Reason;
-
-/// How far ahead of this machine's clock a verified time may lie.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(1);
 
 /// A statement whose signature, log proof and time all hold under a trust.
 ///
@@ -48,9 +45,14 @@ impl Attestation {
         &self.signer
     }
 
-    /// The earliest verified time: what a trusted authority saw of the signature.
-    pub fn time(&self) -> Timestamp {
-        self.times.iter().min().copied().unwrap_or(Timestamp::MIN)
+    /// The earliest verified time: when a trusted authority first saw the signature.
+    pub fn earliest(&self) -> Timestamp {
+        self.times.iter().min().copied().unwrap_or(Timestamp::MAX)
+    }
+
+    /// The latest verified time.
+    pub fn latest(&self) -> Timestamp {
+        self.times.iter().max().copied().unwrap_or(Timestamp::MAX)
     }
 
     /// The digest of the bundle that carried it.
@@ -76,15 +78,14 @@ impl Rejection {
 ///
 /// Checked: the signature over the PAE; each log entry's inclusion proof and checkpoint, under
 /// the key and origin of the very log that the entry names, and that the entry's body is this
-/// signature, payload and key; each timestamp; that at least one time is verified, none lies
-/// ahead of `now`, and each lies in the validity of the log's key.
+/// signature, payload and key; each timestamp; that at least one time is verified, and each lies
+/// in the validity of the log's key.
 ///
 /// # Errors
 /// Every failure is a [`Rejection`] with its reason.
 pub fn verify<'a>(
     bundle: &Bundle,
     keys: impl IntoIterator<Item = (&'a PublicKey, &'a Trust)>,
-    now: Timestamp,
 ) -> Result<Attestation, Rejection> {
     let reject = |signer: Option<&PublicKey>, reason: Reason, detail: String| Rejection {
         bundle: bundle.digest(),
@@ -105,12 +106,6 @@ pub fn verify<'a>(
     let times = prove(bundle, key, trust).map_err(|(reason, detail)| reject(reason, detail))?;
     if times.is_empty() {
         return Err(reject(Reason::NoVerifiedTime, "the bundle has no verified timestamp".to_owned()));
-    }
-    if let Some(ahead) = times.iter().find(|time| time.duration_since(now) > CLOCK_SKEW) {
-        return Err(reject(
-            Reason::TimeInFuture,
-            format!("the verified time is {ahead}, this machine's is {now}"),
-        ));
     }
     Ok(Attestation {
         statement: bundle.statement().clone(),

@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+pub mod slot;
 
 pub use descriptor::Descriptor;
 pub use digest::Digest;
@@ -19,3 +20,4 @@ pub use index::ImageIndex;
 pub use manifest::{Config, Manifest};
 pub use platform::{Platform, System};
 pub use reference::{Reference, Repository, Tag, Target};
+pub use slot::Slot;

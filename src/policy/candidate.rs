@@ -1,0 +1,191 @@
+//! What is to be judged: an index, with the manifests and configurations of its children.
+
+use std::collections::BTreeMap;
+
+use crate::oci::{Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Repository, media_type};
+use crate::reason::Reason;
+
+/// Something about the image itself that no vote can mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason code.
+    pub reason: Reason,
+    /// The same in words, with what was found.
+    pub detail: String,
+}
+
+/// The image under judgement. It is filled as content is fetched; whatever is not there when the
+/// decision is made counts as absent, and refuses it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    repository: Repository,
+    digest: Digest,
+    index: Result<ImageIndex, Refusal>,
+    children: BTreeMap<Digest, Child>,
+}
+
+/// What is known of one child of the index.
+#[derive(Debug, Clone, Default)]
+struct Child {
+    manifest: Option<Result<Manifest, Refusal>>,
+    config: Option<Result<Config, Refusal>>,
+}
+
+/// A child that holds together: descriptor, manifest and configuration say the same.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    pub platform: Platform,
+    pub digest: Digest,
+    pub config_digest: Digest,
+}
+
+fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { reason, detail: detail.into() })
+}
+
+impl Candidate {
+    /// Reads what the registry gave for the image: `bytes` of the stated media type.
+    pub fn read(repository: Repository, stated_type: &str, bytes: Vec<u8>) -> Self {
+        let digest = Digest::of(&bytes);
+        let index = if media_type::is_index(stated_type) {
+            ImageIndex::parse(bytes)
+                .map_err(|error| Refusal { reason: Reason::IndexMalformed, detail: error.to_string() })
+        } else {
+            let shown: String = stated_type.chars().filter(|c| !c.is_control()).take(100).collect();
+            refuse(Reason::NotAnIndex, format!("the image is of type `{shown}`"))
+        };
+        Self { repository, digest, index, children: BTreeMap::new() }
+    }
+
+    /// Where the image is.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The digest of the bytes under judgement.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The index, if it is one.
+    pub fn index(&self) -> Option<&ImageIndex> {
+        self.index.as_ref().ok()
+    }
+
+    /// The children whose manifests are to be fetched.
+    pub fn manifests(&self) -> &[Descriptor] {
+        self.index().map(|index| index.manifests.as_slice()).unwrap_or_default()
+    }
+
+    /// Adds the manifest of a child, `None` if the registry does not have it. Returns the
+    /// configuration to be fetched next, if the manifest is one.
+    pub fn add_manifest(&mut self, of: &Descriptor, bytes: Option<Vec<u8>>) -> Option<Descriptor> {
+        let manifest = match bytes {
+            None => refuse(Reason::ChildAbsent, format!("there is no manifest {}", of.digest)),
+            Some(bytes) if !of.names(&bytes) => refuse(
+                Reason::ChildMalformed,
+                format!("the manifest {} has another size or digest than its descriptor", of.digest),
+            ),
+            Some(bytes) => Manifest::parse(bytes).map_err(|error| Refusal {
+                reason: Reason::ChildMalformed,
+                detail: format!("the manifest {}: {error}", of.digest),
+            }),
+        };
+        let config = manifest.as_ref().ok().map(|manifest| manifest.config.clone());
+        self.children.entry(of.digest).or_default().manifest = Some(manifest);
+        config
+    }
+
+    /// Adds the configuration of the child `of`, `None` if the registry does not have it.
+    pub fn add_config(&mut self, of: &Descriptor, bytes: Option<&[u8]>) {
+        let child = self.children.entry(of.digest).or_default();
+        let Some(Ok(manifest)) = &child.manifest else { return };
+        let config = match bytes {
+            None => {
+                refuse(Reason::ChildAbsent, format!("there is no configuration {}", manifest.config.digest))
+            }
+            Some(bytes) if !manifest.config.names(bytes) => refuse(
+                Reason::ChildMalformed,
+                format!("the configuration {} has another size or digest", manifest.config.digest),
+            ),
+            Some(bytes) => Config::parse(bytes).map_err(|error| Refusal {
+                reason: Reason::ChildMalformed,
+                detail: format!("the configuration of {}: {error}", of.digest),
+            }),
+        };
+        child.config = Some(config);
+    }
+
+    /// The children that hold together, by platform, and whatever refuses the image.
+    pub(super) fn images(&self) -> (BTreeMap<Platform, Image>, Vec<Refusal>) {
+        let mut images = BTreeMap::new();
+        let mut refusals = Vec::new();
+        match &self.index {
+            Err(refusal) => refusals.push(refusal.clone()),
+            Ok(index) => {
+                for descriptor in &index.manifests {
+                    match self.image(descriptor) {
+                        Err(refusal) => refusals.push(refusal),
+                        Ok(image) => {
+                            if let Some(other) = images.insert(image.platform.clone(), image) {
+                                let why = format!("{} stands twice in the index", other.platform);
+                                refusals.push(Refusal { reason: Reason::PlatformTwice, detail: why });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        (images, refusals)
+    }
+
+    fn image(&self, descriptor: &Descriptor) -> Result<Image, Refusal> {
+        let digest = descriptor.digest;
+        if !media_type::is_manifest(&descriptor.media_type) {
+            return refuse(Reason::IndexNested, format!("{digest} is of type `{}`", descriptor.media_type));
+        }
+        if descriptor.has_urls {
+            return refuse(
+                Reason::ChildMalformed,
+                format!("{digest} sends readers to other addresses (`urls`)"),
+            );
+        }
+        let Some(platform) = descriptor.platform.clone() else {
+            return refuse(Reason::ChildPlatform, format!("{digest} has no platform in the index"));
+        };
+        let child = self.children.get(&digest);
+        let absent = || Refusal { reason: Reason::ChildAbsent, detail: format!("{digest} was not found") };
+        let manifest =
+            child.and_then(|c| c.manifest.as_ref()).ok_or_else(absent)?.as_ref().map_err(Clone::clone)?;
+        if manifest.media_type != descriptor.media_type {
+            let stated = &manifest.media_type;
+            return refuse(Reason::ChildMalformed, format!("{digest} states another type, `{stated}`"));
+        }
+        if manifest.artifact_type.is_some() || !media_type::is_config(&manifest.config.media_type) {
+            return refuse(Reason::IndexNested, format!("{digest} is an artifact, not an image"));
+        }
+        if let Some(layer) = manifest.layers.iter().find(|layer| layer.has_urls) {
+            return refuse(Reason::ChildMalformed, format!("the layer {} has `urls`", layer.digest));
+        }
+        let config =
+            child.and_then(|c| c.config.as_ref()).ok_or_else(absent)?.as_ref().map_err(Clone::clone)?;
+        if !config.fits(&platform) {
+            let stated = &config.platform;
+            return refuse(
+                Reason::ChildPlatform,
+                format!("the configuration of {digest} states {stated}, the index {platform}"),
+            );
+        }
+        if config.diff_ids.len() != manifest.layers.len() {
+            return refuse(
+                Reason::ChildMalformed,
+                format!(
+                    "{digest} has {} layers and {} diff_ids",
+                    manifest.layers.len(),
+                    config.diff_ids.len()
+                ),
+            );
+        }
+        Ok(Image { platform, digest, config_digest: config.digest })
+    }
+}

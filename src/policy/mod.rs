@@ -1,0 +1,21 @@
+//! The policy, and the decision under it.
+//!
+//! [`decide`] is a pure function: no I/O, no clock of its own, no dependence on the order of
+//! evidence, and no way out but a [`Verdict`]. Only a verdict of `met` holds an [`Approval`],
+//! and only an approval moves a tag.
+
+pub mod candidate;
+pub mod decide;
+pub mod file;
+pub mod tag;
+pub mod verdict;
+pub mod vote;
+
+#[cfg(test)]
+mod vectors;
+
+pub use candidate::{Candidate, Refusal};
+pub use decide::{Evidence, Expected, decide};
+pub use file::{Builder, ImageRule, Policy, PolicyError};
+pub use tag::{Glob, TagKind, TagRule};
+pub use verdict::{Approval, Cell, Outcome, PlatformRow, Status, Verdict};

@@ -1,0 +1,186 @@
+//! The verdict: one value, of which text, JSON, Markdown and exit codes are views.
+
+use crate::attestation::{Commit, Content};
+use crate::oci::{Digest, Platform, Repository, System, Tag};
+use crate::reason::Reason;
+
+use super::candidate::Refusal;
+use super::tag::{self, TagKind, TagRule};
+use super::vote::Group;
+
+/// What was decided, and why, cell by cell.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The image that was judged.
+    pub repository: Repository,
+    /// The digest of its index.
+    pub digest: Digest,
+    /// The policy's digest.
+    pub policy: Digest,
+    /// The answer.
+    pub outcome: Outcome,
+    /// What refuses the image itself, if the outcome is `Refused`.
+    pub refusals: Vec<Refusal>,
+    /// The group of statements that was judged, if there is one.
+    pub group: Option<Group>,
+    /// A row for each platform that the policy or the index names.
+    pub platforms: Vec<PlatformRow>,
+    /// Evidence that is nobody's vote.
+    pub ignored: Vec<Ignored>,
+}
+
+/// The answer, in order of precedence from the worst.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The image is broken or against the policy; no vote can mend it.
+    Refused,
+    /// A builder signed two contents for one build.
+    Equivocation,
+    /// A builder disagrees.
+    Dissent,
+    /// Too few builders have agreed so far.
+    Short,
+    /// The quorum is there. The value permits moving tags.
+    Met(Approval),
+}
+
+/// Permission to name one digest by the tags that the policy governs. Only the decision makes it.
+#[derive(Debug, Clone)]
+pub struct Approval {
+    pub(super) repository: Repository,
+    pub(super) digest: Digest,
+    pub(super) policy: Digest,
+    pub(super) commit: Commit,
+    pub(super) sequence: u64,
+    pub(super) tags: Vec<TagRule>,
+}
+
+/// One platform of the matrix.
+#[derive(Debug, Clone)]
+pub struct PlatformRow {
+    /// The platform.
+    pub platform: Platform,
+    /// Its Nix system, if there is one.
+    pub system: Option<System>,
+    /// The manifest that the index has for it.
+    pub digest: Option<Digest>,
+    /// How many operators agree.
+    pub have: usize,
+    /// How many must.
+    pub need: usize,
+    /// A cell for each builder of the policy, in its order.
+    pub cells: Vec<Cell>,
+}
+
+/// What one builder says of one platform.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// The builder's name.
+    pub builder: String,
+    /// Its operator.
+    pub operator: String,
+    /// How it counts.
+    pub status: Status,
+    /// Why it does not, if it does not.
+    pub reason: Option<Reason>,
+    /// The reason in words.
+    pub detail: Option<String>,
+    /// What the builder says it got, where it said so.
+    pub content: Option<Content>,
+}
+
+/// How a builder counts for a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Agrees.
+    Counted,
+    /// Said nothing.
+    Missing,
+    /// Said something that does not count.
+    Rejected,
+    /// Disagrees.
+    Dissent,
+    /// Contradicts itself.
+    Equivocation,
+}
+
+/// Evidence that is nobody's vote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// The digest of the bundle, or of what carried it.
+    pub bundle: Digest,
+    /// The manifest it is about, where that could be read.
+    pub manifest: Option<Digest>,
+    /// Why it is ignored.
+    pub reason: Reason,
+    /// The reason in words.
+    pub detail: String,
+}
+
+impl Outcome {
+    /// The answer in one word, as in output and JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Equivocation => "equivocation",
+            Self::Dissent => "dissent",
+            Self::Short => "short",
+            Self::Met(_) => "met",
+        }
+    }
+}
+
+impl Status {
+    /// The status in one word, as in output and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counted => "counted",
+            Self::Missing => "missing",
+            Self::Rejected => "rejected",
+            Self::Dissent => "dissent",
+            Self::Equivocation => "equivocation",
+        }
+    }
+}
+
+impl Verdict {
+    /// The permission, if the quorum is met.
+    pub fn approval(&self) -> Option<&Approval> {
+        match &self.outcome {
+            Outcome::Met(approval) => Some(approval),
+            _ => None,
+        }
+    }
+}
+
+impl Approval {
+    /// The repository whose tags may move.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The digest that they may name.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The policy under which.
+    pub fn policy(&self) -> Digest {
+        self.policy
+    }
+
+    /// The commit that was built.
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// The release order of the build.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How `tag` may move; `None` if it may not be moved at all.
+    pub fn permits(&self, tag: &Tag) -> Option<TagKind> {
+        tag::kind(&self.tags, tag)
+    }
+}
