@@ -1,0 +1,46 @@
+//! The servers that quorate is tested against, in the process of the test.
+//!
+//! | server | stands for |
+//! |---|---|
+//! | [`Registry`] | an OCI 1.1 registry, with or without the referrers API, open or behind credentials |
+//! | [`Log`] | a Rekor v2 transparency log |
+//! | [`Tsa`] | an RFC 3161 timestamp authority |
+//!
+//! Each listens on a free loopback port until it is dropped, can be told to misbehave by a
+//! [`Fault`], and remembers what was asked of it. [`trusted_root`] is what a verifier must be
+//! given to trust the log and the authority; [`image`] makes images worth releasing.
+//!
+//! Nothing here depends on the code under test, and the cryptography is another implementation
+//! than the one the product uses: were they shared, a mistake would cancel itself out.
+
+mod bed;
+pub mod client;
+mod fault;
+pub mod image;
+mod log;
+mod registry;
+mod runtime;
+mod server;
+mod traffic;
+mod trusted_root;
+mod tsa;
+
+pub use bed::Bed;
+pub use fault::{Answer, Fault, FaultAction};
+pub use log::Log;
+pub use registry::{Auth, Registry, RegistryOptions};
+pub use traffic::Request;
+pub use trusted_root::trusted_root;
+pub use tsa::Tsa;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+fn base64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}

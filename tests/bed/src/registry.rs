@@ -1,0 +1,144 @@
+//! An OCI 1.1 registry, and the ways in which real ones differ from it.
+
+mod access;
+mod quirks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferro_blob_store::InMemoryBlobStore;
+use ferro_oci_server::{AppState, InMemoryRegistryMeta, router};
+use http::Response;
+
+use crate::fault::Fault;
+use crate::server::{Server, call};
+use crate::traffic::Request;
+
+use access::Access;
+pub use access::Auth;
+
+/// A registry in memory.
+pub struct Registry {
+    server: Server,
+    access: Arc<Access>,
+}
+
+/// In which ways a [`Registry`] differs from an open one that follows the specification.
+#[derive(Clone, Debug)]
+pub struct RegistryOptions {
+    /// Whether the referrers API exists. Without it the answer is the plain-text 404 of
+    /// distribution 2.8.2, and a manifest with a subject is stored without `OCI-Subject`.
+    pub referrers: bool,
+    /// How long every answer takes at least.
+    pub latency: Duration,
+    /// Who may do what.
+    pub auth: Auth,
+    /// Whether an OCI manifest or index exists only for a client whose `Accept` names its very
+    /// media type, as in distribution 2.8.2.
+    pub strict_accept: bool,
+    /// How many referrers a page holds; all when `None`.
+    pub referrers_page: Option<usize>,
+}
+
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        RegistryOptions {
+            referrers: true,
+            latency: Duration::ZERO,
+            auth: Auth::None,
+            strict_accept: false,
+            referrers_page: None,
+        }
+    }
+}
+
+impl Registry {
+    /// Starts an empty registry on a free loopback port.
+    pub fn start(options: RegistryOptions) -> Registry {
+        let state = AppState::new(Arc::new(InMemoryBlobStore::new()), Arc::new(InMemoryRegistryMeta::new()));
+        let router = router(state);
+        let latency = options.latency;
+        let access = Arc::new(Access::new(options.auth.clone()));
+        let handler_access = access.clone();
+        let server = Server::start(latency, move |address| {
+            let context = Arc::new((router, options, handler_access, address.to_string()));
+            move |request: http::Request<Bytes>| {
+                let context = context.clone();
+                async move {
+                    let (router, options, access, host) = &*context;
+                    serve(router, options, access, host, request).await
+                }
+            }
+        });
+        Registry { server, access }
+    }
+
+    /// Where it listens: `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        self.server.address().to_string()
+    }
+
+    /// Every request, in order of arrival.
+    pub fn log(&self) -> Vec<Request> {
+        self.server.requests()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_log(&self) {
+        self.server.clear_requests();
+    }
+
+    /// The requests that asked for a change, whatever became of them.
+    pub fn writes(&self) -> Vec<Request> {
+        self.log().into_iter().filter(Request::is_write).collect()
+    }
+
+    /// The longest chain of requests that did not overlap: round trips a user waits for.
+    pub fn depth(&self) -> usize {
+        self.server.depth()
+    }
+
+    /// Adds a rule by which the registry misbehaves.
+    pub fn fault(&self, fault: Fault) {
+        self.server.fault(fault);
+    }
+
+    /// Behaves again.
+    pub fn clear_faults(&self) {
+        self.server.clear_faults();
+    }
+
+    /// An `Authorization` value that may do everything, for a test to prepare what it needs;
+    /// `None` where no credentials are asked for.
+    pub fn authorization(&self) -> Option<String> {
+        self.access.full()
+    }
+
+    /// Makes every bearer token given out so far invalid, whatever its lifetime.
+    pub fn expire_tokens(&self) {
+        self.access.expire();
+    }
+}
+
+async fn serve(
+    router: &axum::Router,
+    options: &RegistryOptions,
+    access: &Access,
+    host: &str,
+    request: http::Request<Bytes>,
+) -> Response<Bytes> {
+    if request.uri().path() == "/token" {
+        return access.token(&request);
+    }
+    if let Some(refusal) = access.refuse(&request, host) {
+        return refusal;
+    }
+    if let Some(absent) = quirks::before(&request, options) {
+        return absent;
+    }
+    let (head, body) = request.into_parts();
+    let asked = http::Request::from_parts(head.clone(), ());
+    let response = call(router.clone(), http::Request::from_parts(head, body)).await;
+    quirks::after(&asked, response, options)
+}
