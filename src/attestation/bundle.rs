@@ -161,6 +161,11 @@ impl Bundle {
         self.digest
     }
 
+    /// Where the first log entry stands in its log, as claimed.
+    pub fn log_index(&self) -> Option<u64> {
+        self.inner.verification_material.tlog_entries.first().map(|entry| entry.log_index.get())
+    }
+
     /// Whether `key` made the one signature.
     pub(super) fn signed_by(&self, key: &PublicKey) -> bool {
         key.verifies(&self.envelope.pae(), self.envelope.signature.sig.as_bytes())

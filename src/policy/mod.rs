@@ -7,6 +7,7 @@
 pub mod candidate;
 pub mod decide;
 pub mod file;
+pub mod moves;
 pub mod tag;
 pub mod verdict;
 pub mod vote;

@@ -1,0 +1,75 @@
+//! `quorate key`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Finished, shown};
+use crate::attestation::PublicKey;
+use crate::edge::files;
+use crate::edge::signer::Signer;
+use crate::error::Error;
+
+/// Make a builder's key, or print its public half
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make an ECDSA P-256 key pair
+    ///
+    /// Writes the private key (PKCS#8 PEM, not encrypted, readable by its owner alone) to FILE
+    /// and the public key beside it, with `.pub` at the end. Files that exist are left alone.
+    #[command(after_help = "Example:\n  quorate key generate garnix.key")]
+    Generate {
+        /// Where the private key goes
+        file: PathBuf,
+    },
+    /// Print the public key of a private one
+    #[command(after_help = "Example:\n  quorate key public garnix.key > keys/garnix.pub")]
+    Public {
+        /// The private key
+        file: PathBuf,
+    },
+}
+
+impl Arguments {
+    pub(super) fn run(&self) -> Result<Finished, Error> {
+        match &self.command {
+            Command::Generate { file } => {
+                let mut public = file.clone().into_os_string();
+                public.push(".pub");
+                let public = PathBuf::from(public);
+                if public.exists() {
+                    return Err(Error::request(format!("`{}` exists already", shown(&public))));
+                }
+                let (signer, pem) = Signer::generate()?;
+                let write = |path: &PathBuf, bytes: &[u8], secret| {
+                    files::write_new(path, bytes, secret)
+                        .map_err(|error| Error::request(format!("cannot write `{}`", shown(path))).because(error))
+                };
+                write(file, pem.as_bytes(), true)?;
+                write(&public, signer.public().to_pem().as_bytes(), false)?;
+                let text = format!("{}\n{}\n", shown(file), shown(&public));
+                Ok(Finished::yes(text, document(signer.public(), Some(shown(file)))))
+            }
+            Command::Public { file } => {
+                let signer = Signer::from_file(file)?;
+                Ok(Finished::yes(signer.public().to_pem(), document(signer.public(), None)))
+            }
+        }
+    }
+}
+
+fn document(key: &PublicKey, file: Option<String>) -> serde_json::Value {
+    json!({
+        "mediaType": "application/vnd.quorate.key.v1+json",
+        "privateKey": file,
+        "publicKey": key.to_pem(),
+        "fingerprint": key.fingerprint(),
+    })
+}

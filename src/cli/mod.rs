@@ -1,0 +1,303 @@
+//! The command line: clap arguments to typed requests, reports to output and exit codes.
+
+mod assemble;
+mod attest;
+mod key;
+mod nar_hash;
+mod promote;
+mod verify;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use crate::attestation::Trust;
+use crate::edge::files;
+use crate::edge::output::{Color, Printer};
+use crate::edge::registry::{Credentials, Options, Registry};
+use crate::error::{Error, Kind};
+use crate::policy::Policy;
+use crate::report::json;
+
+/// Decided, and the answer is no.
+const NO: u8 = 1;
+/// The request is wrong.
+const REQUEST: u8 = 2;
+/// It could not be decided or finished.
+const UNDECIDED: u8 = 3;
+/// Interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// Promote container releases by a quorum of independent builders
+///
+/// Per-architecture images become one OCI image index (`assemble`); builders sign what they
+/// built (`attest`); tags move only when enough independent builders agree (`promote`); a
+/// cluster checks the same again (`verify`).
+#[derive(Parser)]
+#[command(name = "quorate", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; the quorum is met
+  1    decided, and the answer is no
+  2    the request is wrong: arguments, a reference, the policy
+  3    could not decide or finish: network, registry, log, trusted root
+  101  a bug in quorate
+  130  interrupted
+Only 0 may let a pipeline go on.
+
+Every option can be given as QUORATE_OPTION in the environment: `--trusted-root` is
+QUORATE_TRUSTED_ROOT.";
+
+/// Options of every command.
+#[derive(Args)]
+struct Global {
+    /// How to print the result on stdout
+    #[arg(short, long, global = true, value_enum, default_value_t, env = "QUORATE_OUTPUT")]
+    output: Output,
+    /// Say less: no progress, no notes; results and errors stay
+    #[arg(short, long, global = true, env = "QUORATE_QUIET")]
+    quiet: bool,
+    /// Say more: each request to a registry, on stderr
+    #[arg(short, long, global = true, env = "QUORATE_VERBOSE")]
+    verbose: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", env = "QUORATE_COLOR")]
+    color: Color,
+    /// A registry host to ask over plain http; loopback hosts always are
+    #[arg(long, global = true, value_name = "HOST", value_delimiter = ',', env = "QUORATE_PLAIN_HTTP")]
+    plain_http: Vec<String>,
+    /// Certificates (PEM) to trust besides those of the system
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// A token service to trust besides those of the registry's own site
+    #[arg(long, global = true, value_name = "HOST", value_delimiter = ',', env = "QUORATE_TOKEN_REALM")]
+    token_realm: Vec<String>,
+    /// Seconds until the whole run is given up
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, env = "QUORATE_TIMEOUT")]
+    timeout: u64,
+}
+
+/// Text for people, or JSON for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document with a versioned `mediaType`
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Assemble(assemble::Arguments),
+    Attest(attest::Arguments),
+    Promote(promote::Arguments),
+    Verify(verify::Arguments),
+    Key(key::Arguments),
+    NarHash(nar_hash::Arguments),
+}
+
+/// The policy and whom to believe: options of `promote` and `verify`.
+#[derive(Args)]
+struct Judgement {
+    /// The policy (TOML)
+    #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
+    policy: PathBuf,
+    /// Refuse any other policy than the one with this SHA-256
+    #[arg(long, value_name = "DIGEST", env = "QUORATE_POLICY_DIGEST")]
+    policy_digest: Option<crate::oci::Digest>,
+    /// The Sigstore trusted root: the logs and timestamp authorities to believe
+    #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
+    trusted_root: PathBuf,
+    /// Require more operators than the policy does; never fewer
+    #[arg(long, value_name = "N", env = "QUORATE_QUORUM")]
+    quorum: Option<std::num::NonZeroU32>,
+    /// The commit that the release must be of
+    #[arg(long, value_name = "COMMIT", env = "QUORATE_EXPECT_COMMIT")]
+    expect_commit: Option<crate::attestation::Commit>,
+}
+
+impl Judgement {
+    fn load(&self) -> Result<(Policy, Trust), Error> {
+        let policy = files::policy(&self.policy)?;
+        if let Some(pinned) = self.policy_digest
+            && pinned != policy.digest()
+        {
+            let shown = self.policy.display();
+            return Err(Error::request(format!(
+                "the policy `{shown}` has the digest {}, not the pinned {pinned}",
+                policy.digest()
+            ))
+            .hint("somebody changed the policy or a key file; look before you pin the new digest"));
+        }
+        Ok((policy, files::trust(&self.trusted_root)?))
+    }
+}
+
+/// What a command came to.
+struct Finished {
+    /// The result as text; its end of line is added.
+    text: String,
+    /// The result as JSON.
+    json: Value,
+    /// Whether the answer is yes.
+    yes: bool,
+    /// What to say on stderr about an answer of no, or about what is unfinished.
+    error: Option<Error>,
+    /// Notes for stderr.
+    notes: Vec<String>,
+}
+
+impl Finished {
+    fn yes(text: String, json: Value) -> Self {
+        Self { text, json, yes: true, error: None, notes: Vec::new() }
+    }
+
+    fn no(text: String, json: Value, error: Error) -> Self {
+        Self { text, json, yes: false, error: Some(error), notes: Vec::new() }
+    }
+}
+
+/// Runs the command line and says with which code to exit.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = Cli::command().try_get_matches_from(arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data; clap puts everything else on stderr.
+            let printed = error.print().is_ok();
+            return match error.exit_code() {
+                0 if printed => ExitCode::SUCCESS,
+                0 => ExitCode::from(UNDECIDED),
+                _ => ExitCode::from(REQUEST),
+            };
+        }
+    };
+    let printer = Printer::new(cli.global.color, cli.global.quiet);
+    if cli.global.verbose {
+        crate::edge::output::trace();
+    }
+    let media_type = cli.command.media_type();
+    let result = crate::init().map_err(Stop::from).and_then(|()| run(&cli, printer));
+    let (code, shown) = match result {
+        Err(Stop::Interrupted) => {
+            printer.error(&Error::undecided("interrupted").hint("nothing is known to have changed; run it again"));
+            return ExitCode::from(INTERRUPTED);
+        }
+        Err(Stop::Failed(error)) => {
+            printer.error(&error);
+            let code = match error.kind() {
+                Kind::Request => REQUEST,
+                Kind::Undecided => UNDECIDED,
+            };
+            let shown = (cli.global.output == Output::Json).then(|| pretty(&json::error(media_type, &error)));
+            (code, shown)
+        }
+        Ok(finished) => {
+            for note in &finished.notes {
+                printer.talk(&format!("note: {note}"));
+            }
+            if let Some(error) = &finished.error {
+                printer.error(error);
+            }
+            let unfinished = finished.error.as_ref().is_some_and(|error| error.kind() == Kind::Undecided);
+            let code = match (finished.yes, unfinished) {
+                (true, _) => 0,
+                (false, true) => UNDECIDED,
+                (false, false) => NO,
+            };
+            let shown = match cli.global.output {
+                Output::Text => finished.text,
+                Output::Json => pretty(&finished.json),
+            };
+            (code, Some(shown))
+        }
+    };
+    // A result that nobody could read is no result.
+    match shown.map_or(Ok(()), |text| printer.data(&text)) {
+        Ok(()) => ExitCode::from(code),
+        Err(_) if code == 0 => ExitCode::from(UNDECIDED),
+        Err(_) => ExitCode::from(code),
+    }
+}
+
+enum Stop {
+    Failed(Error),
+    Interrupted,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+        .map_err(|error| Error::undecided("cannot start").because(error))?;
+    let work = async {
+        match &cli.command {
+            Command::Assemble(arguments) => arguments.run(&cli.global).await,
+            Command::Attest(arguments) => arguments.run(&cli.global).await,
+            Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
+            Command::Verify(arguments) => arguments.run(&cli.global, printer).await,
+            Command::Key(arguments) => arguments.run(),
+            Command::NarHash(arguments) => arguments.run(),
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => Err(Stop::Interrupted),
+            finished = work => finished.map_err(Stop::from),
+        }
+    })
+}
+
+impl Command {
+    fn media_type(&self) -> &'static str {
+        match self {
+            Self::Assemble(_) => json::ASSEMBLE,
+            Self::Attest(_) => json::ATTEST,
+            Self::Promote(_) => json::PROMOTE,
+            Self::Verify(_) => json::VERIFY,
+            Self::Key(_) | Self::NarHash(_) => json::ERROR,
+        }
+    }
+}
+
+impl Global {
+    fn registry(&self) -> Result<Registry, Error> {
+        Ok(Registry::new(Options {
+            plain_http: self.plain_http.clone(),
+            token_realms: self.token_realm.clone(),
+            credentials: Credentials::from_environment(),
+            deadline: Duration::from_secs(self.timeout),
+            ca_file: self.ca_file.clone(),
+            ..Options::default()
+        })?)
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
+}
+
+/// A file name as it is shown.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

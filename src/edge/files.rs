@@ -1,0 +1,67 @@
+//! Files that a person names: policies, keys, trusted roots.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use crate::attestation::Trust;
+use crate::error::Error;
+use crate::policy::Policy;
+
+/// The most bytes of a file that is read whole: 4 MiB.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Reads a file whole.
+///
+/// # Errors
+/// When it cannot be read, or is larger than 4 MiB.
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "the file is larger than 4 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// Reads a policy; the key files it names lie beside it.
+pub fn policy(path: &Path) -> Result<Policy, Error> {
+    let shown = path.display();
+    let bytes = read(path).map_err(|error| Error::request(format!("cannot read the policy `{shown}`")).because(error))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Error::request(format!("the policy `{shown}` is not UTF-8")).because(error))?;
+    let beside = path.parent().unwrap_or(Path::new(""));
+    Policy::parse(&text, |key| read(&beside.join(key)).map_err(|error| error.to_string())).map_err(|error| {
+        Error::request(format!("the policy `{shown}` is refused"))
+            .because(error)
+            .hint("`docs/policy.md` lists every field")
+    })
+}
+
+/// Reads a trusted root.
+pub fn trust(path: &Path) -> Result<Trust, Error> {
+    let shown = path.display();
+    let bytes = read(path)
+        .map_err(|error| Error::undecided(format!("cannot read the trusted root `{shown}`")).because(error))?;
+    Trust::from_json(&bytes)
+        .map_err(|error| Error::request(format!("the trusted root `{shown}` cannot be used")).because(error))
+}
+
+/// Writes a new file; one that exists is left alone.
+///
+/// # Errors
+/// When it exists, or cannot be written. `secret` makes it readable by its owner alone.
+pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(if secret { 0o600 } else { 0o644 });
+    }
+    #[cfg(not(unix))]
+    let _ = secret;
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,13 @@
+//! Everything that touches the world: registries, logs, files, clock, terminal.
+
+pub mod clock;
+pub mod files;
+pub mod layers;
+pub mod log;
+pub mod output;
+pub mod registry;
+pub mod service;
+pub mod signer;
+pub mod tags;
+pub mod tree;
+pub mod tsa;

@@ -1,0 +1,122 @@
+//! Reading blobs (distribution-spec, "Pulling blobs").
+//!
+//! Reading does not go through `oci-client`: its HTTP client follows every redirect, from https to
+//! http and to inner addresses too, and puts no limit on a body.
+
+use reqwest::{Method, StatusCode};
+
+use crate::oci::{Digest, Repository};
+
+use super::Registry;
+use super::error::Error;
+use super::host::Access;
+use super::transport::{Call, Follow, Proof, asked};
+
+impl Registry {
+    /// Fetches a blob of `size` bytes into memory. `Ok(None)` only when the registry says 404.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] before anything is asked when `size` is over `limit` (bytes), and when
+    /// more than `limit` bytes come; [`Error::DigestMismatch`]; [`Error::SizeMismatch`] when the
+    /// digest is right and the size is not.
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        size: u64,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let host = self.host(repository)?;
+        let path = repository.path();
+        let url = host.url(path, &format!("blobs/{digest}"))?;
+        let asked = asked(&host, &Method::GET, &url);
+        if size > limit {
+            return Err(Error::TooLarge {
+                what: asked.to_string(),
+                limit,
+            });
+        }
+        let answer = self
+            .send(
+                &host,
+                Call {
+                    method: Method::GET,
+                    url,
+                    accept: None,
+                    body: None,
+                    limit,
+                    follow: Follow::Anywhere,
+                    retry: true,
+                    proof: Proof::Registry {
+                        path: path.to_owned(),
+                        access: Access::Pull,
+                    },
+                    fresh: false,
+                    led: false,
+                },
+            )
+            .await?;
+        match answer.status {
+            StatusCode::OK => {}
+            // Only the registry itself can say that it has no such blob.
+            StatusCode::NOT_FOUND if !answer.foreign => return Ok(None),
+            _ => return Err(self.refusal(&host, path, asked, &answer).await),
+        }
+        let found = Digest::of(&answer.body);
+        if found != digest {
+            return Err(Error::DigestMismatch {
+                asked,
+                expected: digest,
+                found,
+            });
+        }
+        let length = answer.body.len() as u64;
+        if length != size {
+            return Err(Error::SizeMismatch {
+                asked,
+                expected: size,
+                found: length,
+            });
+        }
+        Ok(Some(answer.body))
+    }
+
+    /// Whether the repository holds a blob. A registry that errs here wrongly makes a later push
+    /// of a manifest fail, nothing else; nothing is decided on it.
+    pub(super) async fn has_blob(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+    ) -> Result<bool, Error> {
+        let host = self.host(repository)?;
+        let path = repository.path();
+        let url = host.url(path, &format!("blobs/{digest}"))?;
+        let asked = asked(&host, &Method::HEAD, &url);
+        let answer = self
+            .send(
+                &host,
+                Call {
+                    method: Method::HEAD,
+                    url,
+                    accept: None,
+                    body: None,
+                    limit: 0,
+                    follow: Follow::Nowhere,
+                    retry: true,
+                    proof: Proof::Registry {
+                        path: path.to_owned(),
+                        access: Access::Push,
+                    },
+                    fresh: false,
+                    led: false,
+                },
+            )
+            .await?;
+        match answer.status.as_u16() {
+            // A redirect leads to the store that has it.
+            200 | 301 | 302 | 303 | 307 | 308 => Ok(true),
+            404 => Ok(false),
+            _ => Err(self.refusal(&host, path, asked, &answer).await),
+        }
+    }
+}

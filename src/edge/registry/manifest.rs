@@ -1,0 +1,463 @@
+//! Manifests and tags (distribution-spec, "Pulling manifests", "Pushing manifests").
+
+use bytes::Bytes;
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use crate::oci::{Digest, Reference, Repository, Tag, Target, media_type};
+
+use super::Registry;
+use super::error::{Asked, Error};
+use super::host::{Access, Host};
+use super::retry;
+use super::transport::{Answer, Call, Follow, Proof, asked, unexpected};
+
+/// Bytes of a manifest or an index (contract §8).
+pub(super) const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+/// JSON values a manifest may hold: far more than any, and few enough to be read into memory.
+const MAX_VALUES: usize = 250_000;
+
+/// Everything that may be answered, in one header: some registries look at the first line only,
+/// and some say 404 to what they would have to convert.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// A manifest or index as the registry sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawManifest {
+    /// The bytes, unchanged.
+    pub bytes: Vec<u8>,
+    /// Their digest, computed here.
+    pub digest: Digest,
+    /// What header and document both say they are.
+    pub media_type: String,
+}
+
+/// Bytes whose digest is right, before anything else is known of them.
+pub(super) struct Fetched {
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: Digest,
+    pub(super) content_type: Option<String>,
+    asked: Asked,
+}
+
+impl Fetched {
+    /// Takes them for a manifest, if header and document agree on its media type.
+    pub(super) fn into_manifest(self) -> Result<RawManifest, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Stated {
+            #[serde(default)]
+            media_type: String,
+        }
+        let malformed = |why: String| Error::Malformed {
+            asked: self.asked.clone(),
+            why,
+        };
+        let Some(content_type) = self.content_type.clone() else {
+            return Err(malformed("it has no Content-Type".to_owned()));
+        };
+        if !media_type::is_index(&content_type) && !media_type::is_manifest(&content_type) {
+            return Err(malformed(format!(
+                "its Content-Type is `{}`, not that of a manifest or index",
+                super::error::shown(&content_type)
+            )));
+        }
+        if is_dense(&self.bytes) {
+            return Err(malformed("it holds too many JSON values".to_owned()));
+        }
+        let stated: Stated = serde_json::from_slice(&self.bytes)
+            .map_err(|error| malformed(format!("not a manifest: {error}")))?;
+        if stated.media_type != content_type {
+            return Err(malformed(format!(
+                "Content-Type is `{content_type}`, the document says `{}`",
+                super::error::shown(&stated.media_type)
+            )));
+        }
+        Ok(RawManifest {
+            bytes: self.bytes,
+            digest: self.digest,
+            media_type: content_type,
+        })
+    }
+}
+
+/// Whether a document of JSON would take many times its size in memory: a few MiB of `[[[],[]…`
+/// are millions of values.
+pub(super) fn is_dense(bytes: &[u8]) -> bool {
+    let values = bytes.iter().filter(|b| matches!(b, b',' | b'[' | b'{'));
+    values.take(MAX_VALUES + 1).count() > MAX_VALUES
+}
+
+impl Host {
+    /// The URL of `/v2/<path>/<rest>`.
+    pub(super) fn url(&self, path: &str, rest: &str) -> Result<Url, Error> {
+        // Repository, tag and digest hold no character that a URL would read otherwise.
+        self.api
+            .join(&format!("v2/{path}/{rest}"))
+            .map_err(|error| Error::Setup(format!("{}/{path}: {error}", self.name)))
+    }
+}
+
+impl Registry {
+    /// Fetches a manifest or index, byte for byte. `Ok(None)` only when the registry says 404.
+    ///
+    /// The digest is computed here and compared with the one asked for, and with the one the
+    /// registry names. At most 4 MiB.
+    pub async fn manifest(&self, reference: &Reference) -> Result<Option<RawManifest>, Error> {
+        self.fetch_manifest(reference, MAX_MANIFEST, false)
+            .await?
+            .map(Fetched::into_manifest)
+            .transpose()
+    }
+
+    /// The same past every cache: what a tag points to now.
+    pub async fn manifest_now(&self, reference: &Reference) -> Result<Option<RawManifest>, Error> {
+        self.fetch_manifest(reference, MAX_MANIFEST, true)
+            .await?
+            .map(Fetched::into_manifest)
+            .transpose()
+    }
+
+    pub(super) async fn fetch_manifest(
+        &self,
+        reference: &Reference,
+        limit: u64,
+        fresh: bool,
+    ) -> Result<Option<Fetched>, Error> {
+        let repository = &reference.repository;
+        let host = self.host(repository)?;
+        let path = repository.path();
+        let url = host.url(path, &format!("manifests/{}", reference.target))?;
+        let asked = asked(&host, &Method::GET, &url);
+        let answer = self
+            .send(
+                &host,
+                Call {
+                    method: Method::GET,
+                    url,
+                    accept: Some(ACCEPT),
+                    body: None,
+                    limit,
+                    follow: Follow::SameOrigin,
+                    retry: true,
+                    proof: Proof::Registry {
+                        path: path.to_owned(),
+                        access: Access::Pull,
+                    },
+                    fresh,
+                    led: false,
+                },
+            )
+            .await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(self.refusal(&host, path, asked, &answer).await),
+        }
+        let found = Digest::of(&answer.body);
+        let wanted = match reference.target {
+            Target::Digest(digest) => Some(digest),
+            Target::Tag(_) => None,
+        };
+        let named = named_digest(&answer, &asked)?;
+        if let Some(expected) = [wanted, named]
+            .into_iter()
+            .flatten()
+            .find(|expected| *expected != found)
+        {
+            return Err(Error::DigestMismatch {
+                asked,
+                expected,
+                found,
+            });
+        }
+        Ok(Some(Fetched {
+            content_type: answer.content_type(),
+            bytes: answer.body,
+            digest: found,
+            asked,
+        }))
+    }
+
+    /// Pushes a manifest or index by digest. Asking twice does no harm, so it is retried.
+    pub async fn push_manifest(
+        &self,
+        repository: &Repository,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Digest, Error> {
+        let digest = Digest::of(bytes);
+        let target = Target::Digest(digest);
+        self.put(repository, &target, media_type, bytes, true)
+            .await?;
+        Ok(digest)
+    }
+
+    /// Points a tag at a manifest. After a failure the tag is read before it is written again:
+    /// the first write may have arrived, and somebody else may have written since.
+    pub(crate) async fn put_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let target = Target::Tag(tag.clone());
+        let reference = repository.at_tag(tag.clone());
+        let before = std::sync::OnceLock::new();
+        for delay in retry::delays() {
+            let error = match self
+                .put(repository, &target, media_type, bytes, false)
+                .await
+            {
+                Ok(()) => return Ok(()),
+                Err(
+                    error @ (Error::Unreachable { .. }
+                    | Error::Throttled { .. }
+                    | Error::Server { .. }
+                    | Error::Timeout {
+                        whole_run: false, ..
+                    }),
+                ) => error,
+                Err(error) => return Err(error),
+            };
+            let wait = match &error {
+                Error::Throttled {
+                    retry_after: Some(wait),
+                    ..
+                } => delay.max(*wait),
+                _ => delay,
+            };
+            if std::time::Instant::now() + wait >= self.deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(wait).await;
+            let now = self
+                .fetch_manifest(&reference, MAX_MANIFEST, true)
+                .await?
+                .map(|fetched| fetched.digest);
+            if now == Some(Digest::of(bytes)) {
+                return Ok(());
+            }
+            // A tag that changes between two of our attempts is being moved by somebody else.
+            if *before.get_or_init(|| now) != now {
+                return Err(error);
+            }
+        }
+        self.put(repository, &target, media_type, bytes, false)
+            .await
+    }
+
+    async fn put(
+        &self,
+        repository: &Repository,
+        target: &Target,
+        media_type: &str,
+        bytes: &[u8],
+        retry: bool,
+    ) -> Result<(), Error> {
+        let host = self.host(repository)?;
+        let path = repository.path();
+        let url = host.url(path, &format!("manifests/{target}"))?;
+        let asked = asked(&host, &Method::PUT, &url);
+        if bytes.len() as u64 > MAX_MANIFEST {
+            return Err(Error::TooLarge {
+                what: asked.to_string(),
+                limit: MAX_MANIFEST,
+            });
+        }
+        let answer = self
+            .send(
+                &host,
+                Call {
+                    method: Method::PUT,
+                    url,
+                    accept: None,
+                    body: Some((media_type.to_owned(), Bytes::copy_from_slice(bytes))),
+                    limit: super::transport::MAX_ERROR_BODY,
+                    follow: Follow::Nowhere,
+                    retry,
+                    proof: Proof::Registry {
+                        path: path.to_owned(),
+                        access: Access::Push,
+                    },
+                    fresh: false,
+                    led: false,
+                },
+            )
+            .await?;
+        if !matches!(answer.status.as_u16(), 200..=202 | 204) {
+            return Err(self.refusal(&host, path, asked, &answer).await);
+        }
+        let found = Digest::of(bytes);
+        match named_digest(&answer, &asked)? {
+            Some(named) if named != found => Err(Error::DigestMismatch {
+                asked,
+                expected: found,
+                found: named,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for an answer that is neither a success nor an absence.
+    pub(super) async fn refusal(
+        &self,
+        host: &Host,
+        path: &str,
+        asked: Asked,
+        answer: &Answer,
+    ) -> Error {
+        let lookup = if matches!(answer.status.as_u16(), 401 | 403) {
+            self.lookup_note(host, path).await
+        } else {
+            None
+        };
+        unexpected(asked, host, answer, lookup)
+    }
+}
+
+/// `Docker-Content-Digest`, which must be one if it is there.
+fn named_digest(answer: &Answer, asked: &Asked) -> Result<Option<Digest>, Error> {
+    answer
+        .headers
+        .get("docker-content-digest")
+        .map(|value| {
+            value
+                .to_str()
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| Error::Malformed {
+                    asked: asked.clone(),
+                    why: "Docker-Content-Digest is no SHA-256 digest".to_owned(),
+                })
+        })
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use quorate_bed::{Answer, Fault, FaultAction, Registry as Bed, RegistryOptions};
+
+    use super::*;
+    use crate::edge::registry::Options;
+
+    /// A tag that may only be written through a permission is tested in here.
+    struct Case {
+        bed: Bed,
+        registry: Registry,
+        repository: Repository,
+        one: Vec<u8>,
+        two: Vec<u8>,
+    }
+
+    async fn case() -> Case {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let bed = Bed::start(RegistryOptions::default());
+        let repository: Repository = format!("{}/acme/app", bed.host()).parse().unwrap();
+        let registry = Registry::new(Options {
+            deadline: Duration::from_secs(20),
+            ..Options::default()
+        })
+        .unwrap();
+        let index = |name: &str| {
+            format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"annotations":{{"a":"{name}"}}}}"#, media_type::INDEX).into_bytes()
+        };
+        Case {
+            bed,
+            registry,
+            repository,
+            one: index("one"),
+            two: index("two"),
+        }
+    }
+
+    impl Case {
+        async fn put(&self, bytes: &[u8]) -> Result<(), Error> {
+            self.registry
+                .put_tag(&self.repository, &self.tag(), media_type::INDEX, bytes)
+                .await
+        }
+
+        fn tag(&self) -> Tag {
+            "latest".parse().unwrap()
+        }
+
+        async fn now(&self) -> Option<Vec<u8>> {
+            let reference = self.repository.at_tag(self.tag());
+            let found = self.registry.manifest_now(&reference).await.unwrap();
+            found.map(|raw| raw.bytes)
+        }
+
+        fn requests(&self) -> Vec<String> {
+            self.bed.log().into_iter().map(|r| r.method).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tag_write_is_one_request() {
+        let case = case().await;
+        case.put(&case.one).await.unwrap();
+        assert_eq!(case.requests(), ["PUT"]);
+        assert_eq!(case.now().await.unwrap(), case.one);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_arrived_is_not_repeated() {
+        let case = case().await;
+        for action in [
+            FaultAction::AfterWriteStatus(Answer::status(500)),
+            FaultAction::AfterWriteStatus(Answer::status(429)),
+        ] {
+            case.bed.clear_log();
+            case.bed.fault(Fault::new(action).method("PUT").times(1));
+            case.put(&case.one).await.unwrap();
+            assert_eq!(case.requests(), ["PUT", "GET"]);
+            case.put(&case.two).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_did_not_arrive_is_repeated_after_a_look() {
+        let case = case().await;
+        case.put(&case.one).await.unwrap();
+        for action in [FaultAction::Reset, FaultAction::Status(Answer::status(503))] {
+            case.bed.clear_log();
+            case.bed.fault(Fault::new(action).method("PUT").times(1));
+            case.put(&case.two).await.unwrap();
+            assert_eq!(case.requests(), ["PUT", "GET", "PUT"]);
+            assert_eq!(case.now().await.unwrap(), case.two);
+        }
+        case.bed.clear_log();
+        let refuse = Fault::new(FaultAction::Status(Answer::status(403)));
+        case.bed.fault(refuse.method("PUT"));
+        assert_eq!(
+            case.put(&case.one).await.unwrap_err().reason(),
+            "registry-denied"
+        );
+        assert_eq!(case.requests(), ["PUT"]);
+        assert_eq!(case.now().await.unwrap(), case.two);
+    }
+
+    #[tokio::test]
+    async fn a_write_is_not_repeated_blindly() {
+        let case = case().await;
+        case.put(&case.one).await.unwrap();
+        case.bed.clear_log();
+        for method in ["PUT", "GET"] {
+            let fail = Fault::new(FaultAction::Status(Answer::status(500)));
+            case.bed.fault(fail.method(method));
+        }
+        assert_eq!(
+            case.put(&case.two).await.unwrap_err().reason(),
+            "registry-server-error"
+        );
+        let puts = case.requests().iter().filter(|m| *m == "PUT").count();
+        assert_eq!(puts, 1);
+    }
+}

@@ -1,0 +1,170 @@
+//! The registry plane: everything the gate knows of a registry comes through here.
+//!
+//! ```text
+//! manifest, blob, tags, referrers      what is asked (distribution-spec)
+//! evidence                             bundles: attached and collected
+//!        │ Call
+//! transport ─ retry                    limits, redirects, asking again
+//!   ├─ host ─ auth ─ challenge, realm, credentials
+//!   └─ clients ─ address               TLS, proxies, names
+//! ```
+//!
+//! Three answers are kept apart everywhere: `Ok(Some)` is there, `Ok(None)` is what the registry
+//! itself says is absent, and `Err` means that it could not be found out. Nothing turns the third
+//! into the second.
+
+mod address;
+mod auth;
+mod blob;
+mod challenge;
+mod clients;
+mod credentials;
+mod error;
+mod evidence;
+mod fallback;
+mod host;
+mod manifest;
+mod realm;
+mod referrers;
+mod retry;
+mod secret;
+mod transport;
+mod upload;
+mod witness;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::oci::Repository;
+
+use clients::Clients;
+use host::Host;
+
+pub use credentials::Credentials;
+pub use error::{Asked, Error, Reply};
+pub use evidence::{Attached, Collected, Place, Skipped};
+pub use host::Access;
+pub use manifest::RawManifest;
+pub use referrers::Referrers;
+pub use secret::Secret;
+
+/// How a run talks to registries.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Hosts (`host` or `host:port`) that are asked over plain http. This machine always is.
+    pub plain_http: Vec<String>,
+    /// Token services (`host` or `host:port`) that the user trusts besides those of the
+    /// registry's own site.
+    pub token_realms: Vec<String>,
+    /// Who we are.
+    pub credentials: Credentials,
+    /// For the whole run, from [`Registry::new`] on.
+    pub deadline: Duration,
+    /// For one request and its answer.
+    pub request_timeout: Duration,
+    /// Certificates (PEM) trusted besides those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            plain_http: Vec::new(),
+            token_realms: Vec::new(),
+            credentials: Credentials::none(),
+            deadline: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(30),
+            ca_file: None,
+        }
+    }
+}
+
+/// All registries of one run: connections, tokens, what is known of each host. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    deadline: Instant,
+}
+
+struct Shared {
+    clients: Clients,
+    credentials: Credentials,
+    plain_http: Vec<String>,
+    token_realms: Vec<String>,
+    request_timeout: Duration,
+    ca_file: Option<PathBuf>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    /// A permit for each MiB of body that may be on its way.
+    memory: Semaphore,
+    /// Bytes of evidence kept so far.
+    evidence: AtomicU64,
+}
+
+impl Registry {
+    /// Prepares a run; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when the CA file cannot be read.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let connect_timeout = options.request_timeout.min(Duration::from_secs(10));
+        Ok(Self {
+            deadline: Instant::now() + options.deadline,
+            shared: Arc::new(Shared {
+                clients: Clients::new(options.ca_file.as_deref(), connect_timeout)?,
+                credentials: options.credentials,
+                plain_http: options.plain_http,
+                token_realms: options.token_realms,
+                request_timeout: options.request_timeout,
+                ca_file: options.ca_file,
+                hosts: Mutex::default(),
+                memory: Semaphore::new(transport::MEMORY_MIB),
+                evidence: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// The same registries, connections and tokens with a deadline of its own, for a run that
+    /// waits and looks again.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            deadline: Instant::now() + deadline,
+        }
+    }
+
+    /// Says what this run will do to a repository, so that the first token already covers it.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when the host makes no URL.
+    pub fn expect(&self, repository: &Repository, access: Access) -> Result<(), Error> {
+        self.host(repository)?.expect(repository.path(), access);
+        Ok(())
+    }
+
+    fn host(&self, repository: &Repository) -> Result<Arc<Host>, Error> {
+        let name = repository.host();
+        let mut hosts = self
+            .shared
+            .hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get(name) {
+            return Ok(host.clone());
+        }
+        let host = Arc::new(Host::new(name, &self.shared.plain_http)?);
+        hosts.insert(name.to_owned(), host.clone());
+        Ok(host)
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! Tags are written here and nowhere else, each with a permission of its own.
+
+use super::registry::{RawManifest, Registry};
+use crate::error::Error;
+use crate::oci::{Digest, ImageIndex, Repository, Tag, media_type};
+use crate::policy::{Approval, ImageRule};
+
+/// Permission to name an index by a tag that no release stands under.
+#[derive(Debug, Clone)]
+pub struct CandidateTag(Tag);
+
+/// Permission to put a tag back to what it named before.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    repository: Repository,
+    tag: Tag,
+    before: RawManifest,
+    ours: Digest,
+}
+
+/// What became of putting a tag back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// It names what it named before.
+    Back,
+    /// Somebody else moved it in the meantime; it was left alone.
+    Elsewhere,
+}
+
+impl CandidateTag {
+    /// A tag that `assemble` may write: not `latest`, and none that the image's rule governs.
+    pub fn new(tag: Tag, rule: Option<&ImageRule>) -> Result<Self, Error> {
+        let governed = rule.is_some_and(|rule| rule.tag(&tag).is_some());
+        if tag.as_str() == "latest" || governed {
+            let why = if governed { "the policy governs it" } else { "`latest` names releases" };
+            return Err(Error::request(format!("`assemble` does not write the tag `{tag}`: {why}"))
+                .hint("assemble to a candidate tag such as `git-<commit>`, then `quorate promote` it"));
+        }
+        Ok(Self(tag))
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &Tag {
+        &self.0
+    }
+}
+
+/// Names a new index by a candidate tag.
+pub async fn write_candidate(
+    registry: &Registry,
+    repository: &Repository,
+    tag: &CandidateTag,
+    index: &ImageIndex,
+) -> Result<(), Error> {
+    registry.put_tag(repository, &tag.0, media_type::INDEX, index.bytes()).await?;
+    Ok(())
+}
+
+/// Names the approved index by `tag`. The bytes written are the bytes that were judged.
+pub async fn write_approved(
+    registry: &Registry,
+    approval: &Approval,
+    tag: &Tag,
+    index: &ImageIndex,
+) -> Result<(), Error> {
+    if approval.permits(tag).is_none() || index.digest() != approval.digest() {
+        return Err(Error::request(format!("the approval of {} is not for `{tag}`", approval.digest())));
+    }
+    registry.put_tag(approval.repository(), tag, &index.media_type, index.bytes()).await?;
+    Ok(())
+}
+
+impl Restore {
+    /// To be made before the tag is moved to `ours`, from what it named until then.
+    pub fn new(repository: &Repository, tag: &Tag, before: RawManifest, ours: Digest) -> Self {
+        Self { repository: repository.clone(), tag: tag.clone(), before, ours }
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
+    /// Puts the tag back if it still names what we wrote.
+    pub async fn put_back(&self, registry: &Registry) -> Result<Restored, Error> {
+        let now = registry.manifest(&self.repository.at_tag(self.tag.clone())).await?;
+        if now.is_none_or(|manifest| manifest.digest != self.ours) {
+            return Ok(Restored::Elsewhere);
+        }
+        registry.put_tag(&self.repository, &self.tag, &self.before.media_type, &self.before.bytes).await?;
+        Ok(Restored::Back)
+    }
+}

@@ -1,0 +1,97 @@
+//! Errors as a person reads them: what failed on what, why, and the next command.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// Why there is no answer. An answer of "no" is not an error; it is a report.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    hint: Option<String>,
+}
+
+/// Whose turn it is: the exit code follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is wrong: arguments, a reference, a policy, a key file. Exit code 2.
+    Request,
+    /// It could not be decided or finished; trying again may help. Exit code 3.
+    Undecided,
+}
+
+impl Error {
+    /// The request is wrong.
+    pub fn request(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Request, message: message.into(), source: None, hint: None }
+    }
+
+    /// It could not be decided or finished.
+    pub fn undecided(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Undecided, message: message.into(), source: None, hint: None }
+    }
+
+    /// What caused it.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Whose turn it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What to do next, if there is something.
+    pub fn next(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The causes, outermost first.
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Many errors repeat their source in their own words.
+            if !causes.last().is_some_and(|last: &String| last.ends_with(&text)) {
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(feature = "cli")]
+impl From<crate::edge::registry::Error> for Error {
+    fn from(error: crate::edge::registry::Error) -> Self {
+        let hint = error.hint();
+        let new = Self::undecided(format!("the registry could not be asked ({})", error.reason())).because(error);
+        match hint {
+            Some(hint) => new.hint(hint),
+            None => new,
+        }
+    }
+}

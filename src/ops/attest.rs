@@ -1,0 +1,299 @@
+//! `attest`: a builder signs what it built, after comparing it with what was pushed.
+
+use futures_util::future::try_join;
+use jiff::Timestamp;
+use url::Url;
+
+use super::gather::{MAX_CONFIG, PREDICATE_TYPES, resolve};
+use crate::attestation::bundle::Bundle;
+use crate::attestation::envelope::{pae, seal};
+use crate::attestation::verify::verify;
+use crate::attestation::{Build, Claim, Content, Statement, Trust};
+use crate::edge::registry::{Attached, Registry};
+use crate::edge::service::Service;
+use crate::edge::signer::Signer;
+use crate::edge::{layers, log, tsa};
+use crate::error::Error;
+use crate::oci::{Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Slot, System, media_type};
+
+/// What is asked.
+pub struct Request {
+    /// An index, of which the build's system picks a child, or the manifest of one platform.
+    pub image: Reference,
+    /// What was built.
+    pub build: Build,
+    /// Under which the evidence is kept on registries without the referrers API.
+    pub slot: Slot,
+    /// Whether to sign a disagreement, where there is one.
+    pub record_dissent: bool,
+    /// The Rekor v2 log.
+    pub rekor: Url,
+    /// The timestamp authority.
+    pub tsa: Url,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Report {
+    /// The statement was signed, logged and attached.
+    Attested(Attested),
+    /// The same had been said before; nothing was signed.
+    Already(Attested),
+    /// The build differs from what was pushed; nothing was signed.
+    Differs(Difference),
+}
+
+/// A statement that is attached to a manifest.
+#[derive(Debug)]
+pub struct Attested {
+    /// What was said.
+    pub statement: Statement,
+    /// The digest of the bundle.
+    pub bundle: Digest,
+    /// Where the log has it.
+    pub log_index: Option<u64>,
+    /// When the authority saw it.
+    pub time: Timestamp,
+    /// Where it is attached, if that was done now.
+    pub attached: Option<Attached>,
+}
+
+/// What a builder got, and what was pushed.
+#[derive(Debug)]
+pub struct Difference {
+    /// The stable reason code.
+    pub reason: &'static str,
+    /// The manifest that was compared.
+    pub manifest: Digest,
+    /// What differs, with both sides.
+    pub detail: String,
+    /// The next command.
+    pub hint: &'static str,
+}
+
+/// Attests the build.
+///
+/// # Errors
+/// When the image, the log, the authority or the registry failed, or the request was wrong.
+pub async fn run(
+    registry: &Registry,
+    service: &Service,
+    signer: &Signer,
+    trust: &Trust,
+    request: &Request,
+) -> Result<Report, Error> {
+    let (subject, manifest) = child(registry, &request.image, request.build.system).await?;
+    let claim = match (compare(registry, request, &manifest).await?, request.record_dissent) {
+        (None, false) => Claim::Build,
+        (Some(difference), false) => return Ok(Report::Differs(difference)),
+        (Some(_), true) => Claim::Dissent { disputes: subject.digest },
+        (None, true) => {
+            return Err(Error::request("there is nothing to dissent from: the image is what was built")
+                .hint("leave out `--record-dissent` to attest it"));
+        }
+    };
+    let statement = Statement {
+        name: request.image.repository.clone(),
+        subject: match claim {
+            Claim::Build => subject.digest,
+            Claim::Dissent { .. } => request.build.content.config_digest,
+        },
+        claim,
+        build: request.build.clone(),
+    };
+    match earlier(registry, signer, trust, &statement, &subject, &request.slot).await? {
+        Earlier::Nothing => {}
+        Earlier::Same(attested) => return Ok(Report::Already(*attested)),
+        Earlier::Contradicts(bundle, content) => {
+            return Ok(Report::Differs(contradiction(&statement, subject.digest, bundle, content)));
+        }
+    }
+    let attested = sign_and_attach(registry, service, signer, trust, request, statement, &subject).await?;
+    Ok(Report::Attested(attested))
+}
+
+/// The manifest of the platform that the system builds for.
+async fn child(registry: &Registry, image: &Reference, system: System) -> Result<(Descriptor, Manifest), Error> {
+    let raw = resolve(registry, image).await?;
+    let platform = system.platform();
+    let malformed = |error: &dyn std::fmt::Display| Error::request(format!("`{image}` cannot be attested: {error}"));
+    let raw = if media_type::is_index(&raw.media_type) {
+        let index = ImageIndex::parse(raw.bytes).map_err(|error| malformed(&error))?;
+        let mut fits = index.manifests.iter().filter(|child| child.platform.as_ref() == Some(&platform));
+        let child = match (fits.next(), fits.next()) {
+            (Some(child), None) => child.digest,
+            (None, _) => return Err(malformed(&format!("the index has no {platform}"))),
+            (Some(_), Some(_)) => return Err(malformed(&format!("the index has {platform} twice"))),
+        };
+        resolve(registry, &image.repository.at_digest(child)).await?
+    } else {
+        raw
+    };
+    if !media_type::is_manifest(&raw.media_type) {
+        return Err(malformed(&format!("it is of type `{}`", raw.media_type)));
+    }
+    let manifest = Manifest::parse(raw.bytes).map_err(|error| malformed(&error))?;
+    Ok((manifest.descriptor(), manifest))
+}
+
+/// Compares the build with the manifest: configuration, platform, and every layer.
+async fn compare(registry: &Registry, request: &Request, manifest: &Manifest) -> Result<Option<Difference>, Error> {
+    let repository = &request.image.repository;
+    let Content { config_digest, .. } = request.build.content;
+    let differs = |reason, detail| {
+        Ok(Some(Difference {
+            reason,
+            manifest: manifest.digest(),
+            detail,
+            hint: "find out why the builds differ; `--record-dissent` signs the disagreement and blocks the release",
+        }))
+    };
+    if manifest.artifact_type.is_some() || !media_type::is_config(&manifest.config.media_type) {
+        return differs("not-an-image", "the manifest is that of an artifact, not of an image".to_owned());
+    }
+    if manifest.config.digest != config_digest {
+        let theirs = manifest.config.digest;
+        return differs(
+            "config-differs",
+            format!("configuration digest\n  built:  {config_digest}\n  pushed: {theirs}"),
+        );
+    }
+    let size = manifest.config.size;
+    let Some(bytes) = registry.blob(repository, config_digest, size, MAX_CONFIG).await? else {
+        return differs("config-absent", format!("the registry does not have the configuration {config_digest}"));
+    };
+    let config = match Config::parse(&bytes) {
+        Ok(config) => config,
+        Err(error) => return differs("config-malformed", format!("the configuration {config_digest}: {error}")),
+    };
+    let platform: Platform = request.build.system.platform();
+    if !config.fits(&platform) {
+        let (system, states) = (request.build.system, &config.platform);
+        return differs(
+            "platform-differs",
+            format!("platform\n  built:  {platform} ({system})\n  pushed: {states}"),
+        );
+    }
+    Ok(layers::unbound(registry, repository, manifest, &config).await?.map(|unbound| Difference {
+        reason: unbound.reason,
+        manifest: manifest.digest(),
+        detail: unbound.detail,
+        hint: "the layers that were pushed are not those of the configuration: do not release this image",
+    }))
+}
+
+/// What this key said of this manifest before.
+enum Earlier {
+    Nothing,
+    Same(Box<Attested>),
+    /// Other content for the same build.
+    Contradicts(Digest, Content),
+}
+
+async fn earlier(
+    registry: &Registry,
+    signer: &Signer,
+    trust: &Trust,
+    statement: &Statement,
+    subject: &Descriptor,
+    slot: &Slot,
+) -> Result<Earlier, Error> {
+    let collected = registry
+        .collect(&statement.name, subject.digest, std::slice::from_ref(slot), &PREDICATE_TYPES)
+        .await?;
+    let timeless = |statement: &Statement| {
+        let mut statement = statement.clone();
+        statement.build.built_at = None;
+        statement
+    };
+    let mut contradicts = Earlier::Nothing;
+    for bytes in &collected.bundles {
+        let Ok(bundle) = Bundle::parse(bytes) else { continue };
+        let Ok(attestation) = verify(&bundle, [(signer.public(), trust)]) else { continue };
+        let said = attestation.statement();
+        if timeless(said) == timeless(statement) {
+            return Ok(Earlier::Same(Box::new(Attested {
+                statement: said.clone(),
+                bundle: attestation.bundle(),
+                log_index: bundle.log_index(),
+                time: attestation.earliest(),
+                attached: None,
+            })));
+        }
+        let build = |s: &Statement| {
+            let mut build = s.build.clone();
+            build.built_at = None;
+            build.content = statement.build.content;
+            (s.name.clone(), build)
+        };
+        if said.build.content != statement.build.content && build(said) == build(statement) {
+            contradicts = Earlier::Contradicts(attestation.bundle(), said.build.content);
+        }
+    }
+    Ok(contradicts)
+}
+
+fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before: Content) -> Difference {
+    let now = statement.build.content;
+    Difference {
+        reason: "equivocation",
+        manifest,
+        detail: format!(
+            "this key signed another content for this build (bundle {bundle})\n  \
+             then: narHash {}, configuration {}\n  now:  narHash {}, configuration {}",
+            before.nar_hash, before.config_digest, now.nar_hash, now.config_digest
+        ),
+        hint: "the build is not reproducible on this builder; signing both would block the release as equivocation",
+    }
+}
+
+async fn sign_and_attach(
+    registry: &Registry,
+    service: &Service,
+    signer: &Signer,
+    trust: &Trust,
+    request: &Request,
+    statement: Statement,
+    subject: &Descriptor,
+) -> Result<Attested, Error> {
+    let payload = statement
+        .to_payload()
+        .map_err(|error| Error::undecided("cannot write the statement").because(error))?;
+    let message = pae(&payload);
+    let signature = signer.sign(&message)?;
+    // Neither witness needs the other's answer.
+    let (entry, timestamp) = try_join(
+        log::submit(service, &request.rekor, signer.public(), &message, &signature),
+        tsa::stamp(service, &request.tsa, &signature),
+    )
+    .await?;
+    let log_index = entry.log_index.get();
+    let bundle = Bundle::new(seal(payload, signature), signer.public(), entry, timestamp);
+    let json = bundle.to_json().map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
+    // What a log or an authority sent back is believed when the whole holds, as a verifier sees it.
+    let attestation = Bundle::parse(json.as_bytes())
+        .map_err(|(reason, detail)| (reason, detail))
+        .and_then(|bundle| verify(&bundle, [(signer.public(), trust)]).map_err(|r| (r.reason, r.detail)))
+        .map_err(|(reason, detail)| {
+            Error::undecided(format!("the new attestation does not verify ({reason}): {detail}"))
+                .hint("the log or the timestamp authority is not the one that the trusted root names")
+        })?;
+    let annotations = [
+        ("dev.sigstore.bundle.content".to_owned(), "dsse-envelope".to_owned()),
+        ("dev.sigstore.bundle.predicateType".to_owned(), statement.predicate_type().to_owned()),
+        (
+            "org.opencontainers.image.created".to_owned(),
+            attestation.earliest().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        ),
+    ];
+    let attached = registry
+        .attach(&statement.name, subject, &request.slot, json.as_bytes(), annotations.into())
+        .await?;
+    Ok(Attested {
+        statement,
+        bundle: attestation.bundle(),
+        log_index: Some(log_index),
+        time: attestation.earliest(),
+        attached: Some(attached),
+    })
+}

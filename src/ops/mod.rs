@@ -1,0 +1,7 @@
+//! One file a verb: gather, call the pure part, act, return a report.
+
+pub mod assemble;
+pub mod attest;
+mod gather;
+pub mod promote;
+pub mod verify;

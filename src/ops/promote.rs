@@ -1,0 +1,333 @@
+//! `promote`: moves tags to a release that a quorum agrees on.
+//!
+//! Plan → verify → read what each tag names now → write → read back → report. Immutable tags go
+//! first, forward-only ones last.
+
+use std::num::NonZeroU32;
+
+use futures_util::future::try_join_all;
+
+use super::gather::{all, gather, resolve};
+use super::verify::expected;
+use crate::attestation::{Commit, Trust};
+use crate::edge::clock;
+use crate::edge::registry::{RawManifest, Registry};
+use crate::edge::tags::{self, Restore, Restored};
+use crate::error::Error;
+use crate::oci::{Digest, ImageIndex, Reference, Tag};
+use crate::policy::moves::{self, Allowances, Before, Move};
+use crate::policy::{Approval, Expected, Policy, TagKind, Verdict, decide};
+use crate::reason::Reason;
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Request {
+    /// The image; a tag is resolved once.
+    pub image: Reference,
+    /// The tags that shall name it.
+    pub tags: Vec<Tag>,
+    /// A higher quorum than the policy's.
+    pub quorum: Option<NonZeroU32>,
+    /// The commit that the image must be of.
+    pub commit: Option<Commit>,
+    /// What is allowed beyond the tag rules.
+    pub allow: Allowances,
+    /// Whether to write nothing.
+    pub dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Report {
+    /// The verdict on the image.
+    pub verdict: Verdict,
+    /// The tags that were asked for, in that order.
+    pub tags: Vec<TagReport>,
+    /// Whether nothing was to be written.
+    pub dry_run: bool,
+    /// Why it could not be finished, if so.
+    pub unfinished: Option<Error>,
+}
+
+/// What became of one tag.
+#[derive(Debug)]
+pub struct TagReport {
+    /// The tag.
+    pub tag: Tag,
+    /// What it named before.
+    pub before: Option<Digest>,
+    /// What it names now, as far as is known.
+    pub after: Option<Digest>,
+    /// What was done.
+    pub action: Action,
+    /// Why it must not move, if so.
+    pub refusal: Option<(Reason, String)>,
+}
+
+/// What was done with a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It names the release now, and named nothing before.
+    Created,
+    /// It names the release now, and named something else before.
+    Moved,
+    /// It named the release already.
+    Unchanged,
+    /// It must not move.
+    Refused,
+    /// It would be created or moved, but something stood against it.
+    Skipped,
+    /// It was moved, and put back.
+    Restored,
+    /// It was written; what it names now is not known, or is something else.
+    Unknown,
+}
+
+/// The answer of a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// At least one tag moved, and all are right.
+    Moved,
+    /// All tags were right already, or it was a dry run.
+    Unchanged,
+    /// The image or a tag was refused; nothing was written.
+    Refused,
+    /// It could not be finished.
+    Undecided,
+}
+
+impl Action {
+    /// The action in one word, as in output and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Moved => "moved",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Skipped => "skipped",
+            Self::Restored => "restored",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome in one word, as in output and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+impl Report {
+    /// The answer, read off the verdict and the tags.
+    pub fn outcome(&self) -> Outcome {
+        if self.unfinished.is_some() {
+            Outcome::Undecided
+        } else if self.verdict.approval().is_none() || self.tags.iter().any(|tag| tag.action == Action::Refused) {
+            Outcome::Refused
+        } else if self.tags.iter().any(|tag| matches!(tag.action, Action::Created | Action::Moved)) {
+            Outcome::Moved
+        } else {
+            Outcome::Unchanged
+        }
+    }
+}
+
+/// A tag, what may become of it, and how to undo it.
+struct Planned {
+    tag: Tag,
+    kind: TagKind,
+    raw: Option<RawManifest>,
+    plan: Result<Move, (Reason, String)>,
+}
+
+/// Promotes the image.
+///
+/// # Errors
+/// When nothing was decided. What failed after the decision is in the report.
+pub async fn run(registry: &Registry, policy: &Policy, trust: &Trust, request: &Request) -> Result<Report, Error> {
+    let kinds = kinds(policy, request)?;
+    let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
+    let repository = &request.image.repository;
+    let image = resolve(registry, &request.image).await?;
+    let gathered = gather(registry, repository, image, policy, trust).await?;
+    let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected);
+    let mut report = Report { verdict, tags: Vec::new(), dry_run: request.dry_run, unfinished: None };
+    let (Some(approval), Some(index)) = (report.verdict.approval(), gathered.candidate.index()) else {
+        return Ok(report);
+    };
+    let planned = try_join_all(
+        kinds.into_iter().map(|(tag, kind)| plan(registry, policy, trust, approval, tag, kind, &request.allow)),
+    )
+    .await?;
+    report.tags = planned.iter().map(|planned| TagReport::planned(planned, approval.digest())).collect();
+    if request.dry_run || planned.iter().any(|planned| planned.plan.is_err()) {
+        for tag in &mut report.tags {
+            if matches!(tag.action, Action::Created | Action::Moved) && !request.dry_run {
+                tag.action = Action::Skipped;
+            }
+            if tag.action != Action::Unchanged {
+                tag.after = tag.before;
+            }
+        }
+        return Ok(report);
+    }
+    report.unfinished = write(registry, approval, index, &planned, &mut report.tags).await.err();
+    Ok(report)
+}
+
+/// The tags and how each may move, before anything is asked of a registry.
+fn kinds(policy: &Policy, request: &Request) -> Result<Vec<(Tag, TagKind)>, Error> {
+    let mut kinds: Vec<(Tag, TagKind)> = Vec::new();
+    // An image without a rule is refused by the decision, not here.
+    let Some(rule) = policy.image(&request.image.repository) else { return Ok(kinds) };
+    for tag in &request.tags {
+        let kind = rule.tag(tag).ok_or_else(|| {
+            Error::request(format!("the policy has no rule for the tag `{tag}` of `{}`", request.image.repository))
+                .hint(format!("add `[[image.tag]]` with `name = \"{tag}\"` and `rule = \"forward\"` or `\"immutable\"`"))
+        })?;
+        if !kinds.iter().any(|(known, _)| known == tag) {
+            kinds.push((tag.clone(), kind));
+        }
+    }
+    Ok(kinds)
+}
+
+async fn plan(
+    registry: &Registry,
+    policy: &Policy,
+    trust: &Trust,
+    approval: &Approval,
+    tag: Tag,
+    kind: TagKind,
+    allow: &Allowances,
+) -> Result<Planned, Error> {
+    let repository = approval.repository();
+    let raw = registry.manifest(&repository.at_tag(tag.clone())).await?;
+    let before = match &raw {
+        None => Before::Absent,
+        Some(raw) if raw.digest == approval.digest() => Before::Same,
+        Some(raw) if kind == TagKind::Immutable => Before::Other { digest: raw.digest },
+        Some(raw) => {
+            let old = gather(registry, repository, raw.clone(), policy, trust).await?;
+            let verdict = decide(policy, &old.candidate, &old.evidence, clock::now(), &Expected::default());
+            match verdict.approval() {
+                Some(old) => Before::Release {
+                    digest: raw.digest,
+                    sequence: old.sequence(),
+                    commit: old.commit().clone(),
+                },
+                None => Before::Other { digest: raw.digest },
+            }
+        }
+    };
+    let plan = moves::plan(approval, &tag, kind, &before, allow);
+    Ok(Planned { tag, kind, raw, plan })
+}
+
+impl TagReport {
+    fn planned(planned: &Planned, digest: Digest) -> Self {
+        let (action, refusal) = match &planned.plan {
+            Ok(Move::Create) => (Action::Created, None),
+            Ok(Move::Replace) => (Action::Moved, None),
+            Ok(Move::Keep) => (Action::Unchanged, None),
+            Err(refusal) => (Action::Refused, Some(refusal.clone())),
+        };
+        Self {
+            tag: planned.tag.clone(),
+            before: planned.raw.as_ref().map(|raw| raw.digest),
+            after: Some(digest),
+            action,
+            refusal,
+        }
+    }
+}
+
+/// Writes the tags and reads them back. On a failure, mutable tags that existed before are put
+/// back; what else moved stays, and `reports` says so.
+async fn write(
+    registry: &Registry,
+    approval: &Approval,
+    index: &ImageIndex,
+    planned: &[Planned],
+    reports: &mut [TagReport],
+) -> Result<(), Error> {
+    let digest = approval.digest();
+    let mut failure: Option<Error> = None;
+    // What a failed write left behind is not known until it is read.
+    let mut touched: Vec<usize> = Vec::new();
+    for kind in [TagKind::Immutable, TagKind::Forward] {
+        let due: Vec<usize> = planned
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.kind == kind && matches!(p.plan, Ok(Move::Create | Move::Replace)))
+            .map(|(at, _)| at)
+            .collect();
+        if failure.is_some() {
+            for at in due {
+                reports[at].action = Action::Skipped;
+                reports[at].after = reports[at].before;
+            }
+            continue;
+        }
+        let written = all(due.iter().map(|at| tags::write_approved(registry, approval, &planned[*at].tag, index))).await;
+        touched.extend(&due);
+        failure = written.into_iter().filter_map(Result::err).next();
+    }
+    let repository = approval.repository();
+    let read = all(touched.iter().map(|at| {
+        let reference = repository.at_tag(planned[*at].tag.clone());
+        async move { registry.manifest(&reference).await.map_err(Error::from) }
+    }))
+    .await;
+    for (at, now) in touched.iter().zip(read) {
+        let report = &mut reports[*at];
+        match now {
+            Ok(now) => {
+                let now = now.map(|raw| raw.digest);
+                report.after = now;
+                if now == report.before && now != Some(digest) && failure.is_some() {
+                    report.action = Action::Skipped;
+                } else if now != Some(digest) {
+                    report.action = Action::Unknown;
+                    let shown = now.map_or("nothing".to_owned(), |now: Digest| now.to_string());
+                    failure.get_or_insert_with(|| {
+                        Error::undecided(format!("`{}` names {shown} after it was written as {digest}", report.tag))
+                            .hint("somebody else moved the tag, or the registry answers from a cache; promote again")
+                    });
+                }
+            }
+            Err(error) => {
+                report.action = Action::Unknown;
+                report.after = None;
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    let Some(failure) = failure else { return Ok(()) };
+    for at in touched {
+        put_back(registry, approval, &planned[at], &mut reports[at]).await;
+    }
+    Err(failure)
+}
+
+/// Puts a forward-only tag back that existed before and names what we wrote.
+async fn put_back(registry: &Registry, approval: &Approval, planned: &Planned, report: &mut TagReport) {
+    let (TagKind::Forward, Some(raw), Action::Moved) = (planned.kind, &planned.raw, report.action) else { return };
+    let restore = Restore::new(approval.repository(), &planned.tag, raw.clone(), approval.digest());
+    match restore.put_back(registry).await {
+        Ok(Restored::Back) => {
+            report.action = Action::Restored;
+            report.after = Some(raw.digest);
+        }
+        Ok(Restored::Elsewhere) | Err(_) => {
+            report.action = Action::Unknown;
+            report.after = None;
+        }
+    }
+}

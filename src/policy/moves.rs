@@ -1,0 +1,149 @@
+//! How a tag may move, given what it names now. Pure; the writing is elsewhere.
+
+use super::tag::TagKind;
+use super::verdict::Approval;
+use crate::attestation::Commit;
+use crate::oci::{Digest, Tag};
+use crate::reason::Reason;
+
+/// What a tag names now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Absent,
+    /// The approved digest already.
+    Same,
+    /// A release that the same policy verifies.
+    Release {
+        /// What it names.
+        digest: Digest,
+        /// The release's order.
+        sequence: u64,
+        /// The release's commit.
+        commit: Commit,
+    },
+    /// Something that the policy does not verify, or was not asked to.
+    Other {
+        /// What it names.
+        digest: Digest,
+    },
+}
+
+/// What the caller allows beyond the rules.
+#[derive(Debug, Clone, Default)]
+pub struct Allowances {
+    /// Moving a forward-only tag back.
+    pub rollback: bool,
+    /// A digest, not verifiable, that a forward-only tag may be moved away from.
+    pub adopt: Option<Digest>,
+}
+
+/// What is to be done with a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// It does not exist, and will name the digest.
+    Create,
+    /// It names another digest, and will name this one.
+    Replace,
+    /// It names the digest already.
+    Keep,
+}
+
+/// What may be done with `tag`.
+///
+/// # Errors
+/// A reason and its detail when the tag must not move.
+pub fn plan(
+    approval: &Approval,
+    tag: &Tag,
+    kind: TagKind,
+    before: &Before,
+    allow: &Allowances,
+) -> Result<Move, (Reason, String)> {
+    match (kind, before) {
+        (_, Before::Absent) => Ok(Move::Create),
+        (_, Before::Same) => Ok(Move::Keep),
+        (TagKind::Immutable, Before::Release { digest, .. } | Before::Other { digest }) => {
+            Err((Reason::TagImmutable, format!("`{tag}` names {digest}")))
+        }
+        (TagKind::Forward, Before::Release { digest, sequence, commit }) => {
+            let forward = approval.sequence() > *sequence || approval.commit() == commit;
+            if forward || allow.rollback {
+                Ok(Move::Replace)
+            } else {
+                let ours = approval.sequence();
+                Err((
+                    Reason::TagBackwards,
+                    format!("`{tag}` names {digest} of sequence {sequence}; this release has {ours}"),
+                ))
+            }
+        }
+        (TagKind::Forward, Before::Other { digest }) => {
+            if allow.adopt == Some(*digest) {
+                Ok(Move::Replace)
+            } else {
+                Err((Reason::TagUnverified, format!("`{tag}` names {digest}")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn approval() -> Approval {
+        Approval {
+            repository: "ghcr.io/acme/app".parse().unwrap(),
+            digest: Digest::of(b"new"),
+            policy: Digest::of(b"policy"),
+            commit: "a".repeat(40).parse().unwrap(),
+            sequence: 10,
+            tags: Vec::new(),
+        }
+    }
+
+    fn moved(kind: TagKind, before: &Before, allow: &Allowances) -> Result<Move, Reason> {
+        plan(&approval(), &"x".parse().unwrap(), kind, before, allow).map_err(|(reason, _)| reason)
+    }
+
+    fn release(sequence: u64, commit: &str) -> Before {
+        Before::Release { digest: Digest::of(b"old"), sequence, commit: commit.repeat(40).parse().unwrap() }
+    }
+
+    #[test]
+    fn absent_and_equal_tags_are_no_question() {
+        for kind in [TagKind::Immutable, TagKind::Forward] {
+            assert_eq!(moved(kind, &Before::Absent, &Allowances::default()), Ok(Move::Create));
+            assert_eq!(moved(kind, &Before::Same, &Allowances::default()), Ok(Move::Keep));
+        }
+    }
+
+    #[test]
+    fn an_immutable_tag_never_moves() {
+        let all = Allowances { rollback: true, adopt: Some(Digest::of(b"old")) };
+        for before in [release(1, "b"), Before::Other { digest: Digest::of(b"old") }] {
+            assert_eq!(moved(TagKind::Immutable, &before, &all), Err(Reason::TagImmutable));
+        }
+    }
+
+    #[test]
+    fn a_forward_tag_moves_forward() {
+        let none = Allowances::default();
+        assert_eq!(moved(TagKind::Forward, &release(9, "b"), &none), Ok(Move::Replace));
+        assert_eq!(moved(TagKind::Forward, &release(10, "b"), &none), Err(Reason::TagBackwards));
+        assert_eq!(moved(TagKind::Forward, &release(11, "b"), &none), Err(Reason::TagBackwards));
+        assert_eq!(moved(TagKind::Forward, &release(11, "a"), &none), Ok(Move::Replace));
+        let back = Allowances { rollback: true, adopt: None };
+        assert_eq!(moved(TagKind::Forward, &release(11, "b"), &back), Ok(Move::Replace));
+    }
+
+    #[test]
+    fn what_cannot_be_verified_is_left_only_by_name() {
+        let before = Before::Other { digest: Digest::of(b"old") };
+        let adopt = |digest| Allowances { rollback: true, adopt: digest };
+        assert_eq!(moved(TagKind::Forward, &before, &adopt(None)), Err(Reason::TagUnverified));
+        assert_eq!(moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"x")))), Err(Reason::TagUnverified));
+        assert_eq!(moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"old")))), Ok(Move::Replace));
+    }
+}

@@ -1,0 +1,1225 @@
+//! The registry plane against registries that behave, misbehave, and lie.
+//!
+//! Every refusal is asserted by its reason code and stands beside the case that passes.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use quorate::edge::registry::{
+    Access, Credentials, Error, Options, Place, Referrers, Registry, Secret,
+};
+use quorate::oci::{Descriptor, Digest, Manifest, Reference, Repository, Slot, media_type};
+use quorate_bed::image::Image;
+use quorate_bed::{Answer, Auth, Fault, FaultAction, Registry as Bed, RegistryOptions};
+
+const TYPE: &str = "https://quorate.dev/predicates/build/v1";
+const USER: &str = "builder";
+const PASSWORD: &str = "correct-horse-battery";
+
+fn options() -> Options {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    Options {
+        deadline: Duration::from_secs(20),
+        request_timeout: Duration::from_secs(5),
+        ..Options::default()
+    }
+}
+
+/// A run without credentials.
+fn anonymous() -> Registry {
+    Registry::new(options()).unwrap()
+}
+
+/// A run with the credentials of `bed`.
+fn known(bed: &Bed) -> Registry {
+    Registry::new(Options {
+        credentials: Credentials::none().with_login(&bed.host(), USER, Secret::new(PASSWORD)),
+        ..options()
+    })
+    .unwrap()
+}
+
+fn open(referrers: bool) -> Bed {
+    Bed::start(RegistryOptions {
+        referrers,
+        ..RegistryOptions::default()
+    })
+}
+
+fn bearer(lifetime: Duration, latency: Duration) -> Bed {
+    Bed::start(RegistryOptions {
+        latency,
+        auth: Auth::Bearer {
+            user: USER.to_owned(),
+            password: PASSWORD.to_owned(),
+            lifetime,
+            anonymous_pull: false,
+        },
+        ..RegistryOptions::default()
+    })
+}
+
+fn repository(bed: &Bed) -> Repository {
+    format!("{}/acme/app", bed.host()).parse().unwrap()
+}
+
+/// An image in the registry, and its descriptor.
+fn subject_in(bed: &Bed) -> Descriptor {
+    let image = Image::build("linux", "amd64", None, &[("app", b"hello", 0o755)]);
+    image
+        .push_as(
+            bed.authorization().as_deref(),
+            &bed.host(),
+            "acme/app",
+            "v1",
+        )
+        .unwrap();
+    bed.clear_log();
+    Descriptor::of(media_type::MANIFEST, &image.manifest)
+}
+
+fn tag(bed: &Bed, tag: &str) -> Reference {
+    repository(bed).at_tag(tag.parse().unwrap())
+}
+
+fn slot(name: &str) -> Slot {
+    name.parse().unwrap()
+}
+
+fn bundle(name: &str) -> Vec<u8> {
+    format!(r#"{{"bundle":"{name}"}}"#).into_bytes()
+}
+
+fn annotations(predicate_type: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(
+        "dev.sigstore.bundle.predicateType".to_owned(),
+        predicate_type.to_owned(),
+    )])
+}
+
+fn statuses(bed: &Bed, method: &str, part: &str) -> Vec<u16> {
+    bed.log()
+        .iter()
+        .filter(|r| r.method == method && r.path.contains(part))
+        .filter_map(|r| r.status)
+        .collect()
+}
+
+fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> &'static str {
+    result.unwrap_err().reason()
+}
+
+fn say(code: u16) -> FaultAction {
+    FaultAction::Status(Answer::status(code))
+}
+
+async fn attach(registry: &Registry, bed: &Bed, subject: &Descriptor, name: &str) -> Place {
+    let attached = registry
+        .attach(
+            &repository(bed),
+            subject,
+            &slot(name),
+            &bundle(name),
+            annotations(TYPE),
+        )
+        .await
+        .unwrap();
+    attached.place
+}
+
+async fn collected(
+    registry: &Registry,
+    bed: &Bed,
+    subject: &Descriptor,
+    slots: &[&str],
+) -> Result<Vec<String>, Error> {
+    let slots: Vec<Slot> = slots.iter().map(|s| slot(s)).collect();
+    let found = registry
+        .collect(&repository(bed), subject.digest, &slots, &[TYPE])
+        .await?;
+    let mut names: Vec<String> = found
+        .bundles
+        .iter()
+        .map(|b| {
+            let value: serde_json::Value = serde_json::from_slice(b).unwrap();
+            value["bundle"].as_str().unwrap().to_owned()
+        })
+        .chain(found.skipped.iter().map(|s| format!("!{}", s.reason)))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A server that answers every connection with what `answer` writes, and counts what it wrote.
+fn raw(
+    answer: impl Fn(&mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+) -> (String, Arc<AtomicU64>) {
+    struct Counted(std::net::TcpStream, Arc<AtomicU64>);
+    impl Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let n = self.0.write(bytes)?;
+            self.1.fetch_add(n as u64, Ordering::Relaxed);
+            Ok(n)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.flush()
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let written = Arc::new(AtomicU64::new(0));
+    let (count, answer) = (written.clone(), Arc::new(answer));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let (count, answer) = (count.clone(), answer.clone());
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                    head.push(byte[0]);
+                }
+                answer(&mut Counted(stream, count)).ok();
+            });
+        }
+    });
+    (host, written)
+}
+
+fn at(host: &str) -> Reference {
+    format!("{host}/acme/app:v1").parse().unwrap()
+}
+
+// ---- authentication
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_registry_is_asked_once_each() {
+    let bed = open(true);
+    let subject = subject_in(&bed);
+    let found = anonymous()
+        .manifest(&tag(&bed, "v1"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.digest, subject.digest);
+    assert_eq!(found.bytes.len() as u64, subject.size);
+    assert_eq!(bed.log().len(), 1);
+    let accept = &bed.log()[0].accept;
+    assert_eq!(accept.len(), 1);
+    assert_eq!(accept[0].split(',').count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absent_is_what_the_registry_says_and_nothing_else() {
+    let bed = open(true);
+    subject_in(&bed);
+    let registry = anonymous();
+    assert_eq!(registry.manifest(&tag(&bed, "v2")).await.unwrap(), None);
+    let absent = repository(&bed).at_digest(Digest::of(b"absent"));
+    assert_eq!(registry.manifest(&absent).await.unwrap(), None);
+    let repository = repository(&bed);
+    let blob = registry.blob(&repository, Digest::of(b"absent"), 6, 10);
+    assert_eq!(blob.await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_cold_requests_cost_one_401_and_one_token() {
+    let bed = bearer(Duration::from_secs(300), Duration::from_millis(30));
+    subject_in(&bed);
+    let registry = known(&bed);
+    let reference = tag(&bed, "v1");
+    for found in join_all((0..12).map(|_| registry.manifest(&reference))).await {
+        assert!(found.unwrap().is_some());
+    }
+    let manifests = statuses(&bed, "GET", "/manifests/");
+    assert_eq!(manifests.iter().filter(|s| **s == 401).count(), 1);
+    assert_eq!(manifests.len(), 13);
+    assert_eq!(statuses(&bed, "GET", "/token"), [200]);
+    assert_eq!(bed.depth(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_covers_all_that_is_expected() {
+    let bed = bearer(Duration::from_secs(300), Duration::ZERO);
+    let subject = subject_in(&bed);
+    let registry = known(&bed);
+    let other: Repository = format!("{}/acme/other", bed.host()).parse().unwrap();
+    registry.expect(&repository(&bed), Access::Push).unwrap();
+    registry.expect(&other, Access::Pull).unwrap();
+    registry.manifest(&tag(&bed, "v1")).await.unwrap();
+    registry
+        .manifest(&other.at_tag("v1".parse().unwrap()))
+        .await
+        .unwrap();
+    attach(&registry, &bed, &subject, "a").await;
+    assert_eq!(statuses(&bed, "GET", "/token"), [200]);
+    assert_eq!(
+        bed.log().iter().filter(|r| r.status == Some(401)).count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_runs_out_is_renewed_once() {
+    let bed = bearer(Duration::from_secs(300), Duration::ZERO);
+    subject_in(&bed);
+    let registry = known(&bed);
+    let reference = tag(&bed, "v1");
+    registry.manifest(&reference).await.unwrap();
+    bed.expire_tokens();
+    for found in join_all((0..8).map(|_| registry.manifest(&reference))).await {
+        assert!(found.unwrap().is_some());
+    }
+    assert_eq!(statuses(&bed, "GET", "/token"), [200, 200]);
+    // Blobs go up with a token that was good a moment ago.
+    bed.expire_tokens();
+    let repository = repository(&bed);
+    registry
+        .push_blob(&repository, b"late".to_vec())
+        .await
+        .unwrap();
+    // A token with a short life is not sent when it is over.
+    let bed = bearer(Duration::from_secs(1), Duration::ZERO);
+    subject_in(&bed);
+    let registry = known(&bed);
+    registry.manifest(&tag(&bed, "v1")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    registry.manifest(&tag(&bed, "v1")).await.unwrap();
+    let refused = bed.log().iter().filter(|r| r.status == Some(401)).count();
+    assert_eq!(refused, 1);
+    assert_eq!(statuses(&bed, "GET", "/token"), [200, 200]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn basic_credentials_are_sent_when_asked_for() {
+    let bed = Bed::start(RegistryOptions {
+        auth: Auth::Basic {
+            user: USER.to_owned(),
+            password: PASSWORD.to_owned(),
+        },
+        ..RegistryOptions::default()
+    });
+    let subject = subject_in(&bed);
+    let registry = known(&bed);
+    let reference = tag(&bed, "v1");
+    for found in join_all((0..6).map(|_| registry.manifest(&reference))).await {
+        assert!(found.unwrap().is_some());
+    }
+    assert_eq!(statuses(&bed, "GET", "/manifests/").len(), 7);
+    assert!(!bed.log()[0].authorization);
+    assert_eq!(
+        attach(&registry, &bed, &subject, "a").await,
+        Place::Referrers
+    );
+
+    let error = anonymous().manifest(&reference).await.unwrap_err();
+    assert_eq!(error.reason(), "registry-denied");
+    assert_eq!(
+        error.hint().unwrap(),
+        format!("docker login {}", bed.host())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_denied_and_never_shown() {
+    let bed = bearer(Duration::from_secs(300), Duration::ZERO);
+    subject_in(&bed);
+    let secret = "hunter2-and-more";
+    let credentials = Credentials::none().with_login(&bed.host(), USER, Secret::new(secret));
+    let options = Options {
+        credentials,
+        ..options()
+    };
+    assert!(!format!("{options:?}").contains(secret));
+    let registry = Registry::new(options).unwrap();
+    let error = registry.manifest(&tag(&bed, "v1")).await.unwrap_err();
+    assert_eq!(error.reason(), "registry-denied");
+    assert!(!format!("{error} {error:?} {registry:?}").contains(secret));
+    // A registry that repeats what it was sent.
+    let echo = Answer::status(403).body("text/plain", format!("no: {secret}\u{1b}[2J"));
+    bed.fault(Fault::new(FaultAction::Status(echo)).path("/token"));
+    let error = registry.manifest(&tag(&bed, "v1")).await.unwrap_err();
+    assert!(error.to_string().contains("no: ***"), "{error}");
+    assert!(!error.to_string().contains('\u{1b}'), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_token_service_gets_nothing() {
+    for anonymous_run in [false, true] {
+        let (bed, stranger) = (open(true), open(true));
+        subject_in(&bed);
+        let port = stranger.host().rsplit_once(':').unwrap().1.to_owned();
+        // Another name than the registry's, though it leads to the same machine.
+        let challenge = format!(r#"Bearer realm="http://localhost:{port}/token",service="x""#);
+        let answer = Answer::status(401).header("WWW-Authenticate", &challenge);
+        bed.fault(Fault::new(FaultAction::Status(answer)));
+        let registry = if anonymous_run {
+            anonymous()
+        } else {
+            known(&bed)
+        };
+        let error = registry.manifest(&tag(&bed, "v1")).await.unwrap_err();
+        assert_eq!(error.reason(), "registry-credentials");
+        assert!(stranger.log().is_empty());
+        assert!(bed.log().iter().all(|r| !r.authorization));
+        bed.clear_faults();
+        assert!(
+            anonymous()
+                .manifest(&tag(&bed, "v1"))
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+}
+
+// ---- what is believed
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_bytes_than_the_digest_names_are_refused() {
+    let bed = open(true);
+    let subject = subject_in(&bed);
+    let registry = anonymous();
+    let by_digest = repository(&bed).at_digest(subject.digest);
+    assert!(registry.manifest(&by_digest).await.unwrap().is_some());
+    for action in [
+        FaultAction::Replace(b"{}".to_vec()),
+        FaultAction::Truncate,
+        FaultAction::Html,
+    ] {
+        bed.fault(Fault::new(action));
+        assert_eq!(
+            reason(registry.manifest(&by_digest).await),
+            "registry-digest-mismatch"
+        );
+        bed.clear_faults();
+    }
+    // By tag, the registry's own header gives it away.
+    bed.fault(Fault::new(FaultAction::Truncate));
+    assert_eq!(
+        reason(registry.manifest(&tag(&bed, "v1")).await),
+        "registry-digest-mismatch"
+    );
+    assert!(bed.writes().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_manifest_is_refused() {
+    let bed = open(true);
+    subject_in(&bed);
+    let registry = anonymous();
+    let manifest = registry.manifest(&tag(&bed, "v1")).await.unwrap().unwrap();
+    let ok = |media_type: &str, body: &[u8]| Answer::status(200).body(media_type, body);
+    let truth = &manifest.bytes;
+    let cases = [
+        ok("text/html", b"<html>"),
+        ok("application/json", truth),
+        ok(media_type::INDEX, truth),
+        ok(media_type::DOCKER_MANIFEST, truth),
+        ok(media_type::MANIFEST, br#"{"schemaVersion":2}"#),
+        ok(media_type::MANIFEST, b"[]"),
+        ok(media_type::MANIFEST, b""),
+        ok(media_type::MANIFEST, truth).header("Docker-Content-Digest", "sha512:aa"),
+        ok(media_type::MANIFEST, truth).header("Docker-Content-Digest", "sha256:../../x"),
+        ok(media_type::MANIFEST, truth).header("Content-Encoding", "gzip"),
+        ok(
+            media_type::MANIFEST,
+            format!("[{}", "[],".repeat(400_000)).as_bytes(),
+        ),
+    ];
+    for answer in cases {
+        bed.clear_faults();
+        bed.fault(Fault::new(FaultAction::Status(answer.clone())));
+        let result = registry.manifest(&tag(&bed, "v1")).await;
+        assert_eq!(reason(result), "registry-malformed", "{:?}", answer.headers);
+    }
+    bed.clear_faults();
+    let parameters = format!("{}; charset=utf-8", media_type::MANIFEST);
+    bed.fault(Fault::new(FaultAction::Status(ok(&parameters, truth))));
+    assert!(registry.manifest(&tag(&bed, "v1")).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_are_checked_for_size_and_digest() {
+    let bed = open(true);
+    let registry = anonymous();
+    let repository = repository(&bed);
+    let digest = registry
+        .push_blob(&repository, b"content".to_vec())
+        .await
+        .unwrap();
+    let get = async |size, limit| registry.blob(&repository, digest, size, limit).await;
+    assert_eq!(get(7, 7).await.unwrap().unwrap(), b"content");
+    assert_eq!(reason(get(8, 100).await), "registry-digest-mismatch");
+    assert_eq!(reason(get(6, 6).await), "registry-too-large");
+    bed.clear_log();
+    assert_eq!(reason(get(8, 7).await), "registry-too-large");
+    assert!(bed.log().is_empty(), "it was asked for all the same");
+    bed.fault(Fault::new(FaultAction::Replace(b"CONTENT".to_vec())));
+    assert_eq!(reason(get(7, 7).await), "registry-digest-mismatch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_cut_off_at_their_limit() {
+    // No length, and no end.
+    let endless = |head: &'static str| {
+        move |out: &mut dyn Write| {
+            write!(out, "{head}\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            let chunk = [b"10000\r\n".as_slice(), &[b' '; 65536], b"\r\n"].concat();
+            loop {
+                out.write_all(&chunk)?;
+            }
+        }
+    };
+    let (host, written) = raw(endless(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json",
+    ));
+    assert_eq!(
+        reason(anonymous().manifest(&at(&host)).await),
+        "registry-too-large"
+    );
+    assert!(written.load(Ordering::Relaxed) < 16 * 1024 * 1024);
+    let (host, written) = raw(endless("HTTP/1.1 418 No"));
+    assert_eq!(
+        reason(anonymous().manifest(&at(&host)).await),
+        "registry-refused"
+    );
+    assert!(written.load(Ordering::Relaxed) < 12 * 1024 * 1024);
+    // A length that is a threat.
+    let (host, _) = raw(|out| {
+        write!(
+            out,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 629145600\r\n\r\n"
+        )
+    });
+    assert_eq!(
+        reason(anonymous().manifest(&at(&host)).await),
+        "registry-too-large"
+    );
+}
+
+// ---- time and failure
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_and_trickle_end_in_time() {
+    let quick = || {
+        Registry::new(Options {
+            request_timeout: Duration::from_millis(300),
+            ..options()
+        })
+        .unwrap()
+    };
+    let bed = open(true);
+    subject_in(&bed);
+    bed.fault(Fault::new(FaultAction::Hang));
+    let started = Instant::now();
+    assert_eq!(
+        reason(quick().manifest(&tag(&bed, "v1")).await),
+        "registry-timeout"
+    );
+    let (host, _) = raw(|out| {
+        write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")?;
+        loop {
+            out.write_all(b" ")?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert_eq!(
+        reason(quick().manifest(&at(&host)).await),
+        "registry-timeout"
+    );
+    assert!(started.elapsed() < Duration::from_secs(3));
+    // The whole run has an end as well, however patient a request may be.
+    let registry = Registry::new(Options {
+        deadline: Duration::from_millis(300),
+        ..options()
+    })
+    .unwrap();
+    let started = Instant::now();
+    assert_eq!(
+        reason(registry.manifest(&tag(&bed, "v1")).await),
+        "registry-timeout"
+    );
+    assert!(started.elapsed() < Duration::from_secs(2));
+    bed.clear_faults();
+    let again = registry.with_deadline(Duration::from_secs(5));
+    assert!(again.manifest(&tag(&bed, "v1")).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_pass_is_asked_again() {
+    let bed = open(true);
+    subject_in(&bed);
+    for action in [
+        say(429),
+        say(502),
+        say(408),
+        FaultAction::Reset,
+        FaultAction::HalfBody,
+        FaultAction::Status(Answer::status(429).header("Retry-After", "1")),
+        FaultAction::Status(Answer::status(503).header("Retry-After", "garbage")),
+    ] {
+        bed.clear_log();
+        bed.fault(Fault::new(action.clone()).times(2));
+        let found = anonymous().manifest(&tag(&bed, "v1")).await;
+        assert!(found.unwrap().is_some(), "{action:?}");
+        assert_eq!(bed.log().len(), 3, "{action:?}");
+        bed.clear_faults();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_pass_is_given_up() {
+    let bed = open(true);
+    subject_in(&bed);
+    for (action, expected, requests) in [
+        (say(429), "registry-throttled", 4),
+        (say(500), "registry-server-error", 4),
+        (FaultAction::HalfBody, "registry-unreachable", 4),
+        (
+            FaultAction::Status(Answer::status(429).header("Retry-After", "9999")),
+            "registry-throttled",
+            1,
+        ),
+        (say(400), "registry-refused", 1),
+        (say(403), "registry-denied", 1),
+        (say(418), "registry-refused", 1),
+    ] {
+        bed.clear_log();
+        bed.fault(Fault::new(action.clone()));
+        let error = anonymous().manifest(&tag(&bed, "v1")).await.unwrap_err();
+        assert_eq!(error.reason(), expected);
+        assert_eq!(bed.log().len(), requests, "{action:?}");
+        bed.clear_faults();
+    }
+    let gone = {
+        let bed = open(true);
+        tag(&bed, "v1")
+    };
+    assert_eq!(
+        reason(anonymous().manifest(&gone).await),
+        "registry-unreachable"
+    );
+}
+
+// ---- redirects
+
+fn redirect(code: u16, to: &str) -> Fault {
+    Fault::new(FaultAction::Status(
+        Answer::status(code).header("Location", to),
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_stay_where_they_belong() {
+    let (bed, stranger) = (bearer(Duration::from_secs(300), Duration::ZERO), open(true));
+    let subject = subject_in(&bed);
+    let registry = known(&bed);
+    let repository = repository(&bed);
+    let digest = registry
+        .push_blob(&repository, b"content".to_vec())
+        .await
+        .unwrap();
+    let outside = format!("{}/acme/app", stranger.host()).parse().unwrap();
+    anonymous()
+        .push_blob(&outside, b"content".to_vec())
+        .await
+        .unwrap();
+    stranger.clear_log();
+    let there = format!("http://{}/v2/acme/app/blobs/{digest}", stranger.host());
+
+    // A blob may come from another host, which learns nothing of us.
+    bed.fault(redirect(307, &there).path("/blobs/"));
+    let blob = registry.blob(&repository, digest, 7, 7).await;
+    assert_eq!(blob.unwrap().unwrap(), b"content");
+    assert_eq!(stranger.log().len(), 1);
+    assert!(!stranger.log()[0].authorization);
+    bed.clear_faults();
+    stranger.clear_log();
+
+    // A manifest may not, nor may a list, nor anything that is written.
+    let elsewhere = format!("http://{}/v2/", stranger.host());
+    bed.fault(redirect(307, &elsewhere));
+    let fetched = registry.manifest(&tag(&bed, "v1")).await;
+    assert_eq!(reason(fetched), "registry-redirect");
+    let listed = registry.referrers(&repository, subject.digest).await;
+    assert_eq!(reason(listed), "registry-redirect");
+    let pushed = registry.push_manifest(&repository, media_type::MANIFEST, b"{}");
+    assert_eq!(reason(pushed.await), "registry-redirect");
+    assert!(stranger.log().is_empty());
+    bed.clear_faults();
+
+    // In circles, to no address of a registry, to nothing.
+    for to in [
+        format!("/v2/acme/app/blobs/{digest}"),
+        "http://169.254.169.254/latest/meta-data".to_owned(),
+        "http://10.0.0.1/".to_owned(),
+        "file:///etc/passwd".to_owned(),
+        format!("http://user:pass@{}/", stranger.host()),
+    ] {
+        bed.clear_log();
+        bed.fault(redirect(302, &to).path("/blobs/"));
+        let blob = registry.blob(&repository, digest, 7, 7).await;
+        assert_eq!(reason(blob), "registry-redirect", "{to}");
+        assert!(bed.log().len() <= 4, "{to}");
+        bed.clear_faults();
+    }
+    assert!(stranger.log().is_empty());
+    bed.fault(Fault::new(say(302)).path("/blobs/"));
+    let blob = registry.blob(&repository, digest, 7, 7).await;
+    assert_eq!(reason(blob), "registry-malformed");
+}
+
+// ---- writing
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_by_digest_is_tried_again() {
+    let bed = open(true);
+    subject_in(&bed);
+    let registry = anonymous();
+    let manifest = registry.manifest(&tag(&bed, "v1")).await.unwrap().unwrap();
+    bed.clear_log();
+    bed.fault(Fault::new(say(503)).method("PUT").times(1));
+    let pushed = registry
+        .push_manifest(&repository(&bed), &manifest.media_type, &manifest.bytes)
+        .await;
+    assert_eq!(pushed.unwrap(), manifest.digest);
+    assert_eq!(statuses(&bed, "PUT", "/manifests/"), [503, 201]);
+    // An answer without Location (as of ECR) is fine; one that names other content is not.
+    bed.fault(Fault::new(say(201)).method("PUT").times(1));
+    let push = || registry.push_manifest_of(&bed, &manifest.bytes);
+    assert!(push().await.is_ok());
+    let other = Digest::of(b"other").to_string();
+    let lie = Answer::status(201).header("Docker-Content-Digest", &other);
+    bed.fault(Fault::new(FaultAction::Status(lie)).method("PUT"));
+    assert_eq!(reason(push().await), "registry-digest-mismatch");
+}
+
+trait PushOf {
+    async fn push_manifest_of(&self, bed: &Bed, bytes: &[u8]) -> Result<Digest, Error>;
+}
+
+impl PushOf for Registry {
+    async fn push_manifest_of(&self, bed: &Bed, bytes: &[u8]) -> Result<Digest, Error> {
+        self.push_manifest(&repository(bed), media_type::MANIFEST, bytes)
+            .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_are_tried_again_and_their_failures_named() {
+    let bed = open(true);
+    let registry = anonymous();
+    let repository = repository(&bed);
+    let push = |bytes: &'static [u8]| registry.push_blob(&repository, bytes.to_vec());
+    bed.fault(Fault::new(say(503)).method("POST").times(1));
+    bed.fault(Fault::new(say(502)).method("PUT").times(1));
+    assert_eq!(push(b"one").await.unwrap(), Digest::of(b"one"));
+    let writes = bed.writes().len();
+    assert_eq!(push(b"one").await.unwrap(), Digest::of(b"one"));
+    assert_eq!(bed.writes().len(), writes, "it was there already");
+    for (answer, expected) in [
+        (
+            Answer::status(202).header("Location", "no url at all"),
+            "registry-malformed",
+        ),
+        (Answer::status(202), "registry-malformed"),
+        (Answer::status(403), "registry-denied"),
+        (Answer::status(400), "registry-refused"),
+        (Answer::status(500), "registry-server-error"),
+        (
+            Answer::status(429).body(
+                "application/json",
+                r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow"}]}"#,
+            ),
+            "registry-throttled",
+        ),
+    ] {
+        bed.fault(Fault::new(FaultAction::Status(answer)).method("POST"));
+        assert_eq!(reason(push(b"two").await), expected);
+        bed.clear_faults();
+    }
+    assert_eq!(push(b"two").await.unwrap(), Digest::of(b"two"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_elsewhere_is_not_authenticated() {
+    let (bed, stranger) = (bearer(Duration::from_secs(300), Duration::ZERO), open(true));
+    subject_in(&bed);
+    let there = format!("http://{}/v2/acme/app/blobs/uploads/x", stranger.host());
+    let answer = Answer::status(202).header("Location", &there);
+    bed.fault(Fault::new(FaultAction::Status(answer)).method("POST"));
+    let repository = repository(&bed);
+    let pushed = known(&bed).push_blob(&repository, b"x".to_vec()).await;
+    assert!(pushed.is_err());
+    assert!(stranger.log().iter().all(|r| !r.authorization));
+}
+
+// ---- referrers
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_pages_of_referrers_are_read() {
+    let bed = Bed::start(RegistryOptions {
+        referrers_page: Some(2),
+        ..RegistryOptions::default()
+    });
+    let subject = subject_in(&bed);
+    let registry = anonymous();
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        attach(&registry, &bed, &subject, name).await;
+    }
+    bed.clear_log();
+    let Referrers::Listed(listed) = registry
+        .referrers(&repository(&bed), subject.digest)
+        .await
+        .unwrap()
+    else {
+        panic!("the API is there");
+    };
+    assert_eq!(listed.len(), 5);
+    assert_eq!(bed.log().len(), 3);
+    assert_eq!(
+        collected(&registry, &bed, &subject, &[]).await.unwrap(),
+        names
+    );
+    // A page that cannot be had is no end of the list.
+    bed.fault(Fault::new(say(404)).path("start="));
+    assert_eq!(
+        reason(collected(&registry, &bed, &subject, &[]).await),
+        "registry-refused"
+    );
+    bed.clear_faults();
+    assert!(matches!(
+        registry.referrers(&repository(&bed), subject.digest).await,
+        Ok(Referrers::Listed(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_without_end_and_pages_elsewhere_are_refused() {
+    let (bed, stranger) = (open(true), open(true));
+    let subject = subject_in(&bed);
+    let registry = anonymous();
+    let empty = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let path = format!("/v2/acme/app/referrers/{}", subject.digest);
+    let there = format!("http://{}{path}?n=1", stranger.host());
+    for (link, expected, requests) in [
+        (
+            format!("<{path}?n=1>; rel=\"next\""),
+            "registry-too-many",
+            20,
+        ),
+        (format!("<{there}>; rel=\"next\""), "registry-redirect", 1),
+        (
+            "</v2/acme/app/tags/list>; rel=next".to_owned(),
+            "registry-redirect",
+            1,
+        ),
+        ("rel=next".to_owned(), "registry-malformed", 1),
+    ] {
+        bed.clear_log();
+        let answer = Answer::status(200)
+            .body(media_type::INDEX, empty)
+            .header("Link", &link);
+        bed.fault(Fault::new(FaultAction::Status(answer)));
+        let listed = registry.referrers(&repository(&bed), subject.digest).await;
+        assert_eq!(reason(listed), expected, "{link}");
+        assert_eq!(bed.log().len(), requests, "{link}");
+        bed.clear_faults();
+    }
+    assert!(stranger.log().is_empty());
+    let entry = format!(
+        r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#,
+        subject.digest
+    );
+    let many = |n: usize| {
+        let entries = vec![entry.as_str(); n].join(",");
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{entries}]}}"#
+        )
+    };
+    for (n, fits) in [(1000, true), (1001, false)] {
+        let answer = Answer::status(200).body(media_type::INDEX, many(n));
+        bed.fault(Fault::new(FaultAction::Status(answer)));
+        let listed = registry.referrers(&repository(&bed), subject.digest).await;
+        match listed {
+            Ok(Referrers::Listed(listed)) => assert!(fits && listed.len() == n),
+            other => assert!(!fits && reason(other) == "registry-too-many"),
+        }
+        bed.clear_faults();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_supported_and_not_known_are_two_things() {
+    let bed = open(true);
+    let subject = subject_in(&bed);
+    let repository = repository(&bed);
+    for code in [303, 400, 404, 405, 501] {
+        bed.fault(Fault::new(say(code)).path("/referrers/"));
+        let listed = anonymous().referrers(&repository, subject.digest).await;
+        assert_eq!(listed.unwrap(), Referrers::Unsupported, "{code}");
+        bed.clear_faults();
+    }
+    bed.fault(Fault::new(FaultAction::Html).path("/referrers/"));
+    let listed = anonymous().referrers(&repository, subject.digest).await;
+    assert_eq!(listed.unwrap(), Referrers::Unsupported);
+    bed.clear_faults();
+    for (action, expected) in [
+        (say(403), "registry-denied"),
+        (say(429), "registry-throttled"),
+        (say(500), "registry-server-error"),
+        (say(418), "registry-refused"),
+        (FaultAction::Replace(b"{}".to_vec()), "registry-malformed"),
+        (FaultAction::Truncate, "registry-malformed"),
+        (FaultAction::HalfBody, "registry-unreachable"),
+    ] {
+        bed.fault(Fault::new(action).path("/referrers/"));
+        let result = collected(&anonymous(), &bed, &subject, &["a"]).await;
+        assert_eq!(reason(result), expected);
+        bed.clear_faults();
+    }
+    assert!(bed.writes().is_empty());
+    assert!(
+        collected(&anonymous(), &bed, &subject, &["a"])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+// ---- evidence
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_attached_is_collected() {
+    for referrers in [true, false] {
+        let bed = open(referrers);
+        let subject = subject_in(&bed);
+        let registry = anonymous();
+        for name in ["a", "b"] {
+            let place = attach(&registry, &bed, &subject, name).await;
+            assert_eq!(place == Place::Referrers, referrers);
+        }
+        bed.clear_log();
+        let found = collected(&anonymous(), &bed, &subject, &["a", "b"]).await;
+        assert_eq!(found.unwrap(), ["a", "b"]);
+        // Inlined in their manifests, bundles cost no request of their own, and those under a
+        // derived tag are not read again for the sake of the shared one.
+        let expected = if referrers { 1 + 2 } else { 1 + 4 + 1 };
+        assert_eq!(bed.log().len(), expected, "{:?}", bed.log());
+        assert!(bed.writes().is_empty());
+        // The same again adds nothing.
+        let again = attach(&registry, &bed, &subject, "a").await;
+        assert_eq!(again == Place::Referrers, referrers);
+        let found = collected(&anonymous(), &bed, &subject, &["a", "b"]).await;
+        assert_eq!(found.unwrap(), ["a", "b"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_bundle_takes_the_next_tag() {
+    let bed = open(false);
+    let subject = subject_in(&bed);
+    let registry = anonymous();
+    for k in 0..4 {
+        let attached = registry
+            .attach(
+                &repository(&bed),
+                &subject,
+                &slot("a"),
+                &bundle(&k.to_string()),
+                annotations(TYPE),
+            )
+            .await
+            .unwrap();
+        let Place::Tag(tag) = attached.place else {
+            panic!("there is no referrers API");
+        };
+        assert_eq!(
+            tag.as_str(),
+            format!("sha256-{}.q-a.{k}", subject.digest.hex())
+        );
+        assert!(attached.notes.is_empty(), "{:?}", attached.notes);
+    }
+    let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
+    assert_eq!(found.unwrap(), ["0", "1", "2", "3"]);
+    // Without the slot, the shared tag still names them all.
+    let found = collected(&anonymous(), &bed, &subject, &[]).await;
+    assert_eq!(found.unwrap().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_builders_at_once_lose_nothing() {
+    let bed = open(false);
+    let subject = subject_in(&bed);
+    let names: Vec<String> = (0..16).map(|n| format!("b{n:02}")).collect();
+    // Each with its own connections, as sixteen jobs would.
+    join_all(names.iter().map(|name| {
+        let (bed, subject) = (&bed, &subject);
+        async move { attach(&anonymous(), bed, subject, name).await }
+    }))
+    .await;
+    let slots: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = collected(&anonymous(), &bed, &subject, &slots).await;
+    assert_eq!(found.unwrap(), names);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_api_every_place_must_answer() {
+    let bed = open(false);
+    let subject = subject_in(&bed);
+    attach(&anonymous(), &bed, &subject, "a").await;
+    let shared = format!("sha256-{}", subject.digest.hex());
+    bed.clear_log();
+    // The path of the shared tag is the beginning of all the others.
+    let parts = [".q-a.0", ".q-b.1", ""].map(|end| format!("{shared}{end}"));
+    let actions = [
+        (say(500), "registry-server-error"),
+        (say(429), "registry-throttled"),
+        (say(403), "registry-denied"),
+        (FaultAction::Html, "registry-malformed"),
+        (FaultAction::Reset, "registry-unreachable"),
+    ];
+    let cases = parts
+        .iter()
+        .flat_map(|part| actions.iter().map(move |action| (part, action)));
+    join_all(cases.map(async |(part, (action, expected))| {
+        let bed = open(false);
+        subject_in(&bed);
+        attach(&anonymous(), &bed, &subject, "a").await;
+        bed.clear_log();
+        bed.fault(Fault::new(action.clone()).path(part));
+        let found = reason(collected(&anonymous(), &bed, &subject, &["a", "b"]).await);
+        assert_eq!(found, *expected, "{part} {action:?}");
+        assert!(bed.writes().is_empty());
+    }))
+    .await;
+    assert!(bed.writes().is_empty());
+    let found = collected(&anonymous(), &bed, &subject, &["a", "b"]).await;
+    assert_eq!(found.unwrap(), ["a"]);
+}
+
+/// Pushes `bytes` under `tag` with the bed's own client.
+fn put(bed: &Bed, tag: &str, media_type: &str, bytes: &[u8]) {
+    let status =
+        quorate_bed::client::put_manifest(&bed.host(), "acme/app", tag, media_type, bytes).unwrap();
+    assert_eq!(status, 201);
+}
+
+fn index(entries: &[serde_json::Value]) -> Vec<u8> {
+    serde_json::json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries})
+        .to_string()
+        .into_bytes()
+}
+
+fn entry(manifest: &Manifest) -> serde_json::Value {
+    serde_json::json!({
+        "mediaType": media_type::MANIFEST,
+        "digest": manifest.digest().to_string(),
+        "size": manifest.bytes().len(),
+    })
+}
+
+fn carrier(subject: &Descriptor, name: &str) -> Manifest {
+    let content = bundle(name);
+    let mut layer = Descriptor::of(media_type::BUNDLE, &content);
+    layer.data = Some(content);
+    Manifest::artifact(media_type::BUNDLE, layer, subject, BTreeMap::new()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shared_tag_gives_hints_only() {
+    let bed = open(false);
+    let subject = subject_in(&bed);
+    let registry = anonymous();
+    let repository = repository(&bed);
+    registry
+        .push_blob(&repository, b"{}".to_vec())
+        .await
+        .unwrap();
+    let shared = format!("sha256-{}", subject.digest.hex());
+    let other = Descriptor::of(media_type::MANIFEST, b"other");
+    let (good, astray) = (carrier(&subject, "good"), carrier(&other, "astray"));
+    for (manifest, name) in [(&good, "good"), (&astray, "astray")] {
+        registry.push_blob(&repository, bundle(name)).await.unwrap();
+        registry
+            .push_manifest(&repository, media_type::MANIFEST, manifest.bytes())
+            .await
+            .unwrap();
+    }
+    // Entries without a type are looked into; their own subject decides.
+    let image = serde_json::json!({"mediaType": media_type::MANIFEST, "digest": subject.digest.to_string(), "size": subject.size});
+    put(
+        &bed,
+        &shared,
+        media_type::INDEX,
+        &index(&[entry(&good), entry(&astray), image]),
+    );
+    let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
+    assert_eq!(found.unwrap(), ["!bundle-manifest", "good"]);
+
+    // Entries that say they are something else are not fetched.
+    let mut sbom = entry(&good);
+    sbom["artifactType"] = "application/spdx+json".into();
+    let mut foreign = entry(&astray);
+    foreign["annotations"] =
+        serde_json::json!({"dev.sigstore.bundle.predicateType": "https://slsa.dev/provenance/v1"});
+    put(&bed, &shared, media_type::INDEX, &index(&[sbom, foreign]));
+    bed.clear_log();
+    let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
+    assert!(found.unwrap().is_empty());
+    assert_eq!(bed.log().len(), 1 + 2 + 1);
+
+    // The image under another name (GitLab) says nothing; another image there is a contradiction.
+    let raw = registry.manifest(&tag(&bed, "v1")).await.unwrap().unwrap();
+    put(&bed, &shared, media_type::MANIFEST, &raw.bytes);
+    let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
+    assert!(found.unwrap().is_empty());
+    let attached = anonymous()
+        .attach(
+            &repository,
+            &subject,
+            &slot("a"),
+            &bundle("a"),
+            annotations(TYPE),
+        )
+        .await
+        .unwrap();
+    assert_eq!(attached.notes.len(), 1, "the shared tag is left alone");
+    put(&bed, &shared, media_type::MANIFEST, good.bytes());
+    assert_eq!(
+        reason(collected(&anonymous(), &bed, &subject, &["a"]).await),
+        "registry-malformed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_beside_evidence_is_reported_and_harmless() {
+    let bed = open(true);
+    let subject = subject_in(&bed);
+    let registry = anonymous();
+    let repository = repository(&bed);
+    attach(&registry, &bed, &subject, "good").await;
+    // A bundle over the limit, named but not inlined.
+    let big = vec![b' '; 1024 * 1024 + 1];
+    let layer = Descriptor::of(media_type::BUNDLE, &big);
+    registry.push_blob(&repository, big).await.unwrap();
+    let big = Manifest::artifact(media_type::BUNDLE, layer, &subject, BTreeMap::new()).unwrap();
+    // Two layers, and a bundle that is only named and is there.
+    let text = String::from_utf8(carrier(&subject, "twice").bytes().to_vec()).unwrap();
+    let layers = text.find("\"layers\":[").unwrap() + 10;
+    let end = layers + text[layers..].find("}]").unwrap() + 1;
+    let twice = format!("{},{}", &text[..end], &text[layers..]);
+    registry
+        .push_blob(&repository, bundle("twice"))
+        .await
+        .unwrap();
+    registry
+        .push_blob(&repository, bundle("named"))
+        .await
+        .unwrap();
+    let named = Manifest::artifact(
+        media_type::BUNDLE,
+        Descriptor::of(media_type::BUNDLE, &bundle("named")),
+        &subject,
+        BTreeMap::new(),
+    )
+    .unwrap();
+    for bytes in [big.bytes(), twice.as_bytes(), named.bytes()] {
+        registry
+            .push_manifest(&repository, media_type::MANIFEST, bytes)
+            .await
+            .unwrap();
+    }
+    let found = collected(&anonymous(), &bed, &subject, &[]).await.unwrap();
+    assert_eq!(
+        found,
+        ["!bundle-manifest", "!bundle-too-large", "good", "named"]
+    );
+    assert_eq!(
+        reason(
+            registry
+                .attach(
+                    &repository,
+                    &subject,
+                    &slot("a"),
+                    &vec![b' '; 1024 * 1024 + 1],
+                    BTreeMap::new()
+                )
+                .await
+        ),
+        "registry-too-large"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_attach_overlaps_what_it_can() {
+    let bed = bearer(Duration::from_secs(300), Duration::from_millis(40));
+    let subject = subject_in(&bed);
+    let registry = known(&bed);
+    attach(&registry, &bed, &subject, "a").await;
+    assert_eq!(statuses(&bed, "GET", "/token"), [200]);
+    let cold = (bed.log().len(), bed.depth());
+    bed.clear_log();
+    // Its own token is asked for, and the empty configuration is there already.
+    attach(&known(&bed), &bed, &subject, "b").await;
+    let warm = (bed.log().len(), bed.depth());
+    println!("attach, requests and depth: first {cold:?}, second {warm:?}");
+    assert!(cold.0 <= 11 && cold.1 <= 8, "{cold:?}");
+    assert!(warm.0 <= 9 && warm.1 <= 8, "{warm:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_collect_takes_four_round_trips() {
+    let bed = bearer(Duration::from_secs(300), Duration::from_millis(40));
+    let subject = subject_in(&bed);
+    for name in ["a", "b"] {
+        attach(&known(&bed), &bed, &subject, name).await;
+    }
+    bed.clear_log();
+    let found = collected(&known(&bed), &bed, &subject, &["a", "b"]).await;
+    assert_eq!(found.unwrap(), ["a", "b"]);
+    // 401, token, list, two manifests at once.
+    assert_eq!((bed.log().len(), bed.depth()), (5, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_docker_login_is_read() {
+    let bed = bearer(Duration::from_secs(300), Duration::ZERO);
+    subject_in(&bed);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.json");
+    let encoded = data_encoding::BASE64.encode(format!("{USER}:{PASSWORD}").as_bytes());
+    let config = format!(r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}"#, bed.host());
+    std::fs::write(&file, config).unwrap();
+    let with = |file: &std::path::Path| {
+        Registry::new(Options {
+            credentials: Credentials::none().with_file(file),
+            ..options()
+        })
+        .unwrap()
+    };
+    let reference = tag(&bed, "v1");
+    assert!(with(&file).manifest(&reference).await.unwrap().is_some());
+    // A file that cannot be read is named when the registry says no, and not before.
+    std::fs::write(&file, "{").unwrap();
+    let error = with(&file).manifest(&reference).await.unwrap_err();
+    assert_eq!(error.reason(), "registry-denied");
+    let open = open(true);
+    subject_in(&open);
+    assert!(
+        with(&file)
+            .manifest(&tag(&open, "v1"))
+            .await
+            .unwrap()
+            .is_some()
+    );
+}

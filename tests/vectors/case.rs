@@ -1,0 +1,194 @@
+//! A case of the decision, as its `case.toml` says it. The README beside this file explains it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// One `case.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    /// What the case shows, in a sentence or two.
+    pub(crate) why: String,
+    /// The policy's path, from the folder of the case.
+    pub(crate) policy: String,
+    /// The repository under judgement.
+    #[serde(default = "repository")]
+    pub(crate) repository: String,
+    /// The media type that the registry states for the image.
+    #[serde(default = "index_type")]
+    pub(crate) media_type: String,
+    /// The bytes of the image, where they are not the index of the children.
+    pub(crate) bytes: Option<String>,
+    /// The clock of the machine that decides.
+    #[serde(default = "now")]
+    pub(crate) now: String,
+    /// `--expect-commit`: one hex digit, which is repeated.
+    pub(crate) expect_commit: Option<char>,
+    /// `--quorum`.
+    pub(crate) quorum: Option<u32>,
+    /// The children of the index.
+    #[serde(default)]
+    pub(crate) child: Vec<Child>,
+    /// What was proven to be signed.
+    #[serde(default)]
+    pub(crate) statement: Vec<Statement>,
+    /// What was found and proves nothing.
+    #[serde(default)]
+    pub(crate) rejected: Vec<Rejected>,
+    /// What must come out.
+    pub(crate) expect: Expect,
+}
+
+/// A child of the index.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Child {
+    /// The image, by a name that the case makes up.
+    pub(crate) image: String,
+    /// Which push of the image: each compresses differently, and so makes another manifest.
+    #[serde(default = "first")]
+    pub(crate) push: u32,
+    /// The platform that the index states.
+    pub(crate) platform: Option<String>,
+    /// The platform that the configuration states, if another.
+    pub(crate) config_platform: Option<String>,
+    /// The media type that the index states.
+    pub(crate) media_type: Option<String>,
+    /// What the registry does not have.
+    pub(crate) absent: Option<Absent>,
+}
+
+/// A part of an image that the registry does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Absent {
+    Manifest,
+    Config,
+}
+
+/// A signed statement.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Statement {
+    /// Whose key signed it; `garnix` is the key of `garnix.pub`.
+    pub(crate) signer: String,
+    /// Whether the image is approved or disputed.
+    #[serde(default)]
+    pub(crate) claim: Claim,
+    /// The image whose manifest is approved or disputed.
+    pub(crate) image: String,
+    /// Which push of it.
+    #[serde(default = "first")]
+    pub(crate) push: u32,
+    /// The image that the builder got; by default the one that it speaks of.
+    pub(crate) built: Option<String>,
+    /// The narHash, by a made-up name, where it is not that of what was built.
+    pub(crate) nar_hash: Option<String>,
+    /// The configDigest, by a made-up name, where it is not that of what was built.
+    pub(crate) config: Option<String>,
+    /// The Nix system.
+    #[serde(default = "system")]
+    pub(crate) system: String,
+    /// The commit: one hex digit, which is repeated.
+    #[serde(default = "commit")]
+    pub(crate) commit: char,
+    /// The release order.
+    #[serde(default = "sequence")]
+    pub(crate) sequence: u64,
+    /// `builder.id`; by default the signer.
+    pub(crate) builder: Option<String>,
+    /// `subject.name`; by default the repository under judgement.
+    pub(crate) name: Option<String>,
+    /// `sourceUri`.
+    pub(crate) source: Option<String>,
+    /// `target`.
+    pub(crate) target: Option<String>,
+    /// The verified time.
+    #[serde(default = "signed_at")]
+    pub(crate) signed_at: String,
+}
+
+/// What a statement says of its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Claim {
+    #[default]
+    Build,
+    Dissent,
+}
+
+/// Evidence that proves nothing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rejected {
+    /// Whose signature it bears, if that much holds.
+    pub(crate) signer: Option<String>,
+    /// The image that it is about, if that could be read.
+    pub(crate) image: Option<String>,
+    /// The reason code.
+    pub(crate) reason: String,
+}
+
+/// What must come out, all of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expect {
+    /// The verdict in one word.
+    pub(crate) verdict: String,
+    /// What refuses the image, as reason codes.
+    #[serde(default)]
+    pub(crate) refusals: Vec<String>,
+    /// The commit of the group that was judged, if one was.
+    pub(crate) commit: Option<char>,
+    /// The sequence of that group.
+    pub(crate) sequence: Option<u64>,
+    /// The rows of the matrix.
+    #[serde(default)]
+    pub(crate) platform: BTreeMap<String, Row>,
+    /// Why evidence was ignored, as reason codes.
+    #[serde(default)]
+    pub(crate) ignored: Vec<String>,
+}
+
+/// A row of the matrix.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Row {
+    /// How many operators agree, of how many that must: `"1 of 2"`.
+    pub(crate) votes: String,
+    /// By builder: the status, and the reason code if there is one.
+    pub(crate) cells: BTreeMap<String, String>,
+}
+
+fn repository() -> String {
+    "ghcr.io/acme/app".to_owned()
+}
+
+fn index_type() -> String {
+    "application/vnd.oci.image.index.v1+json".to_owned()
+}
+
+fn now() -> String {
+    "2026-01-02T00:00:00Z".to_owned()
+}
+
+fn signed_at() -> String {
+    "2026-01-01T12:00:00Z".to_owned()
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn system() -> String {
+    "x86_64-linux".to_owned()
+}
+
+fn commit() -> char {
+    'a'
+}
+
+fn sequence() -> u64 {
+    1
+}
