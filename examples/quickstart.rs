@@ -25,7 +25,8 @@ fn main() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let bed = Bed::start(RegistryOptions::default());
     let image = format!("{}/acme/app", bed.registry.host());
-    let shop = Shop { binary, folder: folder.path().to_owned(), environment: environment(&bed, folder.path()) };
+    let shop =
+        Shop { binary, folder: folder.path().to_owned(), environment: environment(&bed, folder.path()) };
 
     title("A registry, a Rekor v2 log and a timestamp authority run on loopback");
     shop.write("trusted_root.json", &bed.trusted_root().to_string());
@@ -54,7 +55,8 @@ fn main() {
     title("The merge job assembles both images into one index");
     let (amd64, arm64) = (format!("{candidate}-amd64"), format!("{candidate}-arm64"));
     let assembled = shop.run(0, &["assemble", &candidate, &amd64, &arm64]);
-    let index = assembled.lines().next().and_then(|line| line.split_once('@')).expect("a digest").1.to_owned();
+    let index =
+        assembled.lines().next().and_then(|line| line.split_once('@')).expect("a digest").1.to_owned();
 
     title("The first builder attests what it built");
     shop.attest(0, &candidate, "github", &built, &[]);
@@ -211,7 +213,8 @@ impl Shop {
         for (system, build) in built {
             let key = format!("{builder}.key");
             let result = build.result.file_name().and_then(|name| name.to_str()).expect("a name");
-            let mut arguments = vec!["attest", image, "--builder", builder, "--key", &key, "--system", system];
+            let mut arguments =
+                vec!["attest", image, "--builder", builder, "--key", &key, "--system", system];
             arguments.extend(["--commit", COMMIT, "--sequence", SEQUENCE, "--result", result]);
             arguments.extend(["--config-digest", &build.image.config_digest]);
             arguments.extend(more);

@@ -83,15 +83,3 @@ impl StdError for Error {
         self.source.as_deref().map(|source| source as _)
     }
 }
-
-#[cfg(feature = "cli")]
-impl From<crate::edge::registry::Error> for Error {
-    fn from(error: crate::edge::registry::Error) -> Self {
-        let hint = error.hint();
-        let new = Self::undecided(format!("the registry could not be asked ({})", error.reason())).because(error);
-        match hint {
-            Some(hint) => new.hint(hint),
-            None => new,
-        }
-    }
-}

@@ -2,6 +2,8 @@
 //!
 //! Every refusal is asserted by its reason code and stands beside the case that passes.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,9 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use quorate::edge::registry::{
-    Access, Credentials, Error, Options, Place, Referrers, Registry, Secret,
-};
+use quorate::edge::registry::{Access, Credentials, Error, Options, Place, Referrers, Registry, Secret};
 use quorate::oci::{Descriptor, Digest, Manifest, Reference, Repository, Slot, media_type};
 use quorate_bed::image::Image;
 use quorate_bed::{Answer, Auth, Fault, FaultAction, Registry as Bed, RegistryOptions};
@@ -22,9 +22,7 @@ const USER: &str = "builder";
 const PASSWORD: &str = "correct-horse-battery";
 
 fn options() -> Options {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
+    rustls::crypto::ring::default_provider().install_default().ok();
     Options {
         deadline: Duration::from_secs(20),
         request_timeout: Duration::from_secs(5),
@@ -47,10 +45,7 @@ fn known(bed: &Bed) -> Registry {
 }
 
 fn open(referrers: bool) -> Bed {
-    Bed::start(RegistryOptions {
-        referrers,
-        ..RegistryOptions::default()
-    })
+    Bed::start(RegistryOptions { referrers, ..RegistryOptions::default() })
 }
 
 fn bearer(lifetime: Duration, latency: Duration) -> Bed {
@@ -73,14 +68,7 @@ fn repository(bed: &Bed) -> Repository {
 /// An image in the registry, and its descriptor.
 fn subject_in(bed: &Bed) -> Descriptor {
     let image = Image::build("linux", "amd64", None, &[("app", b"hello", 0o755)]);
-    image
-        .push_as(
-            bed.authorization().as_deref(),
-            &bed.host(),
-            "acme/app",
-            "v1",
-        )
-        .unwrap();
+    image.push_as(bed.authorization().as_deref(), &bed.host(), "acme/app", "v1").unwrap();
     bed.clear_log();
     Descriptor::of(media_type::MANIFEST, &image.manifest)
 }
@@ -98,10 +86,7 @@ fn bundle(name: &str) -> Vec<u8> {
 }
 
 fn annotations(predicate_type: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(
-        "dev.sigstore.bundle.predicateType".to_owned(),
-        predicate_type.to_owned(),
-    )])
+    BTreeMap::from([("dev.sigstore.bundle.predicateType".to_owned(), predicate_type.to_owned())])
 }
 
 fn statuses(bed: &Bed, method: &str, part: &str) -> Vec<u16> {
@@ -122,13 +107,7 @@ fn say(code: u16) -> FaultAction {
 
 async fn attach(registry: &Registry, bed: &Bed, subject: &Descriptor, name: &str) -> Place {
     let attached = registry
-        .attach(
-            &repository(bed),
-            subject,
-            &slot(name),
-            &bundle(name),
-            annotations(TYPE),
-        )
+        .attach(&repository(bed), subject, &slot(name), &bundle(name), annotations(TYPE))
         .await
         .unwrap();
     attached.place
@@ -141,9 +120,7 @@ async fn collected(
     slots: &[&str],
 ) -> Result<Vec<String>, Error> {
     let slots: Vec<Slot> = slots.iter().map(|s| slot(s)).collect();
-    let found = registry
-        .collect(&repository(bed), subject.digest, &slots, &[TYPE])
-        .await?;
+    let found = registry.collect(&repository(bed), subject.digest, &slots, &[TYPE]).await?;
     let mut names: Vec<String> = found
         .bundles
         .iter()
@@ -203,11 +180,7 @@ fn at(host: &str) -> Reference {
 async fn an_open_registry_is_asked_once_each() {
     let bed = open(true);
     let subject = subject_in(&bed);
-    let found = anonymous()
-        .manifest(&tag(&bed, "v1"))
-        .await
-        .unwrap()
-        .unwrap();
+    let found = anonymous().manifest(&tag(&bed, "v1")).await.unwrap().unwrap();
     assert_eq!(found.digest, subject.digest);
     assert_eq!(found.bytes.len() as u64, subject.size);
     assert_eq!(bed.log().len(), 1);
@@ -254,16 +227,10 @@ async fn one_token_covers_all_that_is_expected() {
     registry.expect(&repository(&bed), Access::Push).unwrap();
     registry.expect(&other, Access::Pull).unwrap();
     registry.manifest(&tag(&bed, "v1")).await.unwrap();
-    registry
-        .manifest(&other.at_tag("v1".parse().unwrap()))
-        .await
-        .unwrap();
+    registry.manifest(&other.at_tag("v1".parse().unwrap())).await.unwrap();
     attach(&registry, &bed, &subject, "a").await;
     assert_eq!(statuses(&bed, "GET", "/token"), [200]);
-    assert_eq!(
-        bed.log().iter().filter(|r| r.status == Some(401)).count(),
-        1
-    );
+    assert_eq!(bed.log().iter().filter(|r| r.status == Some(401)).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,10 +248,7 @@ async fn a_token_that_runs_out_is_renewed_once() {
     // Blobs go up with a token that was good a moment ago.
     bed.expire_tokens();
     let repository = repository(&bed);
-    registry
-        .push_blob(&repository, b"late".to_vec())
-        .await
-        .unwrap();
+    registry.push_blob(&repository, b"late".to_vec()).await.unwrap();
     // A token with a short life is not sent when it is over.
     let bed = bearer(Duration::from_secs(1), Duration::ZERO);
     subject_in(&bed);
@@ -300,10 +264,7 @@ async fn a_token_that_runs_out_is_renewed_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn basic_credentials_are_sent_when_asked_for() {
     let bed = Bed::start(RegistryOptions {
-        auth: Auth::Basic {
-            user: USER.to_owned(),
-            password: PASSWORD.to_owned(),
-        },
+        auth: Auth::Basic { user: USER.to_owned(), password: PASSWORD.to_owned() },
         ..RegistryOptions::default()
     });
     let subject = subject_in(&bed);
@@ -314,17 +275,11 @@ async fn basic_credentials_are_sent_when_asked_for() {
     }
     assert_eq!(statuses(&bed, "GET", "/manifests/").len(), 7);
     assert!(!bed.log()[0].authorization);
-    assert_eq!(
-        attach(&registry, &bed, &subject, "a").await,
-        Place::Referrers
-    );
+    assert_eq!(attach(&registry, &bed, &subject, "a").await, Place::Referrers);
 
     let error = anonymous().manifest(&reference).await.unwrap_err();
     assert_eq!(error.reason(), "registry-denied");
-    assert_eq!(
-        error.hint().unwrap(),
-        format!("docker login {}", bed.host())
-    );
+    assert_eq!(error.hint().unwrap(), format!("docker login {}", bed.host()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -333,10 +288,7 @@ async fn wrong_credentials_are_denied_and_never_shown() {
     subject_in(&bed);
     let secret = "hunter2-and-more";
     let credentials = Credentials::none().with_login(&bed.host(), USER, Secret::new(secret));
-    let options = Options {
-        credentials,
-        ..options()
-    };
+    let options = Options { credentials, ..options() };
     assert!(!format!("{options:?}").contains(secret));
     let registry = Registry::new(options).unwrap();
     let error = registry.manifest(&tag(&bed, "v1")).await.unwrap_err();
@@ -360,23 +312,13 @@ async fn a_foreign_token_service_gets_nothing() {
         let challenge = format!(r#"Bearer realm="http://localhost:{port}/token",service="x""#);
         let answer = Answer::status(401).header("WWW-Authenticate", &challenge);
         bed.fault(Fault::new(FaultAction::Status(answer)));
-        let registry = if anonymous_run {
-            anonymous()
-        } else {
-            known(&bed)
-        };
+        let registry = if anonymous_run { anonymous() } else { known(&bed) };
         let error = registry.manifest(&tag(&bed, "v1")).await.unwrap_err();
         assert_eq!(error.reason(), "registry-credentials");
         assert!(stranger.log().is_empty());
         assert!(bed.log().iter().all(|r| !r.authorization));
         bed.clear_faults();
-        assert!(
-            anonymous()
-                .manifest(&tag(&bed, "v1"))
-                .await
-                .unwrap()
-                .is_some()
-        );
+        assert!(anonymous().manifest(&tag(&bed, "v1")).await.unwrap().is_some());
     }
 }
 
@@ -389,24 +331,14 @@ async fn other_bytes_than_the_digest_names_are_refused() {
     let registry = anonymous();
     let by_digest = repository(&bed).at_digest(subject.digest);
     assert!(registry.manifest(&by_digest).await.unwrap().is_some());
-    for action in [
-        FaultAction::Replace(b"{}".to_vec()),
-        FaultAction::Truncate,
-        FaultAction::Html,
-    ] {
+    for action in [FaultAction::Replace(b"{}".to_vec()), FaultAction::Truncate, FaultAction::Html] {
         bed.fault(Fault::new(action));
-        assert_eq!(
-            reason(registry.manifest(&by_digest).await),
-            "registry-digest-mismatch"
-        );
+        assert_eq!(reason(registry.manifest(&by_digest).await), "registry-digest-mismatch");
         bed.clear_faults();
     }
     // By tag, the registry's own header gives it away.
     bed.fault(Fault::new(FaultAction::Truncate));
-    assert_eq!(
-        reason(registry.manifest(&tag(&bed, "v1")).await),
-        "registry-digest-mismatch"
-    );
+    assert_eq!(reason(registry.manifest(&tag(&bed, "v1")).await), "registry-digest-mismatch");
     assert!(bed.writes().is_empty());
 }
 
@@ -429,10 +361,7 @@ async fn what_is_no_manifest_is_refused() {
         ok(media_type::MANIFEST, truth).header("Docker-Content-Digest", "sha512:aa"),
         ok(media_type::MANIFEST, truth).header("Docker-Content-Digest", "sha256:../../x"),
         ok(media_type::MANIFEST, truth).header("Content-Encoding", "gzip"),
-        ok(
-            media_type::MANIFEST,
-            format!("[{}", "[],".repeat(400_000)).as_bytes(),
-        ),
+        ok(media_type::MANIFEST, format!("[{}", "[],".repeat(400_000)).as_bytes()),
     ];
     for answer in cases {
         bed.clear_faults();
@@ -451,10 +380,7 @@ async fn blobs_are_checked_for_size_and_digest() {
     let bed = open(true);
     let registry = anonymous();
     let repository = repository(&bed);
-    let digest = registry
-        .push_blob(&repository, b"content".to_vec())
-        .await
-        .unwrap();
+    let digest = registry.push_blob(&repository, b"content".to_vec()).await.unwrap();
     let get = async |size, limit| registry.blob(&repository, digest, size, limit).await;
     assert_eq!(get(7, 7).await.unwrap().unwrap(), b"content");
     assert_eq!(reason(get(8, 100).await), "registry-digest-mismatch");
@@ -472,25 +398,18 @@ async fn bodies_are_cut_off_at_their_limit() {
     let endless = |head: &'static str| {
         move |out: &mut dyn Write| {
             write!(out, "{head}\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-            let chunk = [b"10000\r\n".as_slice(), &[b' '; 65536], b"\r\n"].concat();
+            let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 65536], b"\r\n"].concat();
             loop {
                 out.write_all(&chunk)?;
             }
         }
     };
-    let (host, written) = raw(endless(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json",
-    ));
-    assert_eq!(
-        reason(anonymous().manifest(&at(&host)).await),
-        "registry-too-large"
-    );
+    let (host, written) =
+        raw(endless("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json"));
+    assert_eq!(reason(anonymous().manifest(&at(&host)).await), "registry-too-large");
     assert!(written.load(Ordering::Relaxed) < 16 * 1024 * 1024);
     let (host, written) = raw(endless("HTTP/1.1 418 No"));
-    assert_eq!(
-        reason(anonymous().manifest(&at(&host)).await),
-        "registry-refused"
-    );
+    assert_eq!(reason(anonymous().manifest(&at(&host)).await), "registry-refused");
     assert!(written.load(Ordering::Relaxed) < 12 * 1024 * 1024);
     // A length that is a threat.
     let (host, _) = raw(|out| {
@@ -499,31 +418,20 @@ async fn bodies_are_cut_off_at_their_limit() {
             "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 629145600\r\n\r\n"
         )
     });
-    assert_eq!(
-        reason(anonymous().manifest(&at(&host)).await),
-        "registry-too-large"
-    );
+    assert_eq!(reason(anonymous().manifest(&at(&host)).await), "registry-too-large");
 }
 
 // ---- time and failure
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_and_trickle_end_in_time() {
-    let quick = || {
-        Registry::new(Options {
-            request_timeout: Duration::from_millis(300),
-            ..options()
-        })
-        .unwrap()
-    };
+    let quick =
+        || Registry::new(Options { request_timeout: Duration::from_millis(300), ..options() }).unwrap();
     let bed = open(true);
     subject_in(&bed);
     bed.fault(Fault::new(FaultAction::Hang));
     let started = Instant::now();
-    assert_eq!(
-        reason(quick().manifest(&tag(&bed, "v1")).await),
-        "registry-timeout"
-    );
+    assert_eq!(reason(quick().manifest(&tag(&bed, "v1")).await), "registry-timeout");
     let (host, _) = raw(|out| {
         write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")?;
         loop {
@@ -531,22 +439,12 @@ async fn silence_and_trickle_end_in_time() {
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-    assert_eq!(
-        reason(quick().manifest(&at(&host)).await),
-        "registry-timeout"
-    );
+    assert_eq!(reason(quick().manifest(&at(&host)).await), "registry-timeout");
     assert!(started.elapsed() < Duration::from_secs(3));
     // The whole run has an end as well, however patient a request may be.
-    let registry = Registry::new(Options {
-        deadline: Duration::from_millis(300),
-        ..options()
-    })
-    .unwrap();
+    let registry = Registry::new(Options { deadline: Duration::from_millis(300), ..options() }).unwrap();
     let started = Instant::now();
-    assert_eq!(
-        reason(registry.manifest(&tag(&bed, "v1")).await),
-        "registry-timeout"
-    );
+    assert_eq!(reason(registry.manifest(&tag(&bed, "v1")).await), "registry-timeout");
     assert!(started.elapsed() < Duration::from_secs(2));
     bed.clear_faults();
     let again = registry.with_deadline(Duration::from_secs(5));
@@ -583,11 +481,7 @@ async fn what_does_not_pass_is_given_up() {
         (say(429), "registry-throttled", 4),
         (say(500), "registry-server-error", 4),
         (FaultAction::HalfBody, "registry-unreachable", 4),
-        (
-            FaultAction::Status(Answer::status(429).header("Retry-After", "9999")),
-            "registry-throttled",
-            1,
-        ),
+        (FaultAction::Status(Answer::status(429).header("Retry-After", "9999")), "registry-throttled", 1),
         (say(400), "registry-refused", 1),
         (say(403), "registry-denied", 1),
         (say(418), "registry-refused", 1),
@@ -603,18 +497,13 @@ async fn what_does_not_pass_is_given_up() {
         let bed = open(true);
         tag(&bed, "v1")
     };
-    assert_eq!(
-        reason(anonymous().manifest(&gone).await),
-        "registry-unreachable"
-    );
+    assert_eq!(reason(anonymous().manifest(&gone).await), "registry-unreachable");
 }
 
 // ---- redirects
 
 fn redirect(code: u16, to: &str) -> Fault {
-    Fault::new(FaultAction::Status(
-        Answer::status(code).header("Location", to),
-    ))
+    Fault::new(FaultAction::Status(Answer::status(code).header("Location", to)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -623,15 +512,9 @@ async fn redirects_stay_where_they_belong() {
     let subject = subject_in(&bed);
     let registry = known(&bed);
     let repository = repository(&bed);
-    let digest = registry
-        .push_blob(&repository, b"content".to_vec())
-        .await
-        .unwrap();
+    let digest = registry.push_blob(&repository, b"content".to_vec()).await.unwrap();
     let outside = format!("{}/acme/app", stranger.host()).parse().unwrap();
-    anonymous()
-        .push_blob(&outside, b"content".to_vec())
-        .await
-        .unwrap();
+    anonymous().push_blob(&outside, b"content".to_vec()).await.unwrap();
     stranger.clear_log();
     let there = format!("http://{}/v2/acme/app/blobs/{digest}", stranger.host());
 
@@ -687,9 +570,7 @@ async fn a_push_by_digest_is_tried_again() {
     let manifest = registry.manifest(&tag(&bed, "v1")).await.unwrap().unwrap();
     bed.clear_log();
     bed.fault(Fault::new(say(503)).method("PUT").times(1));
-    let pushed = registry
-        .push_manifest(&repository(&bed), &manifest.media_type, &manifest.bytes)
-        .await;
+    let pushed = registry.push_manifest(&repository(&bed), &manifest.media_type, &manifest.bytes).await;
     assert_eq!(pushed.unwrap(), manifest.digest);
     assert_eq!(statuses(&bed, "PUT", "/manifests/"), [503, 201]);
     // An answer without Location (as of ECR) is fine; one that names other content is not.
@@ -708,8 +589,7 @@ trait PushOf {
 
 impl PushOf for Registry {
     async fn push_manifest_of(&self, bed: &Bed, bytes: &[u8]) -> Result<Digest, Error> {
-        self.push_manifest(&repository(bed), media_type::MANIFEST, bytes)
-            .await
+        self.push_manifest(&repository(bed), media_type::MANIFEST, bytes).await
     }
 }
 
@@ -726,19 +606,14 @@ async fn uploads_are_tried_again_and_their_failures_named() {
     assert_eq!(push(b"one").await.unwrap(), Digest::of(b"one"));
     assert_eq!(bed.writes().len(), writes, "it was there already");
     for (answer, expected) in [
-        (
-            Answer::status(202).header("Location", "no url at all"),
-            "registry-malformed",
-        ),
+        (Answer::status(202).header("Location", "no url at all"), "registry-malformed"),
         (Answer::status(202), "registry-malformed"),
         (Answer::status(403), "registry-denied"),
         (Answer::status(400), "registry-refused"),
         (Answer::status(500), "registry-server-error"),
         (
-            Answer::status(429).body(
-                "application/json",
-                r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow"}]}"#,
-            ),
+            Answer::status(429)
+                .body("application/json", r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow"}]}"#),
             "registry-throttled",
         ),
     ] {
@@ -747,6 +622,18 @@ async fn uploads_are_tried_again_and_their_failures_named() {
         bed.clear_faults();
     }
     assert_eq!(push(b"two").await.unwrap(), Digest::of(b"two"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_everybody_may_read_is_written_with_credentials() {
+    let bed = open(true);
+    let answer = Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+    bed.fault(Fault::new(FaultAction::Status(answer)).method("POST").times(2));
+    let repository = repository(&bed);
+    let pushed = known(&bed).push_blob(&repository, b"x".to_vec()).await;
+    assert_eq!(pushed.unwrap(), Digest::of(b"x"));
+    let sent: Vec<bool> = bed.writes().iter().map(|r| r.authorization).collect();
+    assert_eq!(sent, [false, false, true, true, true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -766,10 +653,7 @@ async fn an_upload_elsewhere_is_not_authenticated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_pages_of_referrers_are_read() {
-    let bed = Bed::start(RegistryOptions {
-        referrers_page: Some(2),
-        ..RegistryOptions::default()
-    });
+    let bed = Bed::start(RegistryOptions { referrers_page: Some(2), ..RegistryOptions::default() });
     let subject = subject_in(&bed);
     let registry = anonymous();
     let names = ["a", "b", "c", "d", "e"];
@@ -777,30 +661,18 @@ async fn all_pages_of_referrers_are_read() {
         attach(&registry, &bed, &subject, name).await;
     }
     bed.clear_log();
-    let Referrers::Listed(listed) = registry
-        .referrers(&repository(&bed), subject.digest)
-        .await
-        .unwrap()
+    let Referrers::Listed(listed) = registry.referrers(&repository(&bed), subject.digest).await.unwrap()
     else {
         panic!("the API is there");
     };
     assert_eq!(listed.len(), 5);
     assert_eq!(bed.log().len(), 3);
-    assert_eq!(
-        collected(&registry, &bed, &subject, &[]).await.unwrap(),
-        names
-    );
+    assert_eq!(collected(&registry, &bed, &subject, &[]).await.unwrap(), names);
     // A page that cannot be had is no end of the list.
     bed.fault(Fault::new(say(404)).path("start="));
-    assert_eq!(
-        reason(collected(&registry, &bed, &subject, &[]).await),
-        "registry-refused"
-    );
+    assert_eq!(reason(collected(&registry, &bed, &subject, &[]).await), "registry-refused");
     bed.clear_faults();
-    assert!(matches!(
-        registry.referrers(&repository(&bed), subject.digest).await,
-        Ok(Referrers::Listed(_))
-    ));
+    assert!(matches!(registry.referrers(&repository(&bed), subject.digest).await, Ok(Referrers::Listed(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -808,27 +680,18 @@ async fn pages_without_end_and_pages_elsewhere_are_refused() {
     let (bed, stranger) = (open(true), open(true));
     let subject = subject_in(&bed);
     let registry = anonymous();
-    let empty = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let empty =
+        br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     let path = format!("/v2/acme/app/referrers/{}", subject.digest);
     let there = format!("http://{}{path}?n=1", stranger.host());
     for (link, expected, requests) in [
-        (
-            format!("<{path}?n=1>; rel=\"next\""),
-            "registry-too-many",
-            20,
-        ),
+        (format!("<{path}?n=1>; rel=\"next\""), "registry-too-many", 20),
         (format!("<{there}>; rel=\"next\""), "registry-redirect", 1),
-        (
-            "</v2/acme/app/tags/list>; rel=next".to_owned(),
-            "registry-redirect",
-            1,
-        ),
+        ("</v2/acme/app/tags/list>; rel=next".to_owned(), "registry-redirect", 1),
         ("rel=next".to_owned(), "registry-malformed", 1),
     ] {
         bed.clear_log();
-        let answer = Answer::status(200)
-            .body(media_type::INDEX, empty)
-            .header("Link", &link);
+        let answer = Answer::status(200).body(media_type::INDEX, empty).header("Link", &link);
         bed.fault(Fault::new(FaultAction::Status(answer)));
         let listed = registry.referrers(&repository(&bed), subject.digest).await;
         assert_eq!(reason(listed), expected, "{link}");
@@ -836,10 +699,7 @@ async fn pages_without_end_and_pages_elsewhere_are_refused() {
         bed.clear_faults();
     }
     assert!(stranger.log().is_empty());
-    let entry = format!(
-        r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#,
-        subject.digest
-    );
+    let entry = format!(r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#, subject.digest);
     let many = |n: usize| {
         let entries = vec![entry.as_str(); n].join(",");
         format!(
@@ -888,12 +748,7 @@ async fn not_supported_and_not_known_are_two_things() {
         bed.clear_faults();
     }
     assert!(bed.writes().is_empty());
-    assert!(
-        collected(&anonymous(), &bed, &subject, &["a"])
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(collected(&anonymous(), &bed, &subject, &["a"]).await.unwrap().is_empty());
 }
 
 // ---- evidence
@@ -931,22 +786,13 @@ async fn a_second_bundle_takes_the_next_tag() {
     let registry = anonymous();
     for k in 0..4 {
         let attached = registry
-            .attach(
-                &repository(&bed),
-                &subject,
-                &slot("a"),
-                &bundle(&k.to_string()),
-                annotations(TYPE),
-            )
+            .attach(&repository(&bed), &subject, &slot("a"), &bundle(&k.to_string()), annotations(TYPE))
             .await
             .unwrap();
         let Place::Tag(tag) = attached.place else {
             panic!("there is no referrers API");
         };
-        assert_eq!(
-            tag.as_str(),
-            format!("sha256-{}.q-a.{k}", subject.digest.hex())
-        );
+        assert_eq!(tag.as_str(), format!("sha256-{}.q-a.{k}", subject.digest.hex()));
         assert!(attached.notes.is_empty(), "{:?}", attached.notes);
     }
     let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
@@ -988,9 +834,7 @@ async fn without_the_api_every_place_must_answer() {
         (FaultAction::Html, "registry-malformed"),
         (FaultAction::Reset, "registry-unreachable"),
     ];
-    let cases = parts
-        .iter()
-        .flat_map(|part| actions.iter().map(move |action| (part, action)));
+    let cases = parts.iter().flat_map(|part| actions.iter().map(move |action| (part, action)));
     join_all(cases.map(async |(part, (action, expected))| {
         let bed = open(false);
         subject_in(&bed);
@@ -1009,8 +853,7 @@ async fn without_the_api_every_place_must_answer() {
 
 /// Pushes `bytes` under `tag` with the bed's own client.
 fn put(bed: &Bed, tag: &str, media_type: &str, bytes: &[u8]) {
-    let status =
-        quorate_bed::client::put_manifest(&bed.host(), "acme/app", tag, media_type, bytes).unwrap();
+    let status = quorate_bed::client::put_manifest(&bed.host(), "acme/app", tag, media_type, bytes).unwrap();
     assert_eq!(status, 201);
 }
 
@@ -1041,28 +884,17 @@ async fn the_shared_tag_gives_hints_only() {
     let subject = subject_in(&bed);
     let registry = anonymous();
     let repository = repository(&bed);
-    registry
-        .push_blob(&repository, b"{}".to_vec())
-        .await
-        .unwrap();
+    registry.push_blob(&repository, b"{}".to_vec()).await.unwrap();
     let shared = format!("sha256-{}", subject.digest.hex());
     let other = Descriptor::of(media_type::MANIFEST, b"other");
     let (good, astray) = (carrier(&subject, "good"), carrier(&other, "astray"));
     for (manifest, name) in [(&good, "good"), (&astray, "astray")] {
         registry.push_blob(&repository, bundle(name)).await.unwrap();
-        registry
-            .push_manifest(&repository, media_type::MANIFEST, manifest.bytes())
-            .await
-            .unwrap();
+        registry.push_manifest(&repository, media_type::MANIFEST, manifest.bytes()).await.unwrap();
     }
     // Entries without a type are looked into; their own subject decides.
     let image = serde_json::json!({"mediaType": media_type::MANIFEST, "digest": subject.digest.to_string(), "size": subject.size});
-    put(
-        &bed,
-        &shared,
-        media_type::INDEX,
-        &index(&[entry(&good), entry(&astray), image]),
-    );
+    put(&bed, &shared, media_type::INDEX, &index(&[entry(&good), entry(&astray), image]));
     let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
     assert_eq!(found.unwrap(), ["!bundle-manifest", "good"]);
 
@@ -1083,22 +915,11 @@ async fn the_shared_tag_gives_hints_only() {
     put(&bed, &shared, media_type::MANIFEST, &raw.bytes);
     let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
     assert!(found.unwrap().is_empty());
-    let attached = anonymous()
-        .attach(
-            &repository,
-            &subject,
-            &slot("a"),
-            &bundle("a"),
-            annotations(TYPE),
-        )
-        .await
-        .unwrap();
+    let attached =
+        anonymous().attach(&repository, &subject, &slot("a"), &bundle("a"), annotations(TYPE)).await.unwrap();
     assert_eq!(attached.notes.len(), 1, "the shared tag is left alone");
     put(&bed, &shared, media_type::MANIFEST, good.bytes());
-    assert_eq!(
-        reason(collected(&anonymous(), &bed, &subject, &["a"]).await),
-        "registry-malformed"
-    );
+    assert_eq!(reason(collected(&anonymous(), &bed, &subject, &["a"]).await), "registry-malformed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1118,14 +939,8 @@ async fn junk_beside_evidence_is_reported_and_harmless() {
     let layers = text.find("\"layers\":[").unwrap() + 10;
     let end = layers + text[layers..].find("}]").unwrap() + 1;
     let twice = format!("{},{}", &text[..end], &text[layers..]);
-    registry
-        .push_blob(&repository, bundle("twice"))
-        .await
-        .unwrap();
-    registry
-        .push_blob(&repository, bundle("named"))
-        .await
-        .unwrap();
+    registry.push_blob(&repository, bundle("twice")).await.unwrap();
+    registry.push_blob(&repository, bundle("named")).await.unwrap();
     let named = Manifest::artifact(
         media_type::BUNDLE,
         Descriptor::of(media_type::BUNDLE, &bundle("named")),
@@ -1134,26 +949,14 @@ async fn junk_beside_evidence_is_reported_and_harmless() {
     )
     .unwrap();
     for bytes in [big.bytes(), twice.as_bytes(), named.bytes()] {
-        registry
-            .push_manifest(&repository, media_type::MANIFEST, bytes)
-            .await
-            .unwrap();
+        registry.push_manifest(&repository, media_type::MANIFEST, bytes).await.unwrap();
     }
     let found = collected(&anonymous(), &bed, &subject, &[]).await.unwrap();
-    assert_eq!(
-        found,
-        ["!bundle-manifest", "!bundle-too-large", "good", "named"]
-    );
+    assert_eq!(found, ["!bundle-manifest", "!bundle-too-large", "good", "named"]);
     assert_eq!(
         reason(
             registry
-                .attach(
-                    &repository,
-                    &subject,
-                    &slot("a"),
-                    &vec![b' '; 1024 * 1024 + 1],
-                    BTreeMap::new()
-                )
+                .attach(&repository, &subject, &slot("a"), &vec![b' '; 1024 * 1024 + 1], BTreeMap::new())
                 .await
         ),
         "registry-too-large"
@@ -1172,9 +975,9 @@ async fn a_cold_attach_overlaps_what_it_can() {
     // Its own token is asked for, and the empty configuration is there already.
     attach(&known(&bed), &bed, &subject, "b").await;
     let warm = (bed.log().len(), bed.depth());
-    println!("attach, requests and depth: first {cold:?}, second {warm:?}");
-    assert!(cold.0 <= 11 && cold.1 <= 8, "{cold:?}");
-    assert!(warm.0 <= 9 && warm.1 <= 8, "{warm:?}");
+    // 401, token, (list, is the configuration there, begin upload), end of upload, manifest, list.
+    assert_eq!(warm, (8, 6));
+    assert!(cold.0 <= 10 && cold.1 <= 7, "{cold:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1201,11 +1004,7 @@ async fn the_file_of_docker_login_is_read() {
     let config = format!(r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}"#, bed.host());
     std::fs::write(&file, config).unwrap();
     let with = |file: &std::path::Path| {
-        Registry::new(Options {
-            credentials: Credentials::none().with_file(file),
-            ..options()
-        })
-        .unwrap()
+        Registry::new(Options { credentials: Credentials::none().with_file(file), ..options() }).unwrap()
     };
     let reference = tag(&bed, "v1");
     assert!(with(&file).manifest(&reference).await.unwrap().is_some());
@@ -1215,11 +1014,5 @@ async fn the_file_of_docker_login_is_read() {
     assert_eq!(error.reason(), "registry-denied");
     let open = open(true);
     subject_in(&open);
-    assert!(
-        with(&file)
-            .manifest(&tag(&open, "v1"))
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(with(&file).manifest(&tag(&open, "v1")).await.unwrap().is_some());
 }

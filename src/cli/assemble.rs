@@ -11,8 +11,8 @@ use crate::edge::registry::Access;
 use crate::edge::tags::CandidateTag;
 use crate::error::Error;
 use crate::oci::{Reference, Repository, Tag, Target, reference::ReferenceError};
-use crate::ops::assemble::{Report, Request, run};
-use crate::report;
+use crate::ops::assemble::{Request, run};
+use crate::report::assemble::{self as report, Report};
 
 /// Put per-architecture images together into one image index
 ///
@@ -54,7 +54,9 @@ struct Destination {
 
 fn target(text: &str) -> Result<Destination, String> {
     match text.parse::<Reference>() {
-        Ok(Reference { repository, target: Target::Tag(tag) }) => Ok(Destination { repository, tag: Some(tag) }),
+        Ok(Reference { repository, target: Target::Tag(tag) }) => {
+            Ok(Destination { repository, tag: Some(tag) })
+        }
         Ok(Reference { target: Target::Digest(_), .. }) => {
             Err("the digest of an index follows from what is in it; name a repository or a tag".to_owned())
         }
@@ -98,7 +100,7 @@ impl Arguments {
             },
         )
         .await?;
-        let (text, json) = (report::text::assemble(&report), report::json::assemble(&report));
+        let (text, json) = (report::text(&report), report::json(&report));
         Ok(match &report {
             Report::Assembled(_) => Finished::yes(text, json),
             Report::Refused(refused) => {

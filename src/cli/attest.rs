@@ -14,8 +14,8 @@ use crate::edge::{files, tree};
 use crate::error::Error;
 use crate::nix::NarHash;
 use crate::oci::{Digest, Reference, Slot, System};
-use crate::ops::attest::{Report, Request, run};
-use crate::report;
+use crate::ops::attest::{Request, run};
+use crate::report::attest::{self as report, Report};
 
 /// Sign what a builder built, log it, and attach it to the image
 ///
@@ -127,7 +127,7 @@ impl Arguments {
             tsa: self.tsa_url.clone(),
         };
         let report = run(&registry, &Service::new(&registry), &signer, &trust, &request).await?;
-        let (text, json) = (report::text::attest(&report), report::json::attest(&report));
+        let (text, json) = (report::text(&report), report::json(&report));
         Ok(match report {
             Report::Attested(attested) => {
                 let notes = attested.attached.map(|attached| attached.notes).unwrap_or_default();
@@ -135,8 +135,9 @@ impl Arguments {
             }
             Report::Already(_) => Finished::yes(text, json),
             Report::Differs(difference) => {
-                let error = Error::request(format!("the build is not what was pushed ({})", difference.reason))
-                    .hint(difference.hint);
+                let error =
+                    Error::request(format!("the build is not what was pushed ({})", difference.reason))
+                        .hint(difference.hint);
                 Finished::no(text, json, error)
             }
         })
@@ -150,9 +151,9 @@ impl Arguments {
             tree::nar_hash(&real).map_err(failed)
         });
         match (self.nar_hash, computed.transpose()?) {
-            (Some(given), Some(computed)) if given != computed => Err(Error::request(format!(
-                "`--nar-hash` is {given}, but `--result` has {computed}"
-            ))),
+            (Some(given), Some(computed)) if given != computed => {
+                Err(Error::request(format!("`--nar-hash` is {given}, but `--result` has {computed}")))
+            }
             (_, Some(hash)) | (Some(hash), None) => Ok(hash),
             // clap requires one of the two.
             (None, None) => Err(Error::request("one of `--nar-hash` and `--result` must be given")),

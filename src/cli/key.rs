@@ -49,8 +49,9 @@ impl Arguments {
                 }
                 let (signer, pem) = Signer::generate()?;
                 let write = |path: &PathBuf, bytes: &[u8], secret| {
-                    files::write_new(path, bytes, secret)
-                        .map_err(|error| Error::request(format!("cannot write `{}`", shown(path))).because(error))
+                    files::write_new(path, bytes, secret).map_err(|error| {
+                        Error::request(format!("cannot write `{}`", shown(path))).because(error)
+                    })
                 };
                 write(file, pem.as_bytes(), true)?;
                 write(&public, signer.public().to_pem().as_bytes(), false)?;

@@ -21,7 +21,7 @@ use crate::edge::output::{Color, Printer};
 use crate::edge::registry::{Credentials, Options, Registry};
 use crate::error::{Error, Kind};
 use crate::policy::Policy;
-use crate::report::json;
+use crate::report;
 
 /// Decided, and the answer is no.
 const NO: u8 = 1;
@@ -192,7 +192,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = crate::init().map_err(Stop::from).and_then(|()| run(&cli, printer));
     let (code, shown) = match result {
         Err(Stop::Interrupted) => {
-            printer.error(&Error::undecided("interrupted").hint("nothing is known to have changed; run it again"));
+            printer.error(
+                &Error::undecided("interrupted").hint("nothing is known to have changed; run it again"),
+            );
             return ExitCode::from(INTERRUPTED);
         }
         Err(Stop::Failed(error)) => {
@@ -201,7 +203,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Kind::Request => REQUEST,
                 Kind::Undecided => UNDECIDED,
             };
-            let shown = (cli.global.output == Output::Json).then(|| pretty(&json::error(media_type, &error)));
+            let shown =
+                (cli.global.output == Output::Json).then(|| pretty(&report::undecided(media_type, &error)));
             (code, shown)
         }
         Ok(finished) => {
@@ -271,11 +274,11 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
 impl Command {
     fn media_type(&self) -> &'static str {
         match self {
-            Self::Assemble(_) => json::ASSEMBLE,
-            Self::Attest(_) => json::ATTEST,
-            Self::Promote(_) => json::PROMOTE,
-            Self::Verify(_) => json::VERIFY,
-            Self::Key(_) | Self::NarHash(_) => json::ERROR,
+            Self::Assemble(_) => report::assemble::MEDIA_TYPE,
+            Self::Attest(_) => report::attest::MEDIA_TYPE,
+            Self::Promote(_) => report::promote::MEDIA_TYPE,
+            Self::Verify(_) => report::verdict::MEDIA_TYPE,
+            Self::Key(_) | Self::NarHash(_) => "application/vnd.quorate.error.v1+json",
         }
     }
 }

@@ -8,9 +8,10 @@ use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::error::Error;
 use crate::oci::{Digest, Reference, Tag};
-use crate::ops::promote::{Outcome, Report, Request, run};
+use crate::ops::promote::{Request, run};
 use crate::policy::moves::Allowances;
-use crate::report;
+use crate::report::promote::{self as report, Outcome, Report};
+use crate::report::style::Style;
 
 /// Move tags to a release that a quorum of builders agrees on
 ///
@@ -56,8 +57,8 @@ impl Arguments {
             dry_run: self.dry_run,
         };
         let mut report = run(&registry, &policy, &trust, &request).await?;
-        let style = report::text::Style { color: printer.colors() };
-        let (text, json) = (report::text::promote(&report, style), report::json::promote(&report));
+        let style = Style { color: printer.colors() };
+        let (text, json) = (report::text(&report, style), report::json(&report));
         let outcome = report.outcome();
         let error = match outcome {
             Outcome::Moved | Outcome::Unchanged => return Ok(Finished::yes(text, json)),
@@ -69,7 +70,8 @@ impl Arguments {
 }
 
 fn tags_refused(report: &Report) -> Option<Error> {
-    let refused = report.tags.iter().find_map(|tag| tag.refusal.as_ref().map(|(reason, _)| (&tag.tag, *reason)))?;
+    let refused =
+        report.tags.iter().find_map(|tag| tag.refusal.as_ref().map(|(reason, _)| (&tag.tag, *reason)))?;
     let (tag, reason) = refused;
     let hint = match reason {
         crate::reason::Reason::TagBackwards => "`--allow-rollback` lets the tag move back",

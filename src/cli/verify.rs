@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::oci::Reference;
 use crate::ops::verify::{Request, run};
 use crate::policy::{Outcome, Verdict};
-use crate::report;
+use crate::report::style::Style;
+use crate::report::verdict as report;
 
 /// Judge an image as a cluster does: trust neither the registry nor the tag
 ///
@@ -38,8 +39,8 @@ impl Arguments {
             commit: self.judgement.expect_commit.clone(),
         };
         let verdict = run(&registry, &policy, &trust, &request).await?;
-        let style = report::text::Style { color: printer.colors() };
-        let (text, json) = (report::text::verdict(&verdict, style), report::json::verify(&verdict));
+        let style = Style { color: printer.colors() };
+        let (text, json) = (report::text(&verdict, style), report::json(&verdict));
         Ok(match refusal(&verdict) {
             None => Finished::yes(text, json),
             Some(error) => Finished::no(text, json, error),
@@ -52,7 +53,9 @@ pub(super) fn refusal(verdict: &Verdict) -> Option<Error> {
     let image = format!("`{}@{}`", verdict.repository, verdict.digest);
     let (what, hint) = match verdict.outcome {
         Outcome::Met(_) => return None,
-        Outcome::Refused => ("refused", "no vote can mend it; the lines above say what is wrong with the image"),
+        Outcome::Refused => {
+            ("refused", "no vote can mend it; the lines above say what is wrong with the image")
+        }
         Outcome::Equivocation => (
             "a builder contradicts itself",
             "find out why one builder signed two contents for one build, before anybody trusts it again",

@@ -27,7 +27,8 @@ pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Reads a policy; the key files it names lie beside it.
 pub fn policy(path: &Path) -> Result<Policy, Error> {
     let shown = path.display();
-    let bytes = read(path).map_err(|error| Error::request(format!("cannot read the policy `{shown}`")).because(error))?;
+    let bytes = read(path)
+        .map_err(|error| Error::request(format!("cannot read the policy `{shown}`")).because(error))?;
     let text = String::from_utf8(bytes)
         .map_err(|error| Error::request(format!("the policy `{shown}` is not UTF-8")).because(error))?;
     let beside = path.parent().unwrap_or(Path::new(""));
@@ -41,8 +42,9 @@ pub fn policy(path: &Path) -> Result<Policy, Error> {
 /// Reads a trusted root.
 pub fn trust(path: &Path) -> Result<Trust, Error> {
     let shown = path.display();
-    let bytes = read(path)
-        .map_err(|error| Error::undecided(format!("cannot read the trusted root `{shown}`")).because(error))?;
+    let bytes = read(path).map_err(|error| {
+        Error::undecided(format!("cannot read the trusted root `{shown}`")).because(error)
+    })?;
     Trust::from_json(&bytes)
         .map_err(|error| Error::request(format!("the trusted root `{shown}` cannot be used")).because(error))
 }

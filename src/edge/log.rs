@@ -43,7 +43,7 @@ pub async fn submit(
 
 /// `path` below `base`, whether or not `base` ends with a slash.
 fn below(base: &Url, path: &str) -> Result<Url, Error> {
-    format!("{}/{path}", base.as_str().trim_end_matches('/'))
-        .parse()
-        .map_err(|error: url::ParseError| Error::request(format!("`{base}` is not the URL of a log")).because(error))
+    format!("{}/{path}", base.as_str().trim_end_matches('/')).parse().map_err(|error: url::ParseError| {
+        Error::request(format!("`{base}` is not the URL of a log")).because(error)
+    })
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use crate::error::Error;
+use crate::report::style::printable;
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,9 +89,4 @@ impl Printer {
 pub fn trace() {
     let level = tracing_subscriber::filter::LevelFilter::DEBUG;
     let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).try_init();
-}
-
-/// Text of others, safe for a terminal: line ends stay, other control characters are dropped.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }

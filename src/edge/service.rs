@@ -54,10 +54,7 @@ impl Service {
             .with_max_times(TRIES - 1)
             .with_jitter();
         let client = self.0.client(url).await?;
-        let tried = (|| once(&client, url, body))
-            .retry(tries)
-            .when(|failure| failure.again)
-            .await;
+        let tried = (|| once(&client, url, body)).retry(tries).when(|failure| failure.again).await;
         tried.map_err(|failure| failure.error)
     }
 }
@@ -72,7 +69,9 @@ async fn once(client: &reqwest::Client, url: &Url, body: &Body) -> Result<Answer
         .body(body.bytes.clone())
         .send()
         .await
-        .map_err(|error| failed(Error::undecided(format!("no answer from {url}")).because(error.without_url())))?;
+        .map_err(|error| {
+            failed(Error::undecided(format!("no answer from {url}")).because(error.without_url()))
+        })?;
     let status = response.status().as_u16();
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| {
@@ -97,7 +96,6 @@ struct Failure {
 
 /// The error for an answer that is not what was asked for.
 pub fn refused(url: &Url, status: u16, body: &[u8]) -> Error {
-    let said: String =
-        String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(300).collect();
+    let said: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(300).collect();
     Error::undecided(format!("{url} answered {status}: {}", said.trim()))
 }

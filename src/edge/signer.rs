@@ -55,7 +55,8 @@ impl Signer {
                 _ => refused("it has no `PRIVATE KEY` block"),
             })?;
         let pkcs8 = STANDARD.decode(base64).map_err(|_| refused("its base64 is broken"))?;
-        Self::from_pkcs8(&pkcs8).ok_or_else(|| refused("it is not an ECDSA P-256 key with its public key inside"))
+        Self::from_pkcs8(&pkcs8)
+            .ok_or_else(|| refused("it is not an ECDSA P-256 key with its public key inside"))
     }
 
     fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {

@@ -121,7 +121,7 @@ fn normal_host(s: &str) -> Option<String> {
     let (name, port) = match s.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']')?;
-            address.parse::<std::net::Ipv6Addr>().ok()?;
+            address.parse::<core::net::Ipv6Addr>().ok()?;
             let port = match after {
                 "" => None,
                 _ => Some(after.strip_prefix(':')?),

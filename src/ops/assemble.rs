@@ -9,8 +9,10 @@ use crate::edge::registry::Registry;
 use crate::edge::tags::{self, CandidateTag};
 use crate::error::Error;
 use crate::oci::{
-    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Repository, System, Target, media_type,
+    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Repository, System, Target,
+    media_type,
 };
+use crate::report::assemble::{Assembled, Refused, Report};
 
 /// What is asked.
 #[derive(Debug)]
@@ -25,39 +27,6 @@ pub struct Request {
     pub annotations: BTreeMap<String, String>,
     /// Whether to write nothing.
     pub dry_run: bool,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub enum Report {
-    /// The index is written, or would be.
-    Assembled(Assembled),
-    /// The sources do not make a release.
-    Refused(Refused),
-}
-
-/// An index that was put together.
-#[derive(Debug)]
-pub struct Assembled {
-    /// Where it is.
-    pub repository: Repository,
-    /// What names it.
-    pub tag: Option<CandidateTag>,
-    /// The index.
-    pub index: ImageIndex,
-    /// The source of each child, in the index's order.
-    pub sources: Vec<Reference>,
-    /// Whether nothing was written.
-    pub dry_run: bool,
-}
-
-/// Why the sources do not make a release.
-#[derive(Debug)]
-pub struct Refused {
-    /// The stable reason code.
-    pub reason: &'static str,
-    /// The reason in words, naming the source.
-    pub detail: String,
 }
 
 /// Assembles the index.
@@ -91,7 +60,7 @@ pub async fn run(registry: &Registry, request: Request) -> Result<Report, Error>
     let sources = index.manifests.iter().filter_map(|child| by_digest.get(&child.digest).cloned()).collect();
     Ok(Report::Assembled(Assembled {
         repository: request.repository,
-        tag: request.tag,
+        tag: request.tag.map(|tag| tag.tag().clone()),
         index,
         sources,
         dry_run: request.dry_run,
@@ -114,7 +83,10 @@ async fn child(registry: &Registry, source: &Reference) -> Result<Result<Descrip
     let refuse = |reason, why: String| Ok(Err(Refused { reason, detail: format!("`{source}` {why}") }));
     let raw = resolve(registry, source).await?;
     if !media_type::is_manifest(&raw.media_type) {
-        return refuse("source-not-an-image", format!("is of type `{}`, not the manifest of one image", raw.media_type));
+        return refuse(
+            "source-not-an-image",
+            format!("is of type `{}`, not the manifest of one image", raw.media_type),
+        );
     }
     let manifest = match Manifest::parse(raw.bytes) {
         Ok(manifest) => manifest,
@@ -128,7 +100,10 @@ async fn child(registry: &Registry, source: &Reference) -> Result<Result<Descrip
     }
     let config = &manifest.config;
     let Some(bytes) = registry.blob(&source.repository, config.digest, config.size, MAX_CONFIG).await? else {
-        return refuse("source-malformed", format!("names the configuration {}, which is absent", config.digest));
+        return refuse(
+            "source-malformed",
+            format!("names the configuration {}, which is absent", config.digest),
+        );
     };
     let config = match Config::parse(&bytes) {
         Ok(config) => config,
@@ -151,12 +126,18 @@ fn platform(source: &Reference, config: &Config) -> Result<Platform, (&'static s
     let platform = match named {
         Some(named) if config.fits(&named) => named,
         Some(named) => {
-            return Err(("suffix-mismatch", format!("is named for {named}, but is an image for {}", config.platform)));
+            return Err((
+                "suffix-mismatch",
+                format!("is named for {named}, but is an image for {}", config.platform),
+            ));
         }
         None => config.platform.clone(),
     };
     if System::for_platform(&platform).is_none() {
-        return Err(("platform-unknown", format!("is an image for {platform}, which no Nix system builds for")));
+        return Err((
+            "platform-unknown",
+            format!("is an image for {platform}, which no Nix system builds for"),
+        ));
     }
     Ok(platform)
 }

@@ -1,7 +1,6 @@
 //! `attest`: a builder signs what it built, after comparing it with what was pushed.
 
 use futures_util::future::try_join;
-use jiff::Timestamp;
 use url::Url;
 
 use super::gather::{MAX_CONFIG, PREDICATE_TYPES, resolve};
@@ -9,12 +8,15 @@ use crate::attestation::bundle::Bundle;
 use crate::attestation::envelope::{pae, seal};
 use crate::attestation::verify::verify;
 use crate::attestation::{Build, Claim, Content, Statement, Trust};
-use crate::edge::registry::{Attached, Registry};
+use crate::edge::registry::{Place, Registry};
 use crate::edge::service::Service;
 use crate::edge::signer::Signer;
 use crate::edge::{layers, log, tsa};
 use crate::error::Error;
-use crate::oci::{Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Slot, System, media_type};
+use crate::oci::{
+    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Slot, System, media_type,
+};
+use crate::report::attest::{Attached, Attested, Difference, Report};
 
 /// What is asked.
 pub struct Request {
@@ -30,45 +32,6 @@ pub struct Request {
     pub rekor: Url,
     /// The timestamp authority.
     pub tsa: Url,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub enum Report {
-    /// The statement was signed, logged and attached.
-    Attested(Attested),
-    /// The same had been said before; nothing was signed.
-    Already(Attested),
-    /// The build differs from what was pushed; nothing was signed.
-    Differs(Difference),
-}
-
-/// A statement that is attached to a manifest.
-#[derive(Debug)]
-pub struct Attested {
-    /// What was said.
-    pub statement: Statement,
-    /// The digest of the bundle.
-    pub bundle: Digest,
-    /// Where the log has it.
-    pub log_index: Option<u64>,
-    /// When the authority saw it.
-    pub time: Timestamp,
-    /// Where it is attached, if that was done now.
-    pub attached: Option<Attached>,
-}
-
-/// What a builder got, and what was pushed.
-#[derive(Debug)]
-pub struct Difference {
-    /// The stable reason code.
-    pub reason: &'static str,
-    /// The manifest that was compared.
-    pub manifest: Digest,
-    /// What differs, with both sides.
-    pub detail: String,
-    /// The next command.
-    pub hint: &'static str,
 }
 
 /// Attests the build.
@@ -113,10 +76,15 @@ pub async fn run(
 }
 
 /// The manifest of the platform that the system builds for.
-async fn child(registry: &Registry, image: &Reference, system: System) -> Result<(Descriptor, Manifest), Error> {
+async fn child(
+    registry: &Registry,
+    image: &Reference,
+    system: System,
+) -> Result<(Descriptor, Manifest), Error> {
     let raw = resolve(registry, image).await?;
     let platform = system.platform();
-    let malformed = |error: &dyn std::fmt::Display| Error::request(format!("`{image}` cannot be attested: {error}"));
+    let malformed =
+        |error: &dyn std::fmt::Display| Error::request(format!("`{image}` cannot be attested: {error}"));
     let raw = if media_type::is_index(&raw.media_type) {
         let index = ImageIndex::parse(raw.bytes).map_err(|error| malformed(&error))?;
         let mut fits = index.manifests.iter().filter(|child| child.platform.as_ref() == Some(&platform));
@@ -137,7 +105,11 @@ async fn child(registry: &Registry, image: &Reference, system: System) -> Result
 }
 
 /// Compares the build with the manifest: configuration, platform, and every layer.
-async fn compare(registry: &Registry, request: &Request, manifest: &Manifest) -> Result<Option<Difference>, Error> {
+async fn compare(
+    registry: &Registry,
+    request: &Request,
+    manifest: &Manifest,
+) -> Result<Option<Difference>, Error> {
     let repository = &request.image.repository;
     let Content { config_digest, .. } = request.build.content;
     let differs = |reason, detail| {
@@ -160,11 +132,16 @@ async fn compare(registry: &Registry, request: &Request, manifest: &Manifest) ->
     }
     let size = manifest.config.size;
     let Some(bytes) = registry.blob(repository, config_digest, size, MAX_CONFIG).await? else {
-        return differs("config-absent", format!("the registry does not have the configuration {config_digest}"));
+        return differs(
+            "config-absent",
+            format!("the registry does not have the configuration {config_digest}"),
+        );
     };
     let config = match Config::parse(&bytes) {
         Ok(config) => config,
-        Err(error) => return differs("config-malformed", format!("the configuration {config_digest}: {error}")),
+        Err(error) => {
+            return differs("config-malformed", format!("the configuration {config_digest}: {error}"));
+        }
     };
     let platform: Platform = request.build.system.platform();
     if !config.fits(&platform) {
@@ -269,7 +246,8 @@ async fn sign_and_attach(
     .await?;
     let log_index = entry.log_index.get();
     let bundle = Bundle::new(seal(payload, signature), signer.public(), entry, timestamp);
-    let json = bundle.to_json().map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
+    let json =
+        bundle.to_json().map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
     // What a log or an authority sent back is believed when the whole holds, as a verifier sees it.
     let attestation = Bundle::parse(json.as_bytes())
         .map_err(|(reason, detail)| (reason, detail))
@@ -286,14 +264,20 @@ async fn sign_and_attach(
             attestation.earliest().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         ),
     ];
-    let attached = registry
-        .attach(&statement.name, subject, &request.slot, json.as_bytes(), annotations.into())
-        .await?;
+    let attached =
+        registry.attach(&statement.name, subject, &request.slot, json.as_bytes(), annotations.into()).await?;
     Ok(Attested {
         statement,
         bundle: attestation.bundle(),
         log_index: Some(log_index),
         time: attestation.earliest(),
-        attached: Some(attached),
+        attached: Some(Attached {
+            manifest: attached.manifest,
+            place: match attached.place {
+                Place::Referrers => "referrers".to_owned(),
+                Place::Tag(tag) => tag.to_string(),
+            },
+            notes: attached.notes,
+        }),
     })
 }

@@ -27,7 +27,8 @@ pub(super) struct Gathered {
 /// Resolves `reference` once; from then on the bytes are held.
 pub(super) async fn resolve(registry: &Registry, reference: &Reference) -> Result<RawManifest, Error> {
     registry.manifest(reference).await?.ok_or_else(|| {
-        Error::request(format!("there is no image `{reference}`")).hint("check the reference; nothing was changed")
+        Error::request(format!("there is no image `{reference}`"))
+            .hint("check the reference; nothing was changed")
     })
 }
 
@@ -44,8 +45,11 @@ pub(super) async fn gather(
     let children: Vec<Descriptor> = candidate.manifests().iter().take(MAX_CHILDREN).cloned().collect();
     let slots = policy.slots();
     let found = try_join_all(children.iter().map(|child| async {
-        try_join(content(registry, repository, child), evidence(registry, repository, child, &slots, policy, trust))
-            .await
+        try_join(
+            content(registry, repository, child),
+            evidence(registry, repository, child, &slots, policy, trust),
+        )
+        .await
     }))
     .await?;
     let mut all = Evidence::default();
@@ -90,7 +94,10 @@ pub(super) async fn evidence(
     let mut evidence = Evidence::default();
     for bytes in &collected.bundles {
         let keys = policy.builders().iter().map(|builder| (&builder.key, trust));
-        match Bundle::parse(bytes).map_err(|why| Rejection::of_bytes(bytes, why)).and_then(|b| verify(&b, keys)) {
+        match Bundle::parse(bytes)
+            .map_err(|why| Rejection::of_bytes(bytes, why))
+            .and_then(|b| verify(&b, keys))
+        {
             Ok(attestation) => evidence.attestations.push(attestation),
             Err(rejection) => evidence.rejections.push(rejection),
         }

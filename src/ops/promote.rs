@@ -16,8 +16,9 @@ use crate::edge::tags::{self, Restore, Restored};
 use crate::error::Error;
 use crate::oci::{Digest, ImageIndex, Reference, Tag};
 use crate::policy::moves::{self, Allowances, Before, Move};
-use crate::policy::{Approval, Expected, Policy, TagKind, Verdict, decide};
+use crate::policy::{Approval, Expected, Policy, TagKind, decide};
 use crate::reason::Reason;
+use crate::report::promote::{Action, Report, TagReport};
 
 /// What is asked.
 #[derive(Debug)]
@@ -36,108 +37,6 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-/// What came of it.
-#[derive(Debug)]
-pub struct Report {
-    /// The verdict on the image.
-    pub verdict: Verdict,
-    /// The tags that were asked for, in that order.
-    pub tags: Vec<TagReport>,
-    /// Whether nothing was to be written.
-    pub dry_run: bool,
-    /// Why it could not be finished, if so.
-    pub unfinished: Option<Error>,
-}
-
-/// What became of one tag.
-#[derive(Debug)]
-pub struct TagReport {
-    /// The tag.
-    pub tag: Tag,
-    /// What it named before.
-    pub before: Option<Digest>,
-    /// What it names now, as far as is known.
-    pub after: Option<Digest>,
-    /// What was done.
-    pub action: Action,
-    /// Why it must not move, if so.
-    pub refusal: Option<(Reason, String)>,
-}
-
-/// What was done with a tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// It names the release now, and named nothing before.
-    Created,
-    /// It names the release now, and named something else before.
-    Moved,
-    /// It named the release already.
-    Unchanged,
-    /// It must not move.
-    Refused,
-    /// It would be created or moved, but something stood against it.
-    Skipped,
-    /// It was moved, and put back.
-    Restored,
-    /// It was written; what it names now is not known, or is something else.
-    Unknown,
-}
-
-/// The answer of a promotion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// At least one tag moved, and all are right.
-    Moved,
-    /// All tags were right already, or it was a dry run.
-    Unchanged,
-    /// The image or a tag was refused; nothing was written.
-    Refused,
-    /// It could not be finished.
-    Undecided,
-}
-
-impl Action {
-    /// The action in one word, as in output and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Moved => "moved",
-            Self::Unchanged => "unchanged",
-            Self::Refused => "refused",
-            Self::Skipped => "skipped",
-            Self::Restored => "restored",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl Outcome {
-    /// The outcome in one word, as in output and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Moved => "moved",
-            Self::Unchanged => "unchanged",
-            Self::Refused => "refused",
-            Self::Undecided => "undecided",
-        }
-    }
-}
-
-impl Report {
-    /// The answer, read off the verdict and the tags.
-    pub fn outcome(&self) -> Outcome {
-        if self.unfinished.is_some() {
-            Outcome::Undecided
-        } else if self.verdict.approval().is_none() || self.tags.iter().any(|tag| tag.action == Action::Refused) {
-            Outcome::Refused
-        } else if self.tags.iter().any(|tag| matches!(tag.action, Action::Created | Action::Moved)) {
-            Outcome::Moved
-        } else {
-            Outcome::Unchanged
-        }
-    }
-}
-
 /// A tag, what may become of it, and how to undo it.
 struct Planned {
     tag: Tag,
@@ -150,7 +49,12 @@ struct Planned {
 ///
 /// # Errors
 /// When nothing was decided. What failed after the decision is in the report.
-pub async fn run(registry: &Registry, policy: &Policy, trust: &Trust, request: &Request) -> Result<Report, Error> {
+pub async fn run(
+    registry: &Registry,
+    policy: &Policy,
+    trust: &Trust,
+    request: &Request,
+) -> Result<Report, Error> {
     let kinds = kinds(policy, request)?;
     let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
     let repository = &request.image.repository;
@@ -162,7 +66,9 @@ pub async fn run(registry: &Registry, policy: &Policy, trust: &Trust, request: &
         return Ok(report);
     };
     let planned = try_join_all(
-        kinds.into_iter().map(|(tag, kind)| plan(registry, policy, trust, approval, tag, kind, &request.allow)),
+        kinds
+            .into_iter()
+            .map(|(tag, kind)| plan(registry, policy, trust, approval, tag, kind, &request.allow)),
     )
     .await?;
     report.tags = planned.iter().map(|planned| TagReport::planned(planned, approval.digest())).collect();
@@ -188,8 +94,13 @@ fn kinds(policy: &Policy, request: &Request) -> Result<Vec<(Tag, TagKind)>, Erro
     let Some(rule) = policy.image(&request.image.repository) else { return Ok(kinds) };
     for tag in &request.tags {
         let kind = rule.tag(tag).ok_or_else(|| {
-            Error::request(format!("the policy has no rule for the tag `{tag}` of `{}`", request.image.repository))
-                .hint(format!("add `[[image.tag]]` with `name = \"{tag}\"` and `rule = \"forward\"` or `\"immutable\"`"))
+            Error::request(format!(
+                "the policy has no rule for the tag `{tag}` of `{}`",
+                request.image.repository
+            ))
+            .hint(format!(
+                "add `[[image.tag]]` with `name = \"{tag}\"` and `rule = \"forward\"` or `\"immutable\"`"
+            ))
         })?;
         if !kinds.iter().any(|(known, _)| known == tag) {
             kinds.push((tag.clone(), kind));
@@ -275,7 +186,9 @@ async fn write(
             }
             continue;
         }
-        let written = all(due.iter().map(|at| tags::write_approved(registry, approval, &planned[*at].tag, index))).await;
+        let written =
+            all(due.iter().map(|at| tags::write_approved(registry, approval, &planned[*at].tag, index)))
+                .await;
         touched.extend(&due);
         failure = written.into_iter().filter_map(Result::err).next();
     }
@@ -318,7 +231,9 @@ async fn write(
 
 /// Puts a forward-only tag back that existed before and names what we wrote.
 async fn put_back(registry: &Registry, approval: &Approval, planned: &Planned, report: &mut TagReport) {
-    let (TagKind::Forward, Some(raw), Action::Moved) = (planned.kind, &planned.raw, report.action) else { return };
+    let (TagKind::Forward, Some(raw), Action::Moved) = (planned.kind, &planned.raw, report.action) else {
+        return;
+    };
     let restore = Restore::new(approval.repository(), &planned.tag, raw.clone(), approval.digest());
     match restore.put_back(registry).await {
         Ok(Restored::Back) => {

@@ -25,7 +25,12 @@ pub struct Request {
 ///
 /// # Errors
 /// When it could not be found out what the answer is. "No" is a verdict.
-pub async fn run(registry: &Registry, policy: &Policy, trust: &Trust, request: &Request) -> Result<Verdict, Error> {
+pub async fn run(
+    registry: &Registry,
+    policy: &Policy,
+    trust: &Trust,
+    request: &Request,
+) -> Result<Verdict, Error> {
     let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
     let image = resolve(registry, &request.image).await?;
     let gathered = gather(registry, &request.image.repository, image, policy, trust).await?;

@@ -143,7 +143,10 @@ mod tests {
         let before = Before::Other { digest: Digest::of(b"old") };
         let adopt = |digest| Allowances { rollback: true, adopt: digest };
         assert_eq!(moved(TagKind::Forward, &before, &adopt(None)), Err(Reason::TagUnverified));
-        assert_eq!(moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"x")))), Err(Reason::TagUnverified));
+        assert_eq!(
+            moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"x")))),
+            Err(Reason::TagUnverified)
+        );
         assert_eq!(moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"old")))), Ok(Move::Replace));
     }
 }

@@ -77,7 +77,8 @@ fn run(folder: &Path) -> Result<(), String> {
     let mut strangers = evidence.clone();
     strangers.attestations.extend(evidence.attestations.iter().map(by_a_stranger));
     let told = told(&judge(&strangers));
-    let matrix = |text: &str| text.lines().filter(|l| !l.starts_with("ignored")).collect::<Vec<_>>().join("\n");
+    let matrix =
+        |text: &str| text.lines().filter(|l| !l.starts_with("ignored")).collect::<Vec<_>>().join("\n");
     if matrix(&told) != matrix(&got) {
         return Err(format!("a stranger who repeats all statements changes it to:\n{told}from:\n{got}"));
     }

@@ -52,18 +52,12 @@ impl Reach {
             Self::Loopback
         } else if segments[0] & 0xfe00 == 0xfc00 {
             Self::Private
-        } else if segments[0] & 0xffc0 == 0xfe80
-            || address.is_multicast()
-            || address.is_unspecified()
-        {
+        } else if segments[0] & 0xffc0 == 0xfe80 || address.is_multicast() || address.is_unspecified() {
             Self::Link
         } else if segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0] || segments[0] == 0x2002 {
             // NAT64 and 6to4 carry an IPv4 address that decides where a packet ends.
-            let (high, low) = if segments[0] == 0x2002 {
-                (segments[1], segments[2])
-            } else {
-                (segments[6], segments[7])
-            };
+            let (high, low) =
+                if segments[0] == 0x2002 { (segments[1], segments[2]) } else { (segments[6], segments[7]) };
             let [a, b] = high.to_be_bytes();
             let [c, d] = low.to_be_bytes();
             Self::of_v4(Ipv4Addr::new(a, b, c, d))
@@ -102,11 +96,7 @@ impl Reach {
 
 /// Whether a host (`name`, `name:port`, `[v6]:port`) is this machine by its own name.
 pub(super) fn is_loopback(host: &str) -> bool {
-    match Url::parse(&format!("http://{host}/"))
-        .ok()
-        .as_ref()
-        .and_then(Url::host)
-    {
+    match Url::parse(&format!("http://{host}/")).ok().as_ref().and_then(Url::host) {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -153,21 +143,10 @@ mod tests {
 
     #[test]
     fn only_loopback_hosts_are_loopback() {
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1:5000",
-            "127.9.9.9",
-            "[::1]:5000",
-        ] {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in [
-            "localhost.example",
-            "127.0.0.1.example",
-            "10.0.0.1",
-            "ghcr.io",
-        ] {
+        for host in ["localhost.example", "127.0.0.1.example", "10.0.0.1", "ghcr.io"] {
             assert!(!is_loopback(host), "{host}");
         }
     }

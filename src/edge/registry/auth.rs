@@ -38,19 +38,29 @@ pub(super) struct Proven {
     pub(super) basic: Option<(String, Secret)>,
 }
 
+/// What a token service answers.
+#[derive(Deserialize)]
+struct Granted {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+/// Takes in what a 401 says; whether it said anything.
+pub(super) fn learn(host: &Host, answer: &Answer) -> bool {
+    match Challenge::choose(&answer.headers) {
+        Some(challenge) => {
+            host.set_manner(Manner::Guarded(challenge));
+            true
+        }
+        None => false,
+    }
+}
+
 impl Registry {
     /// The proof the registry wants, as far as it is known by now.
-    pub(super) async fn prove(
-        &self,
-        host: &Host,
-        path: &str,
-        access: Access,
-    ) -> Result<Proven, Error> {
-        let none = Proven {
-            header: None,
-            token: None,
-            basic: None,
-        };
+    pub(super) async fn prove(&self, host: &Host, path: &str, access: Access) -> Result<Proven, Error> {
+        let none = Proven { header: None, token: None, basic: None };
         match host.manner() {
             None | Some(Manner::Open) => Ok(none),
             Some(Manner::Guarded(Challenge::Basic)) => match &self.login(host, path).await.login {
@@ -62,35 +72,19 @@ impl Registry {
                 Login::Anonymous | Login::Identity(_) => Ok(none),
             },
             Some(Manner::Guarded(Challenge::Bearer { realm, service })) => {
-                let token = self
-                    .token(host, path, access, &realm, service.as_deref())
-                    .await?;
+                let token = self.token(host, path, access, &realm, service.as_deref()).await?;
                 Ok(Proven {
-                    header: Some(
-                        secret_header(&format!("Bearer {}", token.expose())).ok_or_else(|| {
-                            Error::Credentials {
-                                host: host.name.clone(),
-                                why: "the token service gave a token that no header can hold"
-                                    .to_owned(),
-                                realm: None,
-                            }
-                        })?,
-                    ),
+                    header: Some(secret_header(&format!("Bearer {}", token.expose())).ok_or_else(|| {
+                        Error::Credentials {
+                            host: host.name.clone(),
+                            why: "the token service gave a token that no header can hold".to_owned(),
+                            realm: None,
+                        }
+                    })?),
                     token: Some(token),
                     basic: None,
                 })
             }
-        }
-    }
-
-    /// Takes in what a 401 says; whether it said anything.
-    pub(super) fn learn(&self, host: &Host, answer: &Answer) -> bool {
-        match Challenge::choose(&answer.headers) {
-            Some(challenge) => {
-                host.set_manner(Manner::Guarded(challenge));
-                true
-            }
-            None => false,
         }
     }
 
@@ -104,9 +98,7 @@ impl Registry {
         let found = self.login(host, path).await;
         match (&found.problem, &found.login) {
             (Some(problem), _) => Some(problem.clone()),
-            (None, Login::Anonymous) => {
-                Some("asked without credentials, none are configured".to_owned())
-            }
+            (None, Login::Anonymous) => Some("asked without credentials, none are configured".to_owned()),
             _ => None,
         }
     }
@@ -137,11 +129,7 @@ impl Registry {
                 }
             }
         };
-        if let Login::Password {
-            password: secret, ..
-        }
-        | Login::Identity(secret) = &found.login
-        {
+        if let Login::Password { password: secret, .. } | Login::Identity(secret) = &found.login {
             host.remember_secret(secret);
         }
         let found = Arc::new(found);
@@ -178,27 +166,19 @@ impl Registry {
             }
         }
         let wider = grants.len() > need.len() || grants.get(path) > need.get(path);
-        let first = self
-            .ask_token(host, &realm, service, &found.login, &grants)
-            .await;
+        let first = self.ask_token(host, &realm, service, &found.login, &grants).await;
         let (value, lifetime) = match first {
             // A service that grants all or nothing may still grant what is needed now.
             Err(Error::Denied { .. }) if wider => {
                 grants = need;
-                self.ask_token(host, &realm, service, &found.login, &grants)
-                    .await?
+                self.ask_token(host, &realm, service, &found.login, &grants).await?
             }
             other => other?,
         };
         host.remember_secret(&value);
         // A little early, so that it does not run out on its way.
         let until = now + lifetime.saturating_sub((lifetime / 10).min(Duration::from_secs(10)));
-        tokens.push(Token {
-            value: value.clone(),
-            key: found.key.clone(),
-            grants,
-            until,
-        });
+        tokens.push(Token { value: value.clone(), key: found.key.clone(), grants, until });
         Ok(value)
     }
 
@@ -290,30 +270,17 @@ impl Registry {
             };
             return Err(unexpected(named, host, &answer, lookup));
         }
-        #[derive(Deserialize)]
-        struct Granted {
-            token: Option<String>,
-            access_token: Option<String>,
-            expires_in: Option<u64>,
-        }
         // The parser's words could repeat the token.
-        let granted: Granted =
-            serde_json::from_slice(&answer.body).map_err(|_| Error::Malformed {
-                asked: named.clone(),
-                why: "not the JSON of a token".to_owned(),
-            })?;
+        let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| Error::Malformed {
+            asked: named.clone(),
+            why: "not the JSON of a token".to_owned(),
+        })?;
         let value = [granted.token, granted.access_token]
             .into_iter()
             .flatten()
             .find(|token| !token.is_empty())
-            .ok_or_else(|| Error::Malformed {
-                asked: named,
-                why: "it holds no token".to_owned(),
-            })?;
-        let lifetime = granted
-            .expires_in
-            .unwrap_or(DEFAULT_LIFETIME)
-            .min(MAX_LIFETIME);
+            .ok_or_else(|| Error::Malformed { asked: named, why: "it holds no token".to_owned() })?;
+        let lifetime = granted.expires_in.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME);
         Ok((Secret::new(value), Duration::from_secs(lifetime)))
     }
 }

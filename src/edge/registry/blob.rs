@@ -31,10 +31,7 @@ impl Registry {
         let url = host.url(path, &format!("blobs/{digest}"))?;
         let asked = asked(&host, &Method::GET, &url);
         if size > limit {
-            return Err(Error::TooLarge {
-                what: asked.to_string(),
-                limit,
-            });
+            return Err(Error::TooLarge { what: asked.to_string(), limit });
         }
         let answer = self
             .send(
@@ -47,10 +44,7 @@ impl Registry {
                     limit,
                     follow: Follow::Anywhere,
                     retry: true,
-                    proof: Proof::Registry {
-                        path: path.to_owned(),
-                        access: Access::Pull,
-                    },
+                    proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
                     fresh: false,
                     led: false,
                 },
@@ -64,30 +58,18 @@ impl Registry {
         }
         let found = Digest::of(&answer.body);
         if found != digest {
-            return Err(Error::DigestMismatch {
-                asked,
-                expected: digest,
-                found,
-            });
+            return Err(Error::DigestMismatch { asked, expected: digest, found });
         }
         let length = answer.body.len() as u64;
         if length != size {
-            return Err(Error::SizeMismatch {
-                asked,
-                expected: size,
-                found: length,
-            });
+            return Err(Error::SizeMismatch { asked, expected: size, found: length });
         }
         Ok(Some(answer.body))
     }
 
     /// Whether the repository holds a blob. A registry that errs here wrongly makes a later push
     /// of a manifest fail, nothing else; nothing is decided on it.
-    pub(super) async fn has_blob(
-        &self,
-        repository: &Repository,
-        digest: Digest,
-    ) -> Result<bool, Error> {
+    pub(super) async fn has_blob(&self, repository: &Repository, digest: Digest) -> Result<bool, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
         let url = host.url(path, &format!("blobs/{digest}"))?;
@@ -103,10 +85,7 @@ impl Registry {
                     limit: 0,
                     follow: Follow::Nowhere,
                     retry: true,
-                    proof: Proof::Registry {
-                        path: path.to_owned(),
-                        access: Access::Push,
-                    },
+                    proof: Proof::Registry { path: path.to_owned(), access: Access::Push },
                     fresh: false,
                     led: false,
                 },

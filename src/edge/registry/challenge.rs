@@ -25,10 +25,7 @@ impl Challenge {
             .filter_map(|value| value.to_str().ok())
             .flat_map(read)
             .collect();
-        all.iter()
-            .find(|challenge| matches!(challenge, Self::Bearer { .. }))
-            .or_else(|| all.first())
-            .cloned()
+        all.iter().find(|challenge| matches!(challenge, Self::Bearer { .. })).or_else(|| all.first()).cloned()
     }
 }
 
@@ -58,18 +55,10 @@ fn read(value: &str) -> Vec<Challenge> {
     found
         .into_iter()
         .filter_map(|(scheme, parameters)| {
-            let get = |name: &str| {
-                parameters
-                    .iter()
-                    .find(|(n, _)| n == name)
-                    .map(|(_, v)| v.clone())
-            };
+            let get = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
             match scheme.as_str() {
                 "basic" => Some(Challenge::Basic),
-                "bearer" => Some(Challenge::Bearer {
-                    realm: get("realm")?,
-                    service: get("service"),
-                }),
+                "bearer" => Some(Challenge::Bearer { realm: get("realm")?, service: get("service") }),
                 _ => None,
             }
         })
@@ -111,15 +100,13 @@ mod tests {
     }
 
     fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer {
-            realm: realm.to_owned(),
-            service: service.map(str::to_owned),
-        })
+        Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
     }
 
     #[test]
     fn bearer_is_found_wherever_it_stands() {
-        let line = r#"Bearer realm="https://a.example/token",service="s, \"t\"",scope="repository:x:pull,push""#;
+        let line =
+            r#"Bearer realm="https://a.example/token",service="s, \"t\"",scope="repository:x:pull,push""#;
         let read = bearer("https://a.example/token", Some("s, \"t\""));
         assert_eq!(choose(&[line]), read);
         assert_eq!(choose(&[r#"Basic realm="x""#, line]), read);
@@ -134,20 +121,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_no_challenge() {
         assert_eq!(choose(&[r#"Basic realm="x""#]), Some(Challenge::Basic));
-        for bad in [
-            "",
-            "Bearer",
-            "Bearer service=x",
-            "Negotiate abc==",
-            "\"",
-            "=",
-            ",,,",
-        ] {
+        for bad in ["", "Bearer", "Bearer service=x", "Negotiate abc==", "\"", "=", ",,,"] {
             assert_eq!(choose(&[bad]), None, "{bad:?}");
         }
-        assert_eq!(
-            choose(&[r#"Bearer realm="unclosed"#]),
-            bearer("unclosed", None)
-        );
+        assert_eq!(choose(&[r#"Bearer realm="unclosed"#]), bearer("unclosed", None));
     }
 }

@@ -90,13 +90,7 @@ impl Clients {
             }
         };
         with(false)
-            .or_else(|error| {
-                if roots_are_chosen() {
-                    Err(error)
-                } else {
-                    with(true)
-                }
-            })
+            .or_else(|error| if roots_are_chosen() { Err(error) } else { with(true) })
             .map_err(|error| Error::Setup(chain(&error)))
     }
 }
@@ -104,9 +98,7 @@ impl Clients {
 /// Whether the user named the TLS roots. A system without CA files (a scratch or Nix image) gets
 /// the bundled roots; one whose user chose does not get others behind the user's back.
 pub(super) fn roots_are_chosen() -> bool {
-    ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some())
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// The words of an error and of all that caused it.
@@ -150,10 +142,9 @@ impl Resolve for Outward {
         let exempt = self.proxies.iter().any(|proxy| proxy == name.as_str());
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found = tokio::task::spawn_blocking(move || {
-                (host.as_str(), 0).to_socket_addrs().map(Vec::from_iter)
-            })
-            .await??;
+            let found =
+                tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs().map(Vec::from_iter))
+                    .await??;
             let allowed: Vec<SocketAddr> = found
                 .into_iter()
                 .filter(|address| exempt || Reach::of(address.ip()) == Reach::Global)

@@ -61,11 +61,7 @@ impl Credentials {
     /// else docker's `config.json` and podman's `auth.json`; `GITHUB_TOKEN` with `GITHUB_ACTOR`
     /// for ghcr.io, where the files have nothing.
     pub fn from_environment() -> Self {
-        let path = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = path("HOME");
         let mut credentials = Self::default();
         if let Some(file) = path("REGISTRY_AUTH_FILE") {
@@ -78,9 +74,7 @@ impl Credentials {
                     .or_else(|| home.map(|h| h.join(".config")))
                     .map(|dir| dir.join("containers/auth.json")),
             ];
-            credentials
-                .files
-                .extend(docker.map(|dir| dir.join("config.json")));
+            credentials.files.extend(docker.map(|dir| dir.join("config.json")));
             credentials.files.extend(podman.into_iter().flatten());
         }
         if let Ok(token) = std::env::var("GITHUB_TOKEN")
@@ -104,26 +98,14 @@ impl Credentials {
     /// A user and password for `host` (as in references) that go before every file.
     #[must_use]
     pub fn with_login(mut self, host: &str, user: &str, password: Secret) -> Self {
-        self.given.insert(
-            host.to_owned(),
-            Login::Password {
-                user: user.to_owned(),
-                password,
-            },
-        );
+        self.given.insert(host.to_owned(), Login::Password { user: user.to_owned(), password });
         self
     }
 
     /// A user and password for `host` where nothing else is known.
     #[must_use]
     pub fn with_fallback(mut self, host: &str, user: &str, password: Secret) -> Self {
-        self.fallback.insert(
-            host.to_owned(),
-            Login::Password {
-                user: user.to_owned(),
-                password,
-            },
-        );
+        self.fallback.insert(host.to_owned(), Login::Password { user: user.to_owned(), password });
         self
     }
 
@@ -131,21 +113,13 @@ impl Credentials {
     pub(super) fn find(&self, repository: &Repository) -> Found {
         let host = repository.host();
         if let Some(login) = self.given.get(host) {
-            return Found {
-                key: format!("given {host}"),
-                login: login.clone(),
-                problem: None,
-            };
+            return Found { key: format!("given {host}"), login: login.clone(), problem: None };
         }
         let mut problem = None;
         for file in &self.files {
             match from_file(file, repository) {
                 Ok(Some((key, login))) => {
-                    return Found {
-                        key: format!("{} {key}", file.display()),
-                        login,
-                        problem: None,
-                    };
+                    return Found { key: format!("{} {key}", file.display()), login, problem: None };
                 }
                 Ok(None) => {}
                 Err(why) => problem = Some(format!("{}: {why}", file.display())),
@@ -178,9 +152,7 @@ fn from_file(path: &Path, repository: &Repository) -> Result<Option<(String, Log
         Err(error) => return Err(error.to_string()),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > MAX_FILE {
         return Err("it is larger than 1 MiB".to_owned());
     }
@@ -191,13 +163,9 @@ fn from_file(path: &Path, repository: &Repository) -> Result<Option<(String, Log
         return Ok(None);
     };
     match docker_credential::get_credential_from_reader(bytes.as_slice(), &key) {
-        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(Some((
-            key,
-            Login::Password {
-                user,
-                password: Secret::new(password),
-            },
-        ))),
+        Ok(DockerCredential::UsernamePassword(user, password)) => {
+            Ok(Some((key, Login::Password { user, password: Secret::new(password) })))
+        }
         Ok(DockerCredential::IdentityToken(token)) => {
             Ok((!token.is_empty()).then(|| (key, Login::Identity(Secret::new(token)))))
         }
@@ -246,26 +214,16 @@ fn best_key(keys: &Keys, repository: &Repository) -> Option<String> {
 
 /// A key without scheme and API version, Docker Hub's names made one.
 fn plain(key: &str) -> String {
-    let key = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key);
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
-    let key = key
-        .strip_suffix("/v1")
-        .or_else(|| key.strip_suffix("/v2"))
-        .unwrap_or(key);
+    let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
     let host = host.to_ascii_lowercase();
     let host = match host.as_str() {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
         other => other.strip_suffix(":443").unwrap_or(other),
     };
-    if path.is_empty() {
-        host.to_owned()
-    } else {
-        format!("{host}/{path}")
-    }
+    if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") }
 }
 
 #[cfg(test)]
@@ -317,14 +275,8 @@ mod tests {
             ("fall.example/app", "fallback"),
             ("given.example/app", "given"),
             ("unknown.example/app", "-"),
-            (
-                "broken.example/app",
-                "the entry `broken.example` cannot be read",
-            ),
-            (
-                "helped.example/app",
-                "its credential helper could not be started",
-            ),
+            ("broken.example/app", "the entry `broken.example` cannot be read"),
+            ("helped.example/app", "its credential helper could not be started"),
         ] {
             assert_eq!(user(repository), expected, "{repository}");
         }

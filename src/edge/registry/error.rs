@@ -204,19 +204,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Denied { asked, .. } => Some(format!("docker login {}", asked.host)),
-            Self::Unreachable {
-                asked,
-                not_tls: true,
-                ..
-            } => Some(format!(
-                "the server speaks no TLS; if that is meant: --plain-http {}",
-                asked.host
-            )),
-            Self::Credentials {
-                realm: Some(realm), ..
-            } => Some(format!(
-                "if {realm} is the registry's token service: --token-realm {realm}"
-            )),
+            Self::Unreachable { asked, not_tls: true, .. } => {
+                Some(format!("the server speaks no TLS; if that is meant: --plain-http {}", asked.host))
+            }
+            Self::Credentials { realm: Some(realm), .. } => {
+                Some(format!("if {realm} is the registry's token service: --token-realm {realm}"))
+            }
             Self::Credentials { host, .. } => Some(format!("docker login {host}")),
             Self::Throttled { .. } | Self::Server { .. } => Some("try again later".to_owned()),
             _ => None,

@@ -91,10 +91,7 @@ impl Registry {
         annotations: BTreeMap<String, String>,
     ) -> Result<Attached, Error> {
         if bundle.len() as u64 > MAX_BUNDLE {
-            return Err(Error::TooLarge {
-                what: "the bundle".to_owned(),
-                limit: MAX_BUNDLE,
-            });
+            return Err(Error::TooLarge { what: "the bundle".to_owned(), limit: MAX_BUNDLE });
         }
         let mut layer = Descriptor::of(media_type::BUNDLE, bundle);
         layer.data = Some(bundle.to_vec());
@@ -103,7 +100,7 @@ impl Registry {
         self.expect(repository, Access::Push)?;
         let (referrers, _, _) = try_join3(
             self.referrers(repository, subject.digest),
-            self.push_blob(repository, bundle.to_vec()),
+            self.upload_blob(repository, bundle.to_vec()),
             self.push_blob(repository, b"{}".to_vec()),
         )
         .await?;
@@ -113,21 +110,13 @@ impl Registry {
             Referrers::Listed(listed) => {
                 if !listed.iter().any(|entry| entry.digest == digest) {
                     by_digest.await?;
-                    self.await_listing(repository, subject.digest, digest)
-                        .await?;
+                    self.await_listing(repository, subject.digest, digest).await?;
                 }
-                Ok(Attached {
-                    manifest: digest,
-                    place: Place::Referrers,
-                    notes: Vec::new(),
-                })
+                Ok(Attached { manifest: digest, place: Place::Referrers, notes: Vec::new() })
             }
             Referrers::Unsupported => {
-                let (_, tag) = try_join(
-                    by_digest,
-                    self.take_tag(repository, subject.digest, slot, &manifest),
-                )
-                .await?;
+                let (_, tag) =
+                    try_join(by_digest, self.take_tag(repository, subject.digest, slot, &manifest)).await?;
                 let fallback = self.add_to_fallback(repository, subject.digest, &manifest);
                 let notes = match fallback.await {
                     Ok(()) => Vec::new(),
@@ -135,11 +124,7 @@ impl Registry {
                         "the shared referrers tag was not updated, so other tools may not find this attestation: {why}"
                     )],
                 };
-                Ok(Attached {
-                    manifest: digest,
-                    place: Place::Tag(tag),
-                    notes,
-                })
+                Ok(Attached { manifest: digest, place: Place::Tag(tag), notes })
             }
         }
     }
@@ -190,8 +175,7 @@ impl Registry {
             let tag = derived_tag(subject, slot, k)?;
             let mut now = digest_at(&tag).await?;
             if now.is_none() {
-                self.put_tag(repository, &tag, media_type::MANIFEST, manifest.bytes())
-                    .await?;
+                self.put_tag(repository, &tag, media_type::MANIFEST, manifest.bytes()).await?;
                 let mut delays = retry::delays();
                 loop {
                     now = digest_at(&tag).await?;
@@ -231,14 +215,9 @@ impl Registry {
         let (listed, tagged) = match self.referrers(repository, subject).await? {
             Referrers::Listed(listed) => (listed, Vec::new()),
             Referrers::Unsupported => {
-                let tags = slots
-                    .iter()
-                    .map(|slot| self.slot_tags(repository, subject, slot));
-                let (tagged, listed) = try_join(
-                    try_join_all(tags),
-                    self.fallback_entries(repository, subject),
-                )
-                .await?;
+                let tags = slots.iter().map(|slot| self.slot_tags(repository, subject, slot));
+                let (tagged, listed) =
+                    try_join(try_join_all(tags), self.fallback_entries(repository, subject)).await?;
                 (listed, tagged.into_iter().flatten().collect())
             }
         };
@@ -271,9 +250,7 @@ impl Registry {
                 limit: MAX_READ,
             });
         }
-        let reads = reads
-            .into_iter()
-            .map(|source| self.read(repository, subject, source, predicate_types));
+        let reads = reads.into_iter().map(|source| self.read(repository, subject, source, predicate_types));
         let mut bundles = BTreeMap::new();
         for read in try_join_all(reads).await? {
             match read {
@@ -285,10 +262,7 @@ impl Registry {
             }
         }
         skipped.sort_by_key(|one| one.digest);
-        Ok(Collected {
-            bundles: bundles.into_values().collect(),
-            skipped,
-        })
+        Ok(Collected { bundles: bundles.into_values().collect(), skipped })
     }
 
     /// The manifests under the derived tags of one slot, two tags at a time.
@@ -318,9 +292,7 @@ impl Registry {
     }
 
     async fn tagged(&self, repository: &Repository, tag: Tag) -> Result<Option<Tagged>, Error> {
-        let fetched = self
-            .fetch_manifest(&repository.at_tag(tag), MAX_MANIFEST, true)
-            .await?;
+        let fetched = self.fetch_manifest(&repository.at_tag(tag), MAX_MANIFEST, true).await?;
         let Some(fetched) = fetched else {
             return Ok(None);
         };
@@ -365,13 +337,8 @@ impl Registry {
                 (entry.digest, hinted, fetched)
             }
         };
-        let skip = |detail: String| {
-            Ok(Read::Skipped(Skipped {
-                digest,
-                reason: Reason::BundleManifest,
-                detail,
-            }))
-        };
+        let skip =
+            |detail: String| Ok(Read::Skipped(Skipped { digest, reason: Reason::BundleManifest, detail }));
         let Some(fetched) = fetched else {
             return skip("the registry lists it and does not have it".to_owned());
         };
@@ -394,11 +361,7 @@ impl Registry {
         if manifest.subject.as_ref().map(|s| s.digest) != Some(subject) {
             return skip("it is about another image".to_owned());
         }
-        if manifest
-            .annotations
-            .get(PREDICATE_TYPE)
-            .is_some_and(|t| !predicate_types.contains(&t.as_str()))
-        {
+        if manifest.annotations.get(PREDICATE_TYPE).is_some_and(|t| !predicate_types.contains(&t.as_str())) {
             return Ok(Read::Other);
         }
         let [layer] = manifest.layers.as_slice() else {
@@ -413,34 +376,23 @@ impl Registry {
         if let Some(data) = &layer.data {
             return Ok(Read::Bundle(layer.digest, data.clone()));
         }
-        match self
-            .blob(repository, layer.digest, layer.size, MAX_BUNDLE)
-            .await
-        {
+        match self.blob(repository, layer.digest, layer.size, MAX_BUNDLE).await {
             Ok(Some(bytes)) => {
                 self.keep(bytes.len())?;
                 Ok(Read::Bundle(layer.digest, bytes))
             }
             Ok(None) => skip("the registry does not have its bundle".to_owned()),
             Err(Error::TooLarge { .. }) => Ok(Read::Skipped(too_large(digest))),
-            Err(Error::SizeMismatch { .. }) => {
-                skip("its bundle has another size than it says".to_owned())
-            }
+            Err(Error::SizeMismatch { .. }) => skip("its bundle has another size than it says".to_owned()),
             Err(error) => Err(error),
         }
     }
 
     /// Counts bytes that stay in memory.
     fn keep(&self, bytes: usize) -> Result<(), Error> {
-        let before = self
-            .shared
-            .evidence
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        let before = self.shared.evidence.fetch_add(bytes as u64, Ordering::Relaxed);
         if before + bytes as u64 > MAX_KEPT {
-            return Err(Error::TooLarge {
-                what: "the evidence of this run".to_owned(),
-                limit: MAX_KEPT,
-            });
+            return Err(Error::TooLarge { what: "the evidence of this run".to_owned(), limit: MAX_KEPT });
         }
         Ok(())
     }
@@ -459,11 +411,7 @@ enum Tagged {
 }
 
 fn too_large(digest: Digest) -> Skipped {
-    Skipped {
-        digest,
-        reason: Reason::BundleTooLarge,
-        detail: format!("more than {MAX_BUNDLE} bytes"),
-    }
+    Skipped { digest, reason: Reason::BundleTooLarge, detail: format!("more than {MAX_BUNDLE} bytes") }
 }
 
 /// `sha256-<hex>.q-<slot>.<k>` (contract §5).
@@ -479,9 +427,6 @@ fn may_be_bundle(entry: &Descriptor, predicate_types: &[&str]) -> bool {
         None | Some("" | media_type::EMPTY | media_type::BUNDLE) => true,
         Some(_) => false,
     };
-    let about = entry
-        .annotations
-        .get(PREDICATE_TYPE)
-        .is_none_or(|t| predicate_types.contains(&t.as_str()));
+    let about = entry.annotations.get(PREDICATE_TYPE).is_none_or(|t| predicate_types.contains(&t.as_str()));
     kind && about && media_type::is_manifest(&entry.media_type)
 }

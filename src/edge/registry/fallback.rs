@@ -46,19 +46,12 @@ impl Registry {
             why: error.to_string(),
         })?;
         if index.manifests.len() > MAX_ENTRIES {
-            return Err(Error::TooMany {
-                what,
-                limit: MAX_ENTRIES,
-            });
+            return Err(Error::TooMany { what, limit: MAX_ENTRIES });
         }
         Ok(index.manifests)
     }
 
-    async fn fallback(
-        &self,
-        repository: &Repository,
-        subject: Digest,
-    ) -> Result<Option<RawManifest>, Error> {
+    async fn fallback(&self, repository: &Repository, subject: Digest) -> Result<Option<RawManifest>, Error> {
         let Some(tag) = tag(subject) else {
             return Ok(None);
         };
@@ -89,16 +82,11 @@ impl Registry {
             let Some(bytes) = merged(now.as_ref(), manifest)? else {
                 return Ok(());
             };
-            self.put_tag(repository, &tag, media_type::INDEX, &bytes)
-                .await
-                .map_err(words)?;
+            self.put_tag(repository, &tag, media_type::INDEX, &bytes).await.map_err(words)?;
             // The wait lets a writer who read before us overwrite us first, so that we see it.
             tokio::time::sleep(delay).await;
         }
-        let now = self
-            .manifest_now(&repository.at_tag(tag))
-            .await
-            .map_err(words)?;
+        let now = self.manifest_now(&repository.at_tag(tag)).await.map_err(words)?;
         match merged(now.as_ref(), manifest)? {
             None => Ok(()),
             Some(_) => Err("others write to it at the same time".to_owned()),
@@ -120,10 +108,7 @@ fn merged(now: Option<&RawManifest>, manifest: &Manifest) -> Result<Option<Vec<u
         .get_mut("manifests")
         .and_then(Value::as_array_mut)
         .ok_or_else(|| "it lists no manifests".to_owned())?;
-    if entries
-        .iter()
-        .any(|entry| entry.get("digest").and_then(Value::as_str) == Some(&digest))
-    {
+    if entries.iter().any(|entry| entry.get("digest").and_then(Value::as_str) == Some(&digest)) {
         return Ok(None);
     }
     if entries.len() >= MAX_ENTRIES {

@@ -80,17 +80,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Host {
     pub(super) fn new(name: &str, plain_http: &[String]) -> Result<Self, Error> {
         let loopback = is_loopback(name);
-        let plain = loopback
-            || plain_http
-                .iter()
-                .any(|host| host.eq_ignore_ascii_case(name));
+        let plain = loopback || plain_http.iter().any(|host| host.eq_ignore_ascii_case(name));
         let scheme = if plain { "http" } else { "https" };
         // Docker Hub's API does not stand where its references say.
-        let authority = if name == "docker.io" {
-            "registry-1.docker.io"
-        } else {
-            name
-        };
+        let authority = if name == "docker.io" { "registry-1.docker.io" } else { name };
         let api = Url::parse(&format!("{scheme}://{authority}/"))
             .map_err(|error| Error::Setup(format!("{name}: {error}")))?;
         Ok(Self {

@@ -50,10 +50,7 @@ impl Fetched {
             #[serde(default)]
             media_type: String,
         }
-        let malformed = |why: String| Error::Malformed {
-            asked: self.asked.clone(),
-            why,
-        };
+        let malformed = |why: String| Error::Malformed { asked: self.asked.clone(), why };
         let Some(content_type) = self.content_type.clone() else {
             return Err(malformed("it has no Content-Type".to_owned()));
         };
@@ -74,11 +71,7 @@ impl Fetched {
                 super::error::shown(&stated.media_type)
             )));
         }
-        Ok(RawManifest {
-            bytes: self.bytes,
-            digest: self.digest,
-            media_type: content_type,
-        })
+        Ok(RawManifest { bytes: self.bytes, digest: self.digest, media_type: content_type })
     }
 }
 
@@ -105,18 +98,12 @@ impl Registry {
     /// The digest is computed here and compared with the one asked for, and with the one the
     /// registry names. At most 4 MiB.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<RawManifest>, Error> {
-        self.fetch_manifest(reference, MAX_MANIFEST, false)
-            .await?
-            .map(Fetched::into_manifest)
-            .transpose()
+        self.fetch_manifest(reference, MAX_MANIFEST, false).await?.map(Fetched::into_manifest).transpose()
     }
 
     /// The same past every cache: what a tag points to now.
     pub async fn manifest_now(&self, reference: &Reference) -> Result<Option<RawManifest>, Error> {
-        self.fetch_manifest(reference, MAX_MANIFEST, true)
-            .await?
-            .map(Fetched::into_manifest)
-            .transpose()
+        self.fetch_manifest(reference, MAX_MANIFEST, true).await?.map(Fetched::into_manifest).transpose()
     }
 
     pub(super) async fn fetch_manifest(
@@ -141,10 +128,7 @@ impl Registry {
                     limit,
                     follow: Follow::SameOrigin,
                     retry: true,
-                    proof: Proof::Registry {
-                        path: path.to_owned(),
-                        access: Access::Pull,
-                    },
+                    proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
                     fresh,
                     led: false,
                 },
@@ -161,23 +145,10 @@ impl Registry {
             Target::Tag(_) => None,
         };
         let named = named_digest(&answer, &asked)?;
-        if let Some(expected) = [wanted, named]
-            .into_iter()
-            .flatten()
-            .find(|expected| *expected != found)
-        {
-            return Err(Error::DigestMismatch {
-                asked,
-                expected,
-                found,
-            });
+        if let Some(expected) = [wanted, named].into_iter().flatten().find(|expected| *expected != found) {
+            return Err(Error::DigestMismatch { asked, expected, found });
         }
-        Ok(Some(Fetched {
-            content_type: answer.content_type(),
-            bytes: answer.body,
-            digest: found,
-            asked,
-        }))
+        Ok(Some(Fetched { content_type: answer.content_type(), bytes: answer.body, digest: found, asked }))
     }
 
     /// Pushes a manifest or index by digest. Asking twice does no harm, so it is retried.
@@ -189,8 +160,7 @@ impl Registry {
     ) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
         let target = Target::Digest(digest);
-        self.put(repository, &target, media_type, bytes, true)
-            .await?;
+        self.put(repository, &target, media_type, bytes, true).await?;
         Ok(digest)
     }
 
@@ -207,36 +177,26 @@ impl Registry {
         let reference = repository.at_tag(tag.clone());
         let before = std::sync::OnceLock::new();
         for delay in retry::delays() {
-            let error = match self
-                .put(repository, &target, media_type, bytes, false)
-                .await
-            {
+            let error = match self.put(repository, &target, media_type, bytes, false).await {
                 Ok(()) => return Ok(()),
                 Err(
                     error @ (Error::Unreachable { .. }
                     | Error::Throttled { .. }
                     | Error::Server { .. }
-                    | Error::Timeout {
-                        whole_run: false, ..
-                    }),
+                    | Error::Timeout { whole_run: false, .. }),
                 ) => error,
                 Err(error) => return Err(error),
             };
             let wait = match &error {
-                Error::Throttled {
-                    retry_after: Some(wait),
-                    ..
-                } => delay.max(*wait),
+                Error::Throttled { retry_after: Some(wait), .. } => delay.max(*wait),
                 _ => delay,
             };
             if std::time::Instant::now() + wait >= self.deadline {
                 return Err(error);
             }
             tokio::time::sleep(wait).await;
-            let now = self
-                .fetch_manifest(&reference, MAX_MANIFEST, true)
-                .await?
-                .map(|fetched| fetched.digest);
+            let now =
+                self.fetch_manifest(&reference, MAX_MANIFEST, true).await?.map(|fetched| fetched.digest);
             if now == Some(Digest::of(bytes)) {
                 return Ok(());
             }
@@ -245,8 +205,7 @@ impl Registry {
                 return Err(error);
             }
         }
-        self.put(repository, &target, media_type, bytes, false)
-            .await
+        self.put(repository, &target, media_type, bytes, false).await
     }
 
     async fn put(
@@ -262,10 +221,7 @@ impl Registry {
         let url = host.url(path, &format!("manifests/{target}"))?;
         let asked = asked(&host, &Method::PUT, &url);
         if bytes.len() as u64 > MAX_MANIFEST {
-            return Err(Error::TooLarge {
-                what: asked.to_string(),
-                limit: MAX_MANIFEST,
-            });
+            return Err(Error::TooLarge { what: asked.to_string(), limit: MAX_MANIFEST });
         }
         let answer = self
             .send(
@@ -278,10 +234,7 @@ impl Registry {
                     limit: super::transport::MAX_ERROR_BODY,
                     follow: Follow::Nowhere,
                     retry,
-                    proof: Proof::Registry {
-                        path: path.to_owned(),
-                        access: Access::Push,
-                    },
+                    proof: Proof::Registry { path: path.to_owned(), access: Access::Push },
                     fresh: false,
                     led: false,
                 },
@@ -292,23 +245,15 @@ impl Registry {
         }
         let found = Digest::of(bytes);
         match named_digest(&answer, &asked)? {
-            Some(named) if named != found => Err(Error::DigestMismatch {
-                asked,
-                expected: found,
-                found: named,
-            }),
+            Some(named) if named != found => {
+                Err(Error::DigestMismatch { asked, expected: found, found: named })
+            }
             _ => Ok(()),
         }
     }
 
     /// The error for an answer that is neither a success nor an absence.
-    pub(super) async fn refusal(
-        &self,
-        host: &Host,
-        path: &str,
-        asked: Asked,
-        answer: &Answer,
-    ) -> Error {
+    pub(super) async fn refusal(&self, host: &Host, path: &str, asked: Asked, answer: &Answer) -> Error {
         let lookup = if matches!(answer.status.as_u16(), 401 | 403) {
             self.lookup_note(host, path).await
         } else {
@@ -324,14 +269,10 @@ fn named_digest(answer: &Answer, asked: &Asked) -> Result<Option<Digest>, Error>
         .headers
         .get("docker-content-digest")
         .map(|value| {
-            value
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| Error::Malformed {
-                    asked: asked.clone(),
-                    why: "Docker-Content-Digest is no SHA-256 digest".to_owned(),
-                })
+            value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| Error::Malformed {
+                asked: asked.clone(),
+                why: "Docker-Content-Digest is no SHA-256 digest".to_owned(),
+            })
         })
         .transpose()
 }
@@ -355,33 +296,24 @@ mod tests {
     }
 
     async fn case() -> Case {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
+        rustls::crypto::ring::default_provider().install_default().ok();
         let bed = Bed::start(RegistryOptions::default());
         let repository: Repository = format!("{}/acme/app", bed.host()).parse().unwrap();
-        let registry = Registry::new(Options {
-            deadline: Duration::from_secs(20),
-            ..Options::default()
-        })
-        .unwrap();
+        let registry =
+            Registry::new(Options { deadline: Duration::from_secs(20), ..Options::default() }).unwrap();
         let index = |name: &str| {
-            format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"annotations":{{"a":"{name}"}}}}"#, media_type::INDEX).into_bytes()
+            format!(
+                r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"annotations":{{"a":"{name}"}}}}"#,
+                media_type::INDEX
+            )
+            .into_bytes()
         };
-        Case {
-            bed,
-            registry,
-            repository,
-            one: index("one"),
-            two: index("two"),
-        }
+        Case { bed, registry, repository, one: index("one"), two: index("two") }
     }
 
     impl Case {
         async fn put(&self, bytes: &[u8]) -> Result<(), Error> {
-            self.registry
-                .put_tag(&self.repository, &self.tag(), media_type::INDEX, bytes)
-                .await
+            self.registry.put_tag(&self.repository, &self.tag(), media_type::INDEX, bytes).await
         }
 
         fn tag(&self) -> Tag {
@@ -427,6 +359,7 @@ mod tests {
         let case = case().await;
         case.put(&case.one).await.unwrap();
         for action in [FaultAction::Reset, FaultAction::Status(Answer::status(503))] {
+            case.put(&case.one).await.unwrap();
             case.bed.clear_log();
             case.bed.fault(Fault::new(action).method("PUT").times(1));
             case.put(&case.two).await.unwrap();
@@ -436,10 +369,7 @@ mod tests {
         case.bed.clear_log();
         let refuse = Fault::new(FaultAction::Status(Answer::status(403)));
         case.bed.fault(refuse.method("PUT"));
-        assert_eq!(
-            case.put(&case.one).await.unwrap_err().reason(),
-            "registry-denied"
-        );
+        assert_eq!(case.put(&case.one).await.unwrap_err().reason(), "registry-denied");
         assert_eq!(case.requests(), ["PUT"]);
         assert_eq!(case.now().await.unwrap(), case.two);
     }
@@ -453,10 +383,7 @@ mod tests {
             let fail = Fault::new(FaultAction::Status(Answer::status(500)));
             case.bed.fault(fail.method(method));
         }
-        assert_eq!(
-            case.put(&case.two).await.unwrap_err().reason(),
-            "registry-server-error"
-        );
+        assert_eq!(case.put(&case.two).await.unwrap_err().reason(), "registry-server-error");
         let puts = case.requests().iter().filter(|m| *m == "PUT").count();
         assert_eq!(puts, 1);
     }

@@ -24,6 +24,7 @@ mod evidence;
 mod fallback;
 mod host;
 mod manifest;
+mod outcome;
 mod realm;
 mod referrers;
 mod retry;
@@ -132,10 +133,7 @@ impl Registry {
     /// waits and looks again.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            deadline: Instant::now() + deadline,
-        }
+        Self { shared: self.shared.clone(), deadline: Instant::now() + deadline }
     }
 
     /// Says what this run will do to a repository, so that the first token already covers it.
@@ -149,11 +147,7 @@ impl Registry {
 
     fn host(&self, repository: &Repository) -> Result<Arc<Host>, Error> {
         let name = repository.host();
-        let mut hosts = self
-            .shared
-            .hosts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = self.shared.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(host) = hosts.get(name) {
             return Ok(host.clone());
         }

@@ -69,12 +69,7 @@ const SHARED: &[&str] = &[
 ///
 /// # Errors
 /// The rule that forbids it, in words.
-pub(super) fn check(
-    host: &str,
-    api: &Url,
-    realm: &Url,
-    named: &[String],
-) -> Result<(), &'static str> {
+pub(super) fn check(host: &str, api: &Url, realm: &Url, named: &[String]) -> Result<(), &'static str> {
     if !realm.username().is_empty() || realm.password().is_some() {
         return Err("its URL holds a user or password");
     }
@@ -84,10 +79,7 @@ pub(super) fn check(
     let same_host = api_host == realm_host;
     let same_port = api.port_or_known_default() == realm.port_or_known_default();
     // A registry reached over plain http has shown everything to the network already.
-    if !matches!(
-        (api.scheme(), realm.scheme()),
-        (_, "https") | ("http", "http")
-    ) {
+    if !matches!((api.scheme(), realm.scheme()), (_, "https") | ("http", "http")) {
         return Err("it is not reached over https, as the registry is");
     }
     if same_host && (same_port || is_loopback(host)) {
@@ -103,10 +95,7 @@ pub(super) fn check(
     if api.scheme() == "http" || realm.port().is_some() {
         return Err("it is another host or port than the registry");
     }
-    if KNOWN
-        .iter()
-        .any(|(registry, service)| *registry == host && *service == written)
-    {
+    if KNOWN.iter().any(|(registry, service)| *registry == host && *service == written) {
         return Ok(());
     }
     match (api_host, realm_host) {
@@ -122,10 +111,7 @@ fn same_site(registry: &str, realm: &str) -> bool {
         return false;
     };
     let below = |name: &str, domain: &str| {
-        name == domain
-            || name
-                .strip_suffix(domain)
-                .is_some_and(|front| front.ends_with('.'))
+        name == domain || name.strip_suffix(domain).is_some_and(|front| front.ends_with('.'))
     };
     let labels: Vec<&str> = site.split('.').collect();
     // `co.uk` and its like: a short second level below a country is no one's own.
@@ -141,65 +127,24 @@ mod tests {
     use super::*;
 
     fn allowed(host: &str, api: &str, realm: &str) -> bool {
-        check(
-            host,
-            &api.parse().unwrap(),
-            &realm.parse().unwrap(),
-            &["auth.named.example:5001".to_owned()],
-        )
-        .is_ok()
+        check(host, &api.parse().unwrap(), &realm.parse().unwrap(), &["auth.named.example:5001".to_owned()])
+            .is_ok()
     }
 
     #[test]
     fn the_registries_of_the_field_work() {
         for (host, api, realm) in [
-            (
-                "docker.io",
-                "https://registry-1.docker.io/",
-                "https://auth.docker.io/token",
-            ),
+            ("docker.io", "https://registry-1.docker.io/", "https://auth.docker.io/token"),
             ("ghcr.io", "https://ghcr.io/", "https://ghcr.io/token"),
             ("quay.io", "https://quay.io/", "https://quay.io/v2/auth"),
-            (
-                "registry.gitlab.com",
-                "https://registry.gitlab.com/",
-                "https://gitlab.com/jwt/auth",
-            ),
-            (
-                "acme.azurecr.io",
-                "https://acme.azurecr.io/",
-                "https://acme.azurecr.io/oauth2/token",
-            ),
-            (
-                "registry.acme.co.uk",
-                "https://registry.acme.co.uk/",
-                "https://auth.acme.co.uk/t",
-            ),
-            (
-                "r.example:5000",
-                "https://r.example:5000/",
-                "https://r.example:5000/token",
-            ),
-            (
-                "r.example:5000",
-                "https://r.example:5000/",
-                "https://r.example/token",
-            ),
-            (
-                "r.example",
-                "https://r.example/",
-                "https://auth.named.example:5001/token",
-            ),
-            (
-                "127.0.0.1:5000",
-                "http://127.0.0.1:5000/",
-                "http://127.0.0.1:5001/token",
-            ),
-            (
-                "plain.example:5000",
-                "http://plain.example:5000/",
-                "http://plain.example:5000/token",
-            ),
+            ("registry.gitlab.com", "https://registry.gitlab.com/", "https://gitlab.com/jwt/auth"),
+            ("acme.azurecr.io", "https://acme.azurecr.io/", "https://acme.azurecr.io/oauth2/token"),
+            ("registry.acme.co.uk", "https://registry.acme.co.uk/", "https://auth.acme.co.uk/t"),
+            ("r.example:5000", "https://r.example:5000/", "https://r.example:5000/token"),
+            ("r.example:5000", "https://r.example:5000/", "https://r.example/token"),
+            ("r.example", "https://r.example/", "https://auth.named.example:5001/token"),
+            ("127.0.0.1:5000", "http://127.0.0.1:5000/", "http://127.0.0.1:5001/token"),
+            ("plain.example:5000", "http://plain.example:5000/", "http://plain.example:5000/token"),
         ] {
             assert!(allowed(host, api, realm), "{host} {realm}");
         }
@@ -214,51 +159,15 @@ mod tests {
             ("ghcr.io", "https://ghcr.io/", "https://user@ghcr.io/token"),
             ("ghcr.io", "https://ghcr.io/", "https://notghcr.io/token"),
             ("ghcr.io", "https://ghcr.io/", "https://evil.io/token"),
-            (
-                "r.acme.example",
-                "https://r.acme.example/",
-                "https://evilacme.example/",
-            ),
-            (
-                "r.acme.example",
-                "https://r.acme.example/",
-                "https://acme.example.evil.test/",
-            ),
-            (
-                "acme.azurecr.io",
-                "https://acme.azurecr.io/",
-                "https://evil.azurecr.io/token",
-            ),
-            (
-                "a.s3.amazonaws.com",
-                "https://a.s3.amazonaws.com/",
-                "https://b.s3.amazonaws.com/",
-            ),
-            (
-                "acme.co.uk",
-                "https://acme.co.uk/",
-                "https://evil.co.uk/token",
-            ),
-            (
-                "ghcr.io",
-                "https://ghcr.io/",
-                "https://169.254.169.254/token",
-            ),
-            (
-                "10.0.0.1:5000",
-                "http://10.0.0.1:5000/",
-                "http://10.0.0.1:5001/token",
-            ),
-            (
-                "10.0.0.1:5000",
-                "https://10.0.0.1:5000/",
-                "https://10.0.0.2/token",
-            ),
-            (
-                "127.0.0.1:5000",
-                "http://127.0.0.1:5000/",
-                "http://localhost:5001/token",
-            ),
+            ("r.acme.example", "https://r.acme.example/", "https://evilacme.example/"),
+            ("r.acme.example", "https://r.acme.example/", "https://acme.example.evil.test/"),
+            ("acme.azurecr.io", "https://acme.azurecr.io/", "https://evil.azurecr.io/token"),
+            ("a.s3.amazonaws.com", "https://a.s3.amazonaws.com/", "https://b.s3.amazonaws.com/"),
+            ("acme.co.uk", "https://acme.co.uk/", "https://evil.co.uk/token"),
+            ("ghcr.io", "https://ghcr.io/", "https://169.254.169.254/token"),
+            ("10.0.0.1:5000", "http://10.0.0.1:5000/", "http://10.0.0.1:5001/token"),
+            ("10.0.0.1:5000", "https://10.0.0.1:5000/", "https://10.0.0.2/token"),
+            ("127.0.0.1:5000", "http://127.0.0.1:5000/", "http://localhost:5001/token"),
             ("ghcr.io", "https://ghcr.io/", "ftp://ghcr.io/token"),
         ] {
             assert!(!allowed(host, api, realm), "{host} {realm}");

@@ -31,11 +31,7 @@ impl Registry {
     ///
     /// 404, 303, HTML, 400, 405 and 501 to the first page mean that the API is not there. Any
     /// other failure is an error, never an empty list.
-    pub async fn referrers(
-        &self,
-        repository: &Repository,
-        digest: Digest,
-    ) -> Result<Referrers, Error> {
+    pub async fn referrers(&self, repository: &Repository, digest: Digest) -> Result<Referrers, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
         if host.lacks_referrers(path) {
@@ -85,10 +81,7 @@ impl Registry {
                 limit: MAX_MANIFEST,
                 follow: Follow::SameOrigin,
                 retry: true,
-                proof: Proof::Registry {
-                    path: path.to_owned(),
-                    access: Access::Pull,
-                },
+                proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
                 fresh: true,
                 led: false,
             },
@@ -109,10 +102,7 @@ fn is_unsupported(answer: &Answer) -> bool {
 }
 
 fn read(answer: Answer, asked: &Asked) -> Result<Vec<Descriptor>, Error> {
-    let malformed = |why: String| Error::Malformed {
-        asked: asked.clone(),
-        why,
-    };
+    let malformed = |why: String| Error::Malformed { asked: asked.clone(), why };
     if is_dense(&answer.body) {
         return Err(malformed("it holds too many JSON values".to_owned()));
     }
@@ -122,11 +112,7 @@ fn read(answer: Answer, asked: &Asked) -> Result<Vec<Descriptor>, Error> {
 
 /// `Link: <…>; rel="next"` (RFC 8288), which must stay with this list.
 fn next_page(url: &Url, first: &Url, answer: &Answer, asked: &Asked) -> Result<Option<Url>, Error> {
-    let links = answer
-        .headers
-        .get_all(LINK)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let links = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     for link in links.flat_map(|value| value.split(",<").collect::<Vec<_>>()) {
         let link = link.trim();
         let link = link.strip_prefix('<').unwrap_or(link);
@@ -159,11 +145,7 @@ fn next_page(url: &Url, first: &Url, answer: &Answer, asked: &Asked) -> Result<O
         {
             return Err(Error::Redirect {
                 asked: asked.clone(),
-                to: format!(
-                    "{}://{}",
-                    next.scheme(),
-                    next.host_str().unwrap_or_default()
-                ),
+                to: format!("{}://{}", next.scheme(), next.host_str().unwrap_or_default()),
                 why: "the next page of a list must belong to the same list",
             });
         }

@@ -34,16 +34,10 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // Too many digits for a number of seconds still mean "not in this run".
-        return Some(Duration::from_secs(
-            text.parse().unwrap_or(u64::from(u32::MAX)),
-        ));
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
     }
     let date: Timestamp = DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(
-        SystemTime::from(date)
-            .duration_since(now)
-            .unwrap_or(Duration::ZERO),
-    )
+    Some(SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]

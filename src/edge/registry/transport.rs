@@ -4,14 +4,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
-    LOCATION,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
 use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::Registry;
 use super::address::Reach;
+use super::auth::learn;
 use super::clients::Way;
 use super::error::{Asked, Error, Reply, shown};
 use super::host::{Access, Host};
@@ -115,25 +115,17 @@ impl Registry {
             let outcome = tokio::time::timeout_at(self.deadline.into(), async {
                 match &call.proof {
                     Proof::Given(header) => self.once(host, &call, header.as_ref()).await,
-                    Proof::Registry { path, access } => {
-                        self.proven(host, &call, path, *access).await
-                    }
+                    Proof::Registry { path, access } => self.proven(host, &call, path, *access).await,
                 }
             })
             .await
             .unwrap_or_else(|_| {
-                Err(Failure::Final(Error::Timeout {
-                    asked: asked.clone(),
-                    whole_run: true,
-                }))
+                Err(Failure::Final(Error::Timeout { asked: asked.clone(), whole_run: true }))
             });
             let (wait, error) = match outcome {
                 Ok(answer) if retry::is_transient(answer.status) => {
                     let wait = retry::retry_after(&answer.headers, SystemTime::now());
-                    (
-                        wait,
-                        transient(asked.clone(), host, &answer, attempts, wait),
-                    )
+                    (wait, transient(asked.clone(), host, &answer, attempts, wait))
                 }
                 Ok(answer) => {
                     tracing::debug!(method = %call.method, path = call.url.path(), host = %host.name, status = answer.status.as_u16(), attempts, "answered");
@@ -167,13 +159,7 @@ impl Registry {
     }
 
     /// With the credentials the registry wants; a token that it no longer takes is renewed once.
-    async fn proven(
-        &self,
-        host: &Host,
-        call: &Call,
-        path: &str,
-        access: Access,
-    ) -> Result<Answer, Failure> {
+    async fn proven(&self, host: &Host, call: &Call, path: &str, access: Access) -> Result<Answer, Failure> {
         let (mut challenged, mut renewed) = (false, false);
         loop {
             // The first request goes alone: a cold start with many costs one 401, not many.
@@ -187,7 +173,7 @@ impl Registry {
             let proof = self.prove(host, path, access).await?;
             let answer = self.once(host, call, proof.header.as_ref()).await?;
             if answer.status == StatusCode::UNAUTHORIZED && !answer.foreign {
-                let known = self.learn(host, &answer);
+                let known = learn(host, &answer);
                 drop(gate);
                 if known && proof.header.is_none() && !challenged {
                     challenged = true;
@@ -216,11 +202,7 @@ impl Registry {
     ) -> Result<Answer, Failure> {
         let asked = asked(host, &call.method, &call.url);
         let mut url = call.url.clone();
-        let mut way = if call.led {
-            self.way_to(host, &url, &asked).await?
-        } else {
-            host.way
-        };
+        let mut way = if call.led { self.way_to(host, &url, &asked).await? } else { host.way };
         let mut foreign = false;
         for _ in 0..=MAX_REDIRECTS {
             let header = authorization.filter(|_| !foreign);
@@ -244,11 +226,7 @@ impl Registry {
                     asked: asked.clone(),
                     why: "a redirect without a valid Location".to_owned(),
                 })?;
-            let refuse = |why| Error::Redirect {
-                asked: asked.clone(),
-                to: origin(&location),
-                why,
-            };
+            let refuse = |why| Error::Redirect { asked: asked.clone(), to: origin(&location), why };
             if !matches!(location.scheme(), "http" | "https") || !location.has_host() {
                 return Err(refuse("it is no web address").into());
             }
@@ -267,21 +245,15 @@ impl Registry {
             }
             url = location;
         }
-        Err(Error::Redirect {
-            asked,
-            to: origin(&url),
-            why: "there were 3 before it",
-        }
-        .into())
+        Err(Error::Redirect { asked, to: origin(&url), why: "there were 3 before it" }.into())
     }
 
     /// How to reach a server that the registry named, if it may name it at all.
     async fn way_to(&self, host: &Host, target: &Url, asked: &Asked) -> Result<Way, Error> {
         let (api, to) = (host.api.clone(), target.clone());
-        let (from, to) =
-            tokio::task::spawn_blocking(move || (Reach::of_host(&api), Reach::of_host(&to)))
-                .await
-                .unwrap_or((Reach::Global, Reach::Link));
+        let (from, to) = tokio::task::spawn_blocking(move || (Reach::of_host(&api), Reach::of_host(&to)))
+            .await
+            .unwrap_or((Reach::Global, Reach::Link));
         if !from.may_lead_to(to) {
             return Err(Error::Redirect {
                 asked: asked.clone(),
@@ -319,9 +291,7 @@ impl Registry {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         if let Some((content_type, body)) = &call.body {
-            request = request
-                .header(CONTENT_TYPE, content_type)
-                .body(body.clone());
+            request = request.header(CONTENT_TYPE, content_type).body(body.clone());
         } else if call.method == Method::POST {
             // Some registries want a length on every POST.
             request = request.header(reqwest::header::CONTENT_LENGTH, "0");
@@ -329,11 +299,7 @@ impl Registry {
         let limit = self.shared.request_timeout;
         match tokio::time::timeout(limit, self.receive(request, call.limit, asked)).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Timeout {
-                asked: asked.clone(),
-                whole_run: false,
-            }
-            .into()),
+            Err(_) => Err(Error::Timeout { asked: asked.clone(), whole_run: false }.into()),
         }
     }
 
@@ -348,10 +314,7 @@ impl Registry {
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status();
         let headers = response.headers().clone();
-        let encoded = headers
-            .get_all(CONTENT_ENCODING)
-            .iter()
-            .any(|value| value.as_bytes() != b"identity");
+        let encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| value.as_bytes() != b"identity");
         if encoded && status.is_success() {
             return Err(Error::Malformed {
                 asked: asked.clone(),
@@ -359,17 +322,8 @@ impl Registry {
             }
             .into());
         }
-        let (limit, cut) = if status.is_success() {
-            (limit, false)
-        } else {
-            (MAX_ERROR_BODY, true)
-        };
-        let too_large = || {
-            Failure::Final(Error::TooLarge {
-                what: asked.to_string(),
-                limit,
-            })
-        };
+        let (limit, cut) = if status.is_success() { (limit, false) } else { (MAX_ERROR_BODY, true) };
+        let too_large = || Failure::Final(Error::TooLarge { what: asked.to_string(), limit });
         let announced = response.content_length().unwrap_or(0);
         if announced > limit && !cut && &*asked.method != "HEAD" {
             return Err(too_large());
@@ -392,12 +346,7 @@ impl Registry {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer {
-            status,
-            headers,
-            body,
-            foreign: false,
-        })
+        Ok(Answer { status, headers, body, foreign: false })
     }
 }
 
@@ -448,26 +397,14 @@ pub(super) fn reply(host: &Host, answer: &Answer) -> Reply {
         Err(_) if answer.body.trim_ascii_start().starts_with(b"<") => String::new(),
         Err(_) => String::from_utf8_lossy(&answer.body).into_owned(),
     };
-    Reply {
-        status: answer.status.as_u16(),
-        text: shown(&host.redact(text)),
-    }
+    Reply { status: answer.status.as_u16(), text: shown(&host.redact(text)) }
 }
 
 /// The error for a status that tells nothing a caller could use.
-pub(super) fn unexpected(
-    asked: Asked,
-    host: &Host,
-    answer: &Answer,
-    lookup: Option<String>,
-) -> Error {
+pub(super) fn unexpected(asked: Asked, host: &Host, answer: &Answer, lookup: Option<String>) -> Error {
     let reply = reply(host, answer);
     match answer.status.as_u16() {
-        401 | 403 => Error::Denied {
-            asked,
-            reply,
-            lookup,
-        },
+        401 | 403 => Error::Denied { asked, reply, lookup },
         300..=399 => Error::Redirect {
             to: answer
                 .header("location")
@@ -476,17 +413,8 @@ pub(super) fn unexpected(
             asked,
             why: "this request follows none",
         },
-        429 => Error::Throttled {
-            asked,
-            reply,
-            attempts: 1,
-            retry_after: None,
-        },
-        408 | 500..=599 => Error::Server {
-            asked,
-            reply,
-            attempts: 1,
-        },
+        429 => Error::Throttled { asked, reply, attempts: 1, retry_after: None },
+        408 | 500..=599 => Error::Server { asked, reply, attempts: 1 },
         _ => Error::Refused { asked, reply },
     }
 }
@@ -500,18 +428,9 @@ fn transient(
 ) -> Error {
     let reply = reply(host, answer);
     if answer.status == StatusCode::TOO_MANY_REQUESTS {
-        Error::Throttled {
-            asked,
-            reply,
-            attempts,
-            retry_after,
-        }
+        Error::Throttled { asked, reply, attempts, retry_after }
     } else {
-        Error::Server {
-            asked,
-            reply,
-            attempts,
-        }
+        Error::Server { asked, reply, attempts }
     }
 }
 
@@ -541,10 +460,5 @@ fn is_hopeless(error: &reqwest::Error) -> bool {
 }
 
 fn is_not_tls(error: &reqwest::Error) -> bool {
-    matches!(
-        tls(error),
-        Some(rustls::Error::InvalidMessage(
-            rustls::InvalidMessage::InvalidContentType
-        ))
-    )
+    matches!(tls(error), Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }

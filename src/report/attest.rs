@@ -1,0 +1,144 @@
+//! The result of `attest`.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::style::printable;
+use crate::attestation::{Claim, Statement};
+use crate::oci::Digest;
+
+/// The media type of the JSON document.
+pub const MEDIA_TYPE: &str = "application/vnd.quorate.attest.v1+json";
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Report {
+    /// The statement was signed, logged and attached.
+    Attested(Attested),
+    /// The same had been said before; nothing was signed.
+    Already(Attested),
+    /// The build differs from what was pushed; nothing was signed.
+    Differs(Difference),
+}
+
+/// A statement that is attached to a manifest.
+#[derive(Debug)]
+pub struct Attested {
+    /// What was said.
+    pub statement: Statement,
+    /// The digest of the bundle.
+    pub bundle: Digest,
+    /// Where the log has it.
+    pub log_index: Option<u64>,
+    /// When the authority saw it.
+    pub time: Timestamp,
+    /// Where it is attached, if that was done now.
+    pub attached: Option<Attached>,
+}
+
+/// Where evidence was put.
+#[derive(Debug)]
+pub struct Attached {
+    /// The manifest that carries the bundle.
+    pub manifest: Digest,
+    /// `referrers`, or the derived tag.
+    pub place: String,
+    /// What did not work and does no harm here.
+    pub notes: Vec<String>,
+}
+
+/// What a builder got, and what was pushed.
+#[derive(Debug)]
+pub struct Difference {
+    /// The stable reason code.
+    pub reason: &'static str,
+    /// The manifest that was compared.
+    pub manifest: Digest,
+    /// What differs, with both sides.
+    pub detail: String,
+    /// The next command.
+    pub hint: &'static str,
+}
+
+/// The result of `attest`.
+pub fn text(report: &Report) -> String {
+    let done = |headline: String, attested: &Attested| {
+        let build = &attested.statement.build;
+        let mut text = format!("{headline}\n");
+        let _ = writeln!(text, "  manifest      {}", attested.statement.manifest());
+        let _ = writeln!(text, "  system        {}", build.system);
+        let _ = writeln!(text, "  builder       {}", printable(&build.builder));
+        let _ = writeln!(text, "  commit        {}, sequence {}", build.commit, build.sequence);
+        let _ = writeln!(text, "  narHash       {}", build.content.nar_hash);
+        let _ = writeln!(text, "  configuration {}", build.content.config_digest);
+        let _ = writeln!(text, "  bundle        {}", attested.bundle);
+        if let Some(index) = attested.log_index {
+            let _ = writeln!(text, "  log index     {index}, seen {}", attested.time);
+        }
+        if let Some(attached) = &attested.attached {
+            let _ = writeln!(text, "  attached      {} ({})", attached.manifest, attached.place);
+        }
+        text
+    };
+    match report {
+        Report::Attested(attested) => {
+            let verb = match attested.statement.claim {
+                Claim::Build => "attested",
+                Claim::Dissent { .. } => "dissent recorded for",
+            };
+            done(format!("✓ {verb} {}", attested.statement.name), attested)
+        }
+        Report::Already(attested) => {
+            done(format!("= already attested {}", attested.statement.name), attested)
+        }
+        Report::Differs(difference) => {
+            format!(
+                "✗ {}: {}\n  manifest {}\n",
+                difference.reason,
+                printable(&difference.detail),
+                difference.manifest
+            )
+        }
+    }
+}
+
+/// The document of `attest`.
+pub fn json(report: &Report) -> Value {
+    let done = |outcome: &str, attested: &Attested| {
+        let build = &attested.statement.build;
+        json!({
+            "mediaType": MEDIA_TYPE,
+            "outcome": outcome,
+            "name": attested.statement.name.to_string(),
+            "predicateType": attested.statement.predicate_type(),
+            "manifest": attested.statement.manifest(),
+            "system": build.system.as_str(),
+            "builder": build.builder,
+            "commit": build.commit,
+            "sequence": build.sequence,
+            "narHash": build.content.nar_hash,
+            "configDigest": build.content.config_digest,
+            "bundle": attested.bundle,
+            "logIndex": attested.log_index,
+            "time": attested.time.to_string(),
+            "attached": attested.attached.as_ref().map(|attached| json!({
+                "manifest": attached.manifest,
+                "place": attached.place,
+                "notes": attached.notes,
+            })),
+        })
+    };
+    match report {
+        Report::Attested(attested) => done("attested", attested),
+        Report::Already(attested) => done("already", attested),
+        Report::Differs(difference) => json!({
+            "mediaType": MEDIA_TYPE,
+            "outcome": "differs",
+            "manifest": difference.manifest,
+            "reason": difference.reason,
+            "detail": difference.detail,
+        }),
+    }
+}

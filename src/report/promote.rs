@@ -1,0 +1,184 @@
+//! The result of `promote`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::style::{Style, printable};
+use super::{merge, verdict};
+use crate::error::Error;
+use crate::oci::{Digest, Tag};
+use crate::policy::Verdict;
+use crate::reason::Reason;
+
+/// The media type of the JSON document.
+pub const MEDIA_TYPE: &str = "application/vnd.quorate.promote.v1+json";
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Report {
+    /// The verdict on the image.
+    pub verdict: Verdict,
+    /// The tags that were asked for, in that order.
+    pub tags: Vec<TagReport>,
+    /// Whether nothing was to be written.
+    pub dry_run: bool,
+    /// Why it could not be finished, if so.
+    pub unfinished: Option<Error>,
+}
+
+/// What became of one tag.
+#[derive(Debug)]
+pub struct TagReport {
+    /// The tag.
+    pub tag: Tag,
+    /// What it named before.
+    pub before: Option<Digest>,
+    /// What it names now, as far as is known.
+    pub after: Option<Digest>,
+    /// What was done.
+    pub action: Action,
+    /// Why it must not move, if so.
+    pub refusal: Option<(Reason, String)>,
+}
+
+/// What was done with a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It names the release now, and named nothing before.
+    Created,
+    /// It names the release now, and named something else before.
+    Moved,
+    /// It named the release already.
+    Unchanged,
+    /// It must not move.
+    Refused,
+    /// It would be created or moved, but something stood against it.
+    Skipped,
+    /// It was moved, and put back.
+    Restored,
+    /// It was written; what it names now is not known, or is something else.
+    Unknown,
+}
+
+/// The answer of a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// At least one tag moved, and all are right.
+    Moved,
+    /// All tags were right already, or it was a dry run.
+    Unchanged,
+    /// The image or a tag was refused; nothing was written.
+    Refused,
+    /// It could not be finished.
+    Undecided,
+}
+
+impl Action {
+    /// The action in one word, as in output and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Moved => "moved",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Skipped => "skipped",
+            Self::Restored => "restored",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome in one word, as in output and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+impl Report {
+    /// The answer, read off the verdict and the tags.
+    pub fn outcome(&self) -> Outcome {
+        if self.unfinished.is_some() {
+            Outcome::Undecided
+        } else if self.verdict.approval().is_none()
+            || self.tags.iter().any(|tag| tag.action == Action::Refused)
+        {
+            Outcome::Refused
+        } else if self.tags.iter().any(|tag| matches!(tag.action, Action::Created | Action::Moved)) {
+            Outcome::Moved
+        } else {
+            Outcome::Unchanged
+        }
+    }
+}
+
+/// The result of `promote`: the verdict, then the tags.
+pub fn text(report: &Report, style: Style) -> String {
+    let mut text = verdict::text(&report.verdict, style);
+    if !report.tags.is_empty() {
+        text.push('\n');
+    }
+    for tag in &report.tags {
+        let digest = |digest: Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.to_string());
+        let line = match tag.action {
+            Action::Created if report.dry_run => {
+                format!("would be created as {}", digest(Some(report.verdict.digest)))
+            }
+            Action::Moved if report.dry_run => {
+                format!("would move from {} to {}", digest(tag.before), digest(Some(report.verdict.digest)))
+            }
+            Action::Created => format!("created as {}", digest(tag.after)),
+            Action::Moved => format!("moved from {} to {}", digest(tag.before), digest(tag.after)),
+            Action::Unchanged => format!("unchanged, names {}", digest(tag.after)),
+            Action::Restored => format!("put back to {}", digest(tag.after)),
+            Action::Skipped => format!("not moved, names {}", digest(tag.after)),
+            Action::Unknown => format!("written; names {} now", digest(tag.after)),
+            Action::Refused => match &tag.refusal {
+                Some((reason, detail)) => format!("not moved: {reason}: {}", printable(detail)),
+                None => "not moved".to_owned(),
+            },
+        };
+        let symbol = match tag.action {
+            Action::Created | Action::Moved => style.paint("32", "✓"),
+            Action::Unchanged => "=".to_owned(),
+            _ => style.paint("31", "✗"),
+        };
+        let _ = writeln!(text, "{symbol} {}  {line}", tag.tag);
+    }
+    text
+}
+
+/// The document of `promote`.
+pub fn json(report: &Report) -> Value {
+    let mut document = json!({ "mediaType": MEDIA_TYPE });
+    merge(&mut document, verdict::fields(&report.verdict));
+    let tags: Vec<Value> = report
+        .tags
+        .iter()
+        .map(|tag| {
+            let (reason, detail) = tag.refusal.as_ref().map_or((None, None), |(r, d)| (Some(*r), Some(d)));
+            json!({
+                "tag": tag.tag.as_str(),
+                "before": tag.before,
+                "after": tag.after,
+                "action": tag.action.as_str(),
+                "reason": reason,
+                "detail": detail,
+            })
+        })
+        .collect();
+    merge(
+        &mut document,
+        json!({ "outcome": report.outcome().as_str(), "dryRun": report.dry_run, "tags": tags }),
+    );
+    if let Some(unfinished) = &report.unfinished {
+        merge(&mut document, json!({ "error": super::error_fields(unfinished) }));
+    }
+    document
+}

@@ -1,0 +1,188 @@
+//! The verdict, as `verify` prints it.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::merge;
+use super::style::{Style, printable};
+use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
+use crate::reason::Reason;
+
+/// The media type of `verify`'s JSON document.
+pub const MEDIA_TYPE: &str = "application/vnd.quorate.verify.v1+json";
+
+/// The verdict: a headline, the matrix of platforms and builders, and why each cell is as it is.
+pub fn text(verdict: &Verdict, style: Style) -> String {
+    let mut text = String::new();
+    let outcome = verdict.outcome.as_str();
+    let headline = match verdict.outcome {
+        Outcome::Met(_) => style.paint("1;32", &format!("✓ {outcome}")),
+        Outcome::Short => style.paint("1;33", &format!("✗ {outcome}")),
+        _ => style.paint("1;31", &format!("✗ {outcome}")),
+    };
+    let _ = writeln!(text, "{headline}  {}@{}", verdict.repository, verdict.digest);
+    let _ = writeln!(text, "policy {}", verdict.policy);
+    if let Some(group) = &verdict.group {
+        let _ = writeln!(text, "{}", printable(&group.to_string()));
+    }
+    for refusal in &verdict.refusals {
+        let _ = writeln!(text, "✗ {}: {}", refusal.reason, printable(&refusal.detail));
+    }
+    if !verdict.platforms.is_empty() {
+        text.push('\n');
+        matrix(&mut text, verdict, style);
+    }
+    let mut notes = String::new();
+    for row in &verdict.platforms {
+        for cell in &row.cells {
+            if let Some(reason) = cell.reason {
+                let detail = cell.detail.as_deref().map(printable).unwrap_or_default();
+                let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, printable(&cell.builder));
+                if let (Status::Dissent | Status::Equivocation, Some(content)) = (cell.status, cell.content) {
+                    let _ = writeln!(
+                        notes,
+                        "    got narHash {}, configuration {}",
+                        content.nar_hash, content.config_digest
+                    );
+                }
+            }
+        }
+        if let Some(missing) = missing(row) {
+            let _ = writeln!(notes, "{missing}");
+        }
+    }
+    for ignored in &verdict.ignored {
+        let detail = printable(&ignored.detail);
+        let _ = writeln!(notes, "ignored {}: {}: {detail}", ignored.bundle, ignored.reason);
+    }
+    if !notes.is_empty() {
+        text.push('\n');
+        text.push_str(&notes);
+    }
+    text
+}
+
+/// What a platform needs next, if votes can still mend it.
+fn missing(row: &PlatformRow) -> Option<String> {
+    row.digest?;
+    if row.have >= row.need {
+        return None;
+    }
+    let counted: Vec<&str> =
+        row.cells.iter().filter(|c| c.status == Status::Counted).map(|c| c.operator.as_str()).collect();
+    let silent: Vec<String> = row
+        .cells
+        .iter()
+        .filter(|cell| matches!(cell.status, Status::Missing | Status::Rejected))
+        .filter(|cell| !counted.contains(&cell.operator.as_str()))
+        .map(|cell| printable(&cell.builder))
+        .collect();
+    let lacking = row.need - row.have;
+    let operators = if lacking == 1 { "operator" } else { "operators" };
+    let from = if silent.is_empty() { String::new() } else { format!(": {} can", silent.join(", ")) };
+    Some(format!("{} needs {lacking} more {operators}{from}", row.platform))
+}
+
+fn matrix(text: &mut String, verdict: &Verdict, style: Style) {
+    let Some(first) = verdict.platforms.first() else { return };
+    let mut header = vec!["platform".to_owned(), "quorum".to_owned()];
+    header.extend(first.cells.iter().map(|cell| printable(&cell.builder)));
+    let mut lines = vec![header];
+    for row in &verdict.platforms {
+        let mut line = vec![row.platform.to_string(), format!("{} of {}", row.have, row.need)];
+        line.extend(row.cells.iter().map(shown));
+        lines.push(line);
+    }
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    for (number, line) in lines.iter().enumerate() {
+        let mut out = String::new();
+        for (column, field) in line.iter().enumerate() {
+            let pad = widths.get(column).map_or(0, |width| width.saturating_sub(field.chars().count()));
+            let painted = if number == 0 {
+                style.paint("1", field)
+            } else {
+                match field.chars().next() {
+                    Some('✓') => style.paint("32", field),
+                    Some('✗' | '!') => style.paint("31", field),
+                    _ => field.clone(),
+                }
+            };
+            out.push_str(&painted);
+            out.push_str(&" ".repeat(pad + 2));
+        }
+        let _ = writeln!(text, "{}", out.trim_end());
+    }
+}
+
+fn shown(cell: &Cell) -> String {
+    let symbol = match cell.status {
+        Status::Counted => "✓",
+        Status::Missing => "·",
+        Status::Rejected | Status::Dissent => "✗",
+        Status::Equivocation => "!",
+    };
+    format!("{symbol} {}", cell.status.as_str())
+}
+
+/// The JSON document of `verify`.
+pub fn json(verdict: &Verdict) -> Value {
+    let mut document = json!({ "mediaType": MEDIA_TYPE });
+    merge(&mut document, fields(verdict));
+    document
+}
+
+/// The fields that `verify` and `promote` have in common.
+pub(super) fn fields(verdict: &Verdict) -> Value {
+    json!({
+        "verdict": verdict.outcome.as_str(),
+        "image": { "repository": verdict.repository.to_string(), "digest": verdict.digest },
+        "policy": { "digest": verdict.policy },
+        "refusals": verdict.refusals.iter().map(|refusal| json!({
+            "reason": refusal.reason,
+            "detail": refusal.detail,
+        })).collect::<Vec<_>>(),
+        "group": verdict.group.as_ref().map(|group| json!({
+            "name": group.name.to_string(),
+            "commit": group.commit,
+            "sequence": group.sequence,
+            "source": group.source,
+            "target": group.target,
+        })),
+        "platforms": verdict.platforms.iter().map(row_json).collect::<Vec<_>>(),
+        "ignored": verdict.ignored.iter().map(|ignored| json!({
+            "bundle": ignored.bundle,
+            "manifest": ignored.manifest,
+            "reason": ignored.reason,
+            "detail": ignored.detail,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn row_json(row: &PlatformRow) -> Value {
+    json!({
+        "platform": row.platform.to_string(),
+        "system": row.system.map(|system| system.as_str()),
+        "digest": row.digest,
+        "have": row.have,
+        "need": row.need,
+        "cells": row.cells.iter().map(cell_json).collect::<Vec<_>>(),
+    })
+}
+
+fn cell_json(cell: &Cell) -> Value {
+    json!({
+        "builder": cell.builder,
+        "operator": cell.operator,
+        "status": cell.status.as_str(),
+        "reason": cell.reason.map(Reason::code),
+        "detail": cell.detail,
+        "narHash": cell.content.map(|content| content.nar_hash),
+        "configDigest": cell.content.map(|content| content.config_digest),
+    })
+}
