@@ -57,7 +57,9 @@ fn malformed_options() {
     }
     // The positive twin of the pin.
     let digest = shop.quorate(&["verify", image, "-o", "json"]).json()["policy"]["digest"].to_string();
-    shop.quorate(&["verify", image, "--policy-digest", digest.trim_matches('"')]).exits(1).says("quorum is not met");
+    shop.quorate(&["verify", image, "--policy-digest", digest.trim_matches('"')])
+        .exits(1)
+        .says("quorum is not met");
 }
 
 #[test]
@@ -65,7 +67,8 @@ fn missing_services_have_no_public_default() {
     let shop = Shop::open();
     let release = shop.release("git-1", "hello");
     let key = shop.path("github.key").display().to_string();
-    let mut all = vec!["attest", &release.reference, "--builder", "github", "--key", &key, "--system", AMD64.1];
+    let mut all =
+        vec!["attest", &release.reference, "--builder", "github", "--key", &key, "--system", AMD64.1];
     all.extend(["--commit", shop::COMMIT, "--sequence", "1", "--nar-hash", shop::NAR_HASH]);
     all.extend(["--config-digest", &release.images[0].config_digest]);
     for missing in ["QUORATE_REKOR_URL", "QUORATE_TSA_URL", "QUORATE_TRUSTED_ROOT"] {
@@ -124,7 +127,8 @@ fn malformed_predicates() {
         shop.attest(&release, "github", AMD64.1, &[option, value]).exits(2).says(says);
         assert!(shop.bed.registry.log().is_empty(), "{option} {value} was asked about");
     }
-    let attest = |system: &str, config: &str| shop.attest_as(&release.reference, "github", system, config, &[]);
+    let attest =
+        |system: &str, config: &str| shop.attest_as(&release.reference, "github", system, config, &[]);
     attest("x86_64-darwin", &release.images[0].config_digest).exits(2).says("not a system");
     attest(AMD64.1, "sha256:aa").exits(2).says("not a digest");
     attest("riscv64-linux", &release.images[0].config_digest).exits(2).says("the index has no linux/riscv64");
@@ -133,7 +137,9 @@ fn malformed_predicates() {
     attest(AMD64.1, &release.images[1].config_digest).exits(1).says("config-differs");
     assert!(shop.bed.registry.writes().is_empty());
     // A narHash that is not that of the path beside it.
-    shop.attest(&release, "github", AMD64.1, &["--result", "quorate.toml"]).exits(2).says("but `--result` has");
+    shop.attest(&release, "github", AMD64.1, &["--result", "quorate.toml"])
+        .exits(2)
+        .says("but `--result` has");
 }
 
 #[test]
@@ -169,7 +175,12 @@ fn a_trusted_root_that_is_none_or_of_others() {
     let release = shop.release("git-1", "hello");
     shop.attest_all(&release, &["github", "garnix"]);
     let verify = ["verify", &release.reference, "--trusted-root", "bad.json", "-o", "json"];
-    refused(&shop, &["verify", &release.reference, "--trusted-root", "absent.json"], 3, "cannot read the trusted root");
+    refused(
+        &shop,
+        &["verify", &release.reference, "--trusted-root", "absent.json"],
+        3,
+        "cannot read the trusted root",
+    );
     for bad in ["", "{}", "[]", "{\"mediaType\":\"x\",\"tlogs\":[]}"] {
         shop.write("bad.json", bad);
         refused(&shop, &verify, 2, "trusted root");
@@ -182,7 +193,9 @@ fn a_trusted_root_that_is_none_or_of_others() {
     assert_eq!(shop::cell(&verdict, "linux/amd64", "github"), "rejected log-unknown");
     // An attestation that would not verify is not attached.
     shop.bed.registry.clear_log();
-    shop.attest(&release, "basement", AMD64.1, &["--trusted-root", "bad.json"]).exits(3).says("does not verify");
+    shop.attest(&release, "basement", AMD64.1, &["--trusted-root", "bad.json"])
+        .exits(3)
+        .says("does not verify");
     assert!(shop.bed.registry.writes().is_empty());
 }
 
@@ -211,8 +224,12 @@ fn malformed_bundles_are_ignored_with_a_reason() {
             assert_ne!(bad, bundle, "{from} is not in the bundle");
             attach(&shop, &manifest, bad.as_bytes(), n);
             let verdict = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(1).json();
-            let reasons: Vec<&str> =
-                verdict["ignored"].as_array().unwrap().iter().map(|i| i["reason"].as_str().unwrap()).collect();
+            let reasons: Vec<&str> = verdict["ignored"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|i| i["reason"].as_str().unwrap())
+                .collect();
             assert!(reasons.contains(&reason), "{from} → {to}: {reasons:?}");
             assert_eq!(shop::cell(&verdict, "linux/amd64", "github"), "counted", "the good one still counts");
         }
@@ -229,8 +246,13 @@ fn attach(shop: &Shop, like: &serde_json::Value, bundle: &[u8], n: usize) {
     use base64::Engine as _;
     let digest = quorate_bed::image::digest(bundle);
     let host = shop.host();
-    let upload =
-        quorate_bed::client::send(&host, "POST", &format!("/v2/acme/app/blobs/uploads/?digest={digest}"), &[], bundle);
+    let upload = quorate_bed::client::send(
+        &host,
+        "POST",
+        &format!("/v2/acme/app/blobs/uploads/?digest={digest}"),
+        &[],
+        bundle,
+    );
     assert!(upload.is_ok());
     let mut manifest = like.clone();
     manifest["layers"][0]["digest"] = digest.into();
@@ -296,7 +318,8 @@ fn assemble_does_not_write_the_tags_of_releases() {
     // Without a policy nothing governs versions; `latest` is never written.
     let run = |tag: &str| {
         let target = shop.at(tag);
-        let output = shop.command(&["assemble", &target, &source]).env_remove("QUORATE_POLICY").output().unwrap();
+        let output =
+            shop.command(&["assemble", &target, &source]).env_remove("QUORATE_POLICY").output().unwrap();
         output.status.code()
     };
     assert_eq!(run("latest"), Some(2));
@@ -310,8 +333,16 @@ fn the_same_images_give_the_same_index() {
     shop.push("git-1-arm64", "arm64", "hello");
     let (amd64, arm64) = (shop.at("git-1-amd64"), shop.at("git-1-arm64"));
     let digest = |sources: [&str; 2]| {
-        let arguments =
-            ["assemble", &shop.repository(), sources[0], sources[1], "--annotation", "b=2", "--annotation", "a=1"];
+        let arguments = [
+            "assemble",
+            &shop.repository(),
+            sources[0],
+            sources[1],
+            "--annotation",
+            "b=2",
+            "--annotation",
+            "a=1",
+        ];
         let run = shop.quorate(&arguments).exits(0);
         run.stdout.lines().next().unwrap().to_owned()
     };
@@ -330,9 +361,14 @@ fn a_registry_that_is_down() {
     };
     let image = format!("{nobody}/acme/app:1");
     shop.write("quorate.toml", shop.policy(2).replace(&shop.host(), &nobody));
-    let run = shop.quorate(&["verify", &image, "--timeout", "5", "-o", "json"]).exits(3).says("registry-unreachable");
+    let run = shop
+        .quorate(&["verify", &image, "--timeout", "5", "-o", "json"])
+        .exits(3)
+        .says("registry-unreachable");
     assert_eq!(run.json()["verdict"], serde_json::Value::Null);
-    shop.quorate(&["promote", &image, "--tag", "latest", "--timeout", "5"]).exits(3).says("registry-unreachable");
+    shop.quorate(&["promote", &image, "--tag", "latest", "--timeout", "5"])
+        .exits(3)
+        .says("registry-unreachable");
 }
 
 #[test]

@@ -3,15 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 7] = [
-    "src/oci",
-    "src/nix",
-    "src/attestation",
-    "src/policy",
-    "src/report",
-    "src/reason.rs",
-    "src/error.rs",
-];
+const PURE: [&str; 7] =
+    ["src/oci", "src/nix", "src/attestation", "src/policy", "src/report", "src/reason.rs", "src/error.rs"];
 
 /// What no line of a pure room may name.
 const FORBIDDEN: [&str; 16] = [
@@ -106,7 +99,9 @@ fn only_the_tag_writer_writes_tags() {
     let makers: Vec<String> = ["src"]
         .iter()
         .flat_map(|room| breaches(room, &["Approval {"]))
-        .filter(|breach| !breach.starts_with("src/policy/decide.rs") && !breach.starts_with("src/policy/verdict.rs"))
+        .filter(|breach| {
+            !breach.starts_with("src/policy/decide.rs") && !breach.starts_with("src/policy/verdict.rs")
+        })
         .collect();
     assert!(makers.is_empty(), "{}", makers.join("\n"));
 }

@@ -606,7 +606,7 @@ async fn uploads_are_tried_again_and_their_failures_named() {
     assert_eq!(push(b"one").await.unwrap(), Digest::of(b"one"));
     assert_eq!(bed.writes().len(), writes, "it was there already");
     for (answer, expected) in [
-        (Answer::status(202).header("Location", "no url at all"), "registry-malformed"),
+        (Answer::status(202).header("Location", "http://["), "registry-malformed"),
         (Answer::status(202), "registry-malformed"),
         (Answer::status(403), "registry-denied"),
         (Answer::status(400), "registry-refused"),
@@ -628,12 +628,12 @@ async fn uploads_are_tried_again_and_their_failures_named() {
 async fn a_registry_that_everybody_may_read_is_written_with_credentials() {
     let bed = open(true);
     let answer = Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
-    bed.fault(Fault::new(FaultAction::Status(answer)).method("POST").times(2));
+    bed.fault(Fault::new(FaultAction::Status(answer)).method("POST").times(1));
     let repository = repository(&bed);
     let pushed = known(&bed).push_blob(&repository, b"x".to_vec()).await;
     assert_eq!(pushed.unwrap(), Digest::of(b"x"));
     let sent: Vec<bool> = bed.writes().iter().map(|r| r.authorization).collect();
-    assert_eq!(sent, [false, false, true, true, true]);
+    assert_eq!(sent, [false, true, true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

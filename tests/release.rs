@@ -7,7 +7,10 @@ use shop::{AMD64, ARM64, COMMIT, OTHER_COMMIT, Shop, cell};
 
 /// A registry with the referrers API, and one without.
 fn registries() -> [RegistryOptions; 2] {
-    [RegistryOptions::default(), RegistryOptions { referrers: false, strict_accept: true, ..Default::default() }]
+    [
+        RegistryOptions::default(),
+        RegistryOptions { referrers: false, strict_accept: true, ..Default::default() },
+    ]
 }
 
 #[test]
@@ -144,7 +147,8 @@ fn latest_moves_forward_and_versions_stay() {
         let release = shop.release(name, name);
         for builder in ["github", "garnix"] {
             for (_, system) in [AMD64, ARM64] {
-                shop.attest(&release, builder, system, &["--commit", commit, "--sequence", sequence]).exits(0);
+                shop.attest(&release, builder, system, &["--commit", commit, "--sequence", sequence])
+                    .exits(0);
             }
         }
         release
@@ -158,7 +162,8 @@ fn latest_moves_forward_and_versions_stay() {
     };
     promote(&first, &["--tag", "latest,1.0.0"]).exits(0);
 
-    let refused = promote(&second, &["--tag", "1.0.0", "--tag", "latest"]).exits(1).says("tag-immutable").json();
+    let refused =
+        promote(&second, &["--tag", "1.0.0", "--tag", "latest"]).exits(1).says("tag-immutable").json();
     assert_eq!((&refused["verdict"], &refused["outcome"]), (&"met".into(), &"refused".into()));
     assert_eq!(refused["tags"][1]["action"], "skipped");
     assert!(shop.bed.registry.writes().is_empty(), "one refused tag stops all");
@@ -189,7 +194,8 @@ fn the_commit_that_is_expected_must_be_the_one() {
     let shop = Shop::open();
     let release = shop.release("git-1", "hello");
     shop.attest_all(&release, &["github", "garnix"]);
-    let verify = |commit: &str| shop.quorate(&["verify", &release.reference, "--expect-commit", commit, "-o", "json"]);
+    let verify =
+        |commit: &str| shop.quorate(&["verify", &release.reference, "--expect-commit", commit, "-o", "json"]);
     assert_eq!(verify(COMMIT).exits(0).json()["verdict"], "met");
     let other = verify(OTHER_COMMIT).exits(1).json();
     assert_eq!(other["verdict"], "short");
@@ -203,12 +209,12 @@ fn a_tag_that_moves_between_write_and_read_is_reported() {
     shop.attest_all(&release, &["github", "garnix"]);
     // The write is lost: 201, and the tag names nothing.
     shop.bed.registry.fault(
-        Fault::new(FaultAction::Status(quorate_bed::Answer::status(201))).method("PUT").path("/manifests/latest"),
+        Fault::new(FaultAction::Status(quorate_bed::Answer::status(201)))
+            .method("PUT")
+            .path("/manifests/latest"),
     );
-    let unfinished = shop
-        .quorate(&["promote", &release.reference, "--tag", "latest", "-o", "json"])
-        .exits(3)
-        .json();
+    let unfinished =
+        shop.quorate(&["promote", &release.reference, "--tag", "latest", "-o", "json"]).exits(3).json();
     assert_eq!(unfinished["outcome"], "undecided");
     assert_eq!(unfinished["tags"][0]["action"], "unknown");
 }

@@ -1,8 +1,34 @@
 //! Whether the layers that were pushed are those that the configuration names.
+//!
+//! A layer whose digest is its `diff_id` is bound by name. A compressed one is read whole: its
+//! size and digest are checked, it is decoded strictly, and what comes out is hashed.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flate2::write::GzDecoder;
+use futures_util::future::try_join_all;
+use ring::digest::{Context, SHA256};
 
 use super::registry::Registry;
 use crate::error::Error;
-use crate::oci::{Config, Manifest, Repository};
+use crate::oci::{Config, Descriptor, Digest, Manifest, Repository};
+
+/// Uncompressed layers (image-spec, `layer.md`).
+const PLAIN: [&str; 2] =
+    ["application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"];
+/// Layers compressed with gzip (image-spec, `layer.md`).
+const GZIP: [&str; 2] =
+    ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"];
+/// What a few bytes may grow to before it is no layer but a bomb: DEFLATE reaches about 1032.
+const MAX_RATIO: u64 = 1100;
+/// Annotations by which lazy pullers find files without reading the layer: the digest of a table
+/// of contents that nothing here checks.
+const TABLES: [&str; 3] = [
+    "containerd.io/snapshot/stargz/toc.digest",
+    "io.github.containers.zstd-chunked.manifest-checksum",
+    "io.github.containers.zstd-chunked.manifest-position",
+];
 
 /// A layer that is not what the configuration says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,17 +40,210 @@ pub struct Unbound {
 }
 
 /// Binds every layer of `manifest` to the `diff_ids` of `config`; the first that does not hold.
+///
+/// # Errors
+/// When a layer could not be read.
 pub async fn unbound(
     registry: &Registry,
     repository: &Repository,
     manifest: &Manifest,
     config: &Config,
 ) -> Result<Option<Unbound>, Error> {
-    let _ = (registry, repository);
-    for (layer, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
-        if layer.digest != *diff_id {
-            return Ok(Some(Unbound { reason: "layer-differs", detail: format!("{}", layer.digest) }));
+    if manifest.layers.len() != config.diff_ids.len() {
+        return Ok(Some(Unbound {
+            reason: "layers-differ",
+            detail: format!(
+                "the manifest has {} layers, the configuration {} diff_ids",
+                manifest.layers.len(),
+                config.diff_ids.len()
+            ),
+        }));
+    }
+    let layers = manifest.layers.iter().zip(&config.diff_ids);
+    let checked =
+        try_join_all(layers.map(|(layer, diff_id)| check(registry, repository, layer, *diff_id))).await?;
+    Ok(checked.into_iter().flatten().next())
+}
+
+async fn check(
+    registry: &Registry,
+    repository: &Repository,
+    layer: &Descriptor,
+    diff_id: Digest,
+) -> Result<Option<Unbound>, Error> {
+    let unbound = |reason, why: String| {
+        Ok(Some(Unbound { reason, detail: format!("the layer {} of diff_id {diff_id} {why}", layer.digest) }))
+    };
+    let kind = layer.media_type.as_str();
+    if layer.has_urls {
+        return unbound("layer-urls", "sends readers to other addresses (`urls`)".to_owned());
+    }
+    if let Some(table) = TABLES.iter().find(|table| layer.annotations.contains_key(**table)) {
+        return unbound(
+            "layer-table",
+            format!("has the annotation `{table}`, which lazy pullers would believe"),
+        );
+    }
+    if PLAIN.contains(&kind) {
+        return if layer.digest == diff_id {
+            Ok(None)
+        } else {
+            unbound("layer-differs", "is not compressed, and has another digest".to_owned())
+        };
+    }
+    if !GZIP.contains(&kind) {
+        return unbound("layer-type", format!("is of type `{kind}`, which cannot be compared"));
+    }
+    let reading = Arc::new(Mutex::new(Reading::default()));
+    let found = {
+        let reading = reading.clone();
+        let sink = move |piece: Option<&[u8]>| {
+            let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
+            match piece {
+                None => *reading = Reading::default(),
+                Some(bytes) => reading.take(bytes),
+            }
+        };
+        registry.read_blob(repository, layer.digest, layer.size, Arc::new(Mutex::new(sink))).await?
+    };
+    if !found {
+        return unbound("layer-absent", "is not in the registry".to_owned());
+    }
+    let reading = std::mem::take(&mut *reading.lock().unwrap_or_else(PoisonError::into_inner));
+    match reading.finish() {
+        Read { length, .. } if length != layer.size => {
+            unbound("layer-malformed", format!("has {length} bytes, its descriptor says {}", layer.size))
+        }
+        Read { digest, .. } if digest != layer.digest => Err(Error::undecided(format!(
+            "the registry answered other bytes than the layer {}",
+            layer.digest
+        ))),
+        Read { content: Err(error), .. } => {
+            unbound("layer-malformed", format!("is not one gzip stream: {error}"))
+        }
+        Read { content: Ok(content), .. } if content != diff_id => {
+            unbound("layer-differs", format!("holds {content}"))
+        }
+        Read { content: Ok(_), .. } => Ok(None),
+    }
+}
+
+/// A compressed layer while it comes in.
+struct Reading {
+    digest: Context,
+    length: u64,
+    decoder: GzDecoder<Hashing>,
+    failed: Option<io::Error>,
+}
+
+/// A compressed layer that was read.
+struct Read {
+    digest: Digest,
+    length: u64,
+    content: io::Result<Digest>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        let hashing = Hashing { digest: Context::new(&SHA256), length: 0 };
+        Self { digest: Context::new(&SHA256), length: 0, decoder: GzDecoder::new(hashing), failed: None }
+    }
+}
+
+impl Reading {
+    fn take(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.length += bytes.len() as u64;
+        if self.failed.is_some() {
+            return;
+        }
+        // After the end of the stream the decoder takes nothing more, and `write_all` says so: a
+        // second member or a tail, which other decoders might read.
+        let written = self.decoder.write_all(bytes);
+        let grown = self.decoder.get_ref().length;
+        self.failed = written.err().or_else(|| {
+            (grown > self.length.saturating_mul(MAX_RATIO))
+                .then(|| io::Error::other(format!("{} bytes became {grown}", self.length)))
+        });
+    }
+
+    fn finish(self) -> Read {
+        let content = match self.failed {
+            Some(error) => Err(error),
+            None => self.decoder.finish().map(|hashing| digest(hashing.digest)),
+        };
+        Read { digest: digest(self.digest), length: self.length, content }
+    }
+}
+
+/// Hashes what is written to it.
+struct Hashing {
+    digest: Context,
+    length: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.digest.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn digest(context: Context) -> Digest {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    Digest::from_bytes(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(bytes: &[u8], piece: usize) -> io::Result<Digest> {
+        let mut reading = Reading::default();
+        bytes.chunks(piece).for_each(|piece| reading.take(piece));
+        let read = reading.finish();
+        assert_eq!((read.length, read.digest), (bytes.len() as u64, Digest::of(bytes)));
+        read.content
+    }
+
+    #[test]
+    fn one_gzip_stream_is_its_content_however_it_comes() {
+        let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        for piece in [1, 7, 4096, 1 << 20] {
+            assert_eq!(read(&gzip(&content), piece).unwrap(), Digest::of(&content));
         }
     }
-    Ok(None)
+
+    #[test]
+    fn what_decoders_could_read_in_two_ways_is_refused() {
+        let good = gzip(b"layer");
+        let mut damaged = good.clone();
+        let middle = damaged.len() - 6;
+        damaged[middle] ^= 1;
+        for (what, bad) in [
+            ("two members", [good.clone(), gzip(b"more")].concat()),
+            ("a tail of zeros", [good.clone(), vec![0; 8]].concat()),
+            ("a tail", [&good[..], b"tail"].concat()),
+            ("cut short", good[..good.len() - 1].to_vec()),
+            ("a wrong checksum", damaged),
+            ("no gzip", b"layer".to_vec()),
+            ("nothing", Vec::new()),
+        ] {
+            for piece in [1, 1 << 20] {
+                assert!(read(&bad, piece).is_err(), "{what}, in pieces of {piece}");
+            }
+        }
+    }
 }

@@ -24,6 +24,10 @@ pub enum Shape {
     Open(&'static [(&'static str, Shape)]),
 }
 
+/// The most values a document may hold: far more than any has, and few enough that a document of
+/// a few MiB, such as `[[],[],…`, does not take many times its size in memory.
+const MAX_VALUES: usize = 250_000;
+
 /// Why bytes are not the strict JSON document that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -56,6 +60,9 @@ pub enum JsonError {
 /// See [`JsonError`]. Numbers keep their written form as far as `serde_json` does: an integer
 /// that does not fit 64 bits becomes a float, and is refused where an integer is wanted.
 pub fn parse(bytes: &[u8], shape: &Shape) -> Result<Value, JsonError> {
+    if bytes.iter().filter(|b| matches!(b, b',' | b'[' | b'{')).nth(MAX_VALUES).is_some() {
+        return Err(JsonError::Syntax(format!("more than {MAX_VALUES} values")));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict
         .deserialize(&mut deserializer)
@@ -217,6 +224,10 @@ mod tests {
     #[test]
     fn what_is_not_one_document_is_refused() {
         let deep = "[".repeat(100_000);
+        let dense = format!("[{}[]]", "[],".repeat(MAX_VALUES));
+        assert!(
+            matches!(parse(dense.as_bytes(), &Shape::Any), Err(JsonError::Syntax(e)) if e.contains("values"))
+        );
         for bad in ["", "{}{}", "{} x", "\u{feff}{}", "{\"a\":}", "{\"os\":\"\\ud800\"}", deep.as_str()] {
             assert!(matches!(parse(bad.as_bytes(), &SHAPE), Err(JsonError::Syntax(_))), "{:.20}", bad);
         }

@@ -49,7 +49,15 @@ impl Candidate {
         let digest = Digest::of(&bytes);
         let index = if media_type::is_index(stated_type) {
             ImageIndex::parse(bytes)
-                .map_err(|error| Refusal { reason: Reason::IndexMalformed, detail: error.to_string() })
+                .map_err(|error| error.to_string())
+                .and_then(|index| {
+                    let own = &index.media_type;
+                    if own == stated_type {
+                        return Ok(index);
+                    }
+                    Err(format!("the registry says `{stated_type}`, the index `{own}`"))
+                })
+                .map_err(|detail| Refusal { reason: Reason::IndexMalformed, detail })
         } else {
             let shown: String = stated_type.chars().filter(|c| !c.is_control()).take(100).collect();
             refuse(Reason::NotAnIndex, format!("the image is of type `{shown}`"))
@@ -164,8 +172,8 @@ impl Candidate {
         if manifest.artifact_type.is_some() || !media_type::is_config(&manifest.config.media_type) {
             return refuse(Reason::IndexNested, format!("{digest} is an artifact, not an image"));
         }
-        if let Some(layer) = manifest.layers.iter().find(|layer| layer.has_urls) {
-            return refuse(Reason::ChildMalformed, format!("the layer {} has `urls`", layer.digest));
+        if let Some(part) = manifest.layers.iter().chain([&manifest.config]).find(|part| part.has_urls) {
+            return refuse(Reason::ChildMalformed, format!("{} in {digest} has `urls`", part.digest));
         }
         let config =
             child.and_then(|c| c.config.as_ref()).ok_or_else(absent)?.as_ref().map_err(Clone::clone)?;

@@ -323,6 +323,9 @@ impl FileImage {
                     .map_err(|e: crate::oci::reference::ReferenceError| rule(place, format!("names: {e}")))
             })
             .collect::<Result<_, _>>()?;
+        if matches!(pattern, RepositoryPattern::Below(_)) && !self.names.is_empty() {
+            return Err(rule(place, "names: one name cannot stand for every repository below a path"));
+        }
         let mut seen = BTreeSet::new();
         let mut platforms = |list: &[String]| -> Result<BTreeMap<Platform, System>, PolicyError> {
             let mut map = BTreeMap::new();
@@ -459,7 +462,9 @@ mod tests {
     fn bad_policies_are_refused_at_load() {
         let good = text();
         assert!(parse(&good).is_ok());
-        let again = good.clone() + &good.replace("version = 1\n", "");
+        let image = &good[good.find("[[image]]").unwrap()..good.find("[[builder]]").unwrap()];
+        let again = format!("{good}{image}");
+        let mirrored = "ghcr.io/acme/*\"\nnames = [\"r.example/app\"]\nx = \"";
         for (bad, says) in [
             (good.replace("version = 1", "version = 2"), "version"),
             (good.replace("version = 1\n", ""), "version"),
@@ -485,6 +490,7 @@ mod tests {
             (good.replace("ghcr.io/acme/app", "acme/app"), "host"),
             (good.replace("ghcr.io/acme/app", "ghcr.io/*/app"), "repository"),
             (again, "two rules"),
+            (good.replace("ghcr.io/acme/app", mirrored).replace("x = \"\"\n", ""), "names"),
             ("x = ".to_owned(), "TOML"),
         ] {
             let error = parse(&bad).unwrap_err().to_string();

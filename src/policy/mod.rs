@@ -9,9 +9,12 @@ pub mod decide;
 pub mod file;
 pub mod moves;
 pub mod tag;
+mod tally;
 pub mod verdict;
 pub mod vote;
 
+#[cfg(test)]
+mod props;
 #[cfg(test)]
 mod vectors;
 

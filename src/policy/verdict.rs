@@ -105,7 +105,7 @@ pub enum Status {
 }
 
 /// Evidence that is nobody's vote.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ignored {
     /// The digest of the bundle, or of what carried it.
     pub bundle: Digest,

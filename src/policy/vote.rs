@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::file::{Builder, ImageRule, Policy};
 use crate::attestation::{Attestation, Commit, Statement};
-use crate::oci::Repository;
+use crate::oci::{Digest, Repository};
 use crate::reason::Reason;
 
 /// How far a sequence may lie ahead of the verified time, both in seconds since 1970.
@@ -55,12 +55,18 @@ impl fmt::Display for Group {
     }
 }
 
-/// A statement by a builder of the policy that the image's rule admits.
+/// A statement by a builder of the policy about the image that its rule is for.
+///
+/// All of them are heard: a contradiction stands, whatever else is wrong with it. Only those
+/// that nothing bars are counted.
 #[derive(Debug, Clone)]
 pub(super) struct Vote<'a> {
     pub builder: &'a Builder,
     pub statement: &'a Statement,
+    pub bundle: Digest,
     pub group: Group,
+    /// Why it does not count, if it does not.
+    pub barred: Option<(Reason, String)>,
 }
 
 /// Why an attestation is no vote: whose it is, if a builder's, and the reason.
@@ -83,15 +89,42 @@ impl<'a> Vote<'a> {
             return Err(NoVote { builder: None, reason: Reason::SignerUnknown, detail });
         };
         let statement = attestation.statement();
-        in_time(attestation, now)
-            .and_then(|()| admit(statement, attestation.earliest(), builder, rule, repository))
-            .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
-        Ok(Self { builder, statement, group: Group::of(statement) })
+        about(statement, rule, repository).map_err(|(reason, detail)| NoVote {
+            builder: Some(builder),
+            reason,
+            detail,
+        })?;
+        let group = Group::of(statement);
+        let barred = countable(attestation, builder, now).err();
+        Ok(Self { builder, statement, bundle: attestation.bundle(), group, barred })
     }
 }
 
-/// No verified time may lie ahead of the clock: either is wrong, and nothing tells which.
-fn in_time(attestation: &Attestation, now: Timestamp) -> Result<(), (Reason, String)> {
+/// Whether a statement is about the image and a source that the rule allows.
+fn about(statement: &Statement, rule: &ImageRule, repository: &Repository) -> Result<(), (Reason, String)> {
+    if !rule.speaks_of(&statement.name, repository) {
+        return Err((Reason::NameMismatch, format!("the statement is about `{}`", statement.name)));
+    }
+    match &statement.build.source_uri {
+        _ if rule.sources.is_empty() => Ok(()),
+        None => Err((Reason::SourceMissing, "the statement has no `sourceUri`".to_owned())),
+        Some(source) if !rule.sources.contains(source) => {
+            Err((Reason::SourceNotAllowed, format!("`sourceUri` is {source:?}")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether a statement may be counted for its builder at this time.
+fn countable(attestation: &Attestation, builder: &Builder, now: Timestamp) -> Result<(), (Reason, String)> {
+    let build = &attestation.statement().build;
+    if !builder.goes_by(&build.builder) {
+        return Err((
+            Reason::BuilderClaim,
+            format!("the statement says `builder.id` is {:?}", build.builder),
+        ));
+    }
+    // Either the clock is wrong or the time is, and nothing tells which.
     let latest = attestation.latest();
     if latest.duration_since(now) > CLOCK_SKEW {
         return Err((
@@ -99,39 +132,11 @@ fn in_time(attestation: &Attestation, now: Timestamp) -> Result<(), (Reason, Str
             format!("the verified time is {latest}, this machine's is {now}"),
         ));
     }
-    Ok(())
-}
-
-fn admit(
-    statement: &Statement,
-    time: Timestamp,
-    builder: &Builder,
-    rule: &ImageRule,
-    repository: &Repository,
-) -> Result<(), (Reason, String)> {
-    let build = &statement.build;
-    if !builder.goes_by(&build.builder) {
-        return Err((
-            Reason::BuilderClaim,
-            format!("the statement says `builder.id` is {:?}", build.builder),
-        ));
-    }
-    if !rule.speaks_of(&statement.name, repository) {
-        return Err((Reason::NameMismatch, format!("the statement is about `{}`", statement.name)));
-    }
-    if !rule.sources.is_empty() {
-        match &build.source_uri {
-            None => return Err((Reason::SourceMissing, "the statement has no `sourceUri`".to_owned())),
-            Some(source) if !rule.sources.contains(source) => {
-                return Err((Reason::SourceNotAllowed, format!("`sourceUri` is {source:?}")));
-            }
-            Some(_) => {}
-        }
-    }
     // A sequence that is no time (a plain counter) lies far behind every clock, and passes.
-    let latest = time.as_second().saturating_add(SEQUENCE_AHEAD.as_secs());
-    if i64::try_from(build.sequence).map_or(true, |sequence| sequence > latest) {
-        let (sequence, time) = (build.sequence, time.as_second());
+    let time = attestation.earliest().as_second();
+    let bound = time.saturating_add(SEQUENCE_AHEAD.as_secs());
+    if i64::try_from(build.sequence).map_or(true, |sequence| sequence > bound) {
+        let sequence = build.sequence;
         return Err((Reason::SequenceAhead, format!("the sequence is {sequence}, the verified time {time}")));
     }
     Ok(())

@@ -168,8 +168,18 @@ impl Shop {
 
     pub fn attest_as(&self, image: &str, builder: &str, system: &str, config: &str, more: &[&str]) -> Run {
         let key = format!("{builder}.key");
-        let mut arguments =
-            vec!["attest", image, "--builder", builder, "--key", &key, "--system", system, "--config-digest", config];
+        let mut arguments = vec![
+            "attest",
+            image,
+            "--builder",
+            builder,
+            "--key",
+            &key,
+            "--system",
+            system,
+            "--config-digest",
+            config,
+        ];
         for (name, value) in [("--commit", COMMIT), ("--sequence", "1763700000"), ("--nar-hash", NAR_HASH)] {
             if !more.contains(&name) {
                 arguments.extend([name, value]);
@@ -219,7 +229,8 @@ pub fn build(architecture: &str, message: &str) -> Image {
 
 /// The status and reason of one cell of a verdict's JSON.
 pub fn cell(document: &Value, platform: &str, builder: &str) -> String {
-    let row = document["platforms"].as_array().unwrap().iter().find(|row| row["platform"] == platform).unwrap();
+    let row =
+        document["platforms"].as_array().unwrap().iter().find(|row| row["platform"] == platform).unwrap();
     let cell = row["cells"].as_array().unwrap().iter().find(|cell| cell["builder"] == builder).unwrap();
     match cell["reason"].as_str() {
         Some(reason) => format!("{} {reason}", cell["status"].as_str().unwrap()),

@@ -34,8 +34,6 @@ pub(super) struct Proven {
     pub(super) header: Option<HeaderValue>,
     /// The token, if it is one that can be renewed.
     pub(super) token: Option<Secret>,
-    /// User and password, where they go out with every request.
-    pub(super) basic: Option<(String, Secret)>,
 }
 
 /// What a token service answers.
@@ -60,15 +58,13 @@ pub(super) fn learn(host: &Host, answer: &Answer) -> bool {
 impl Registry {
     /// The proof the registry wants, as far as it is known by now.
     pub(super) async fn prove(&self, host: &Host, path: &str, access: Access) -> Result<Proven, Error> {
-        let none = Proven { header: None, token: None, basic: None };
+        let none = Proven { header: None, token: None };
         match host.manner() {
             None | Some(Manner::Open) => Ok(none),
             Some(Manner::Guarded(Challenge::Basic)) => match &self.login(host, path).await.login {
-                Login::Password { user, password } => Ok(Proven {
-                    header: Some(basic(host, user, password)?),
-                    token: None,
-                    basic: Some((user.clone(), password.clone())),
-                }),
+                Login::Password { user, password } => {
+                    Ok(Proven { header: Some(basic(host, user, password)?), token: None })
+                }
                 Login::Anonymous | Login::Identity(_) => Ok(none),
             },
             Some(Manner::Guarded(Challenge::Bearer { realm, service })) => {
@@ -82,7 +78,6 @@ impl Registry {
                         }
                     })?),
                     token: Some(token),
-                    basic: None,
                 })
             }
         }
@@ -255,6 +250,7 @@ impl Registry {
                 accept: Some("application/json"),
                 body,
                 limit: MAX_ERROR_BODY,
+                sink: None,
                 follow: Follow::Nowhere,
                 retry: true,
                 proof: Proof::Given(header),

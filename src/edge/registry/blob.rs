@@ -1,7 +1,4 @@
 //! Reading blobs (distribution-spec, "Pulling blobs").
-//!
-//! Reading does not go through `oci-client`: its HTTP client follows every redirect, from https to
-//! http and to inner addresses too, and puts no limit on a body.
 
 use reqwest::{Method, StatusCode};
 
@@ -10,7 +7,7 @@ use crate::oci::{Digest, Repository};
 use super::Registry;
 use super::error::Error;
 use super::host::Access;
-use super::transport::{Call, Follow, Proof, asked};
+use super::transport::{Call, Follow, Proof, Sink, asked};
 
 impl Registry {
     /// Fetches a blob of `size` bytes into memory. `Ok(None)` only when the registry says 404.
@@ -42,6 +39,7 @@ impl Registry {
                     accept: None,
                     body: None,
                     limit,
+                    sink: None,
                     follow: Follow::Anywhere,
                     retry: true,
                     proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
@@ -67,6 +65,44 @@ impl Registry {
         Ok(Some(answer.body))
     }
 
+    /// Reads a blob of `size` bytes piece by piece: `sink` gets `None` when the body begins, anew
+    /// at each attempt, then every piece. Whether the bytes are those of `digest` is for the
+    /// caller to check at the end. `Ok(false)` only when the registry says 404.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when more than `size` bytes come.
+    pub(in crate::edge) async fn read_blob(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        size: u64,
+        sink: Sink,
+    ) -> Result<bool, Error> {
+        let host = self.host(repository)?;
+        let path = repository.path();
+        let url = host.url(path, &format!("blobs/{digest}"))?;
+        let asked = asked(&host, &Method::GET, &url);
+        let call = Call {
+            method: Method::GET,
+            url,
+            accept: None,
+            body: None,
+            limit: size,
+            sink: Some(sink),
+            follow: Follow::Anywhere,
+            retry: true,
+            proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
+            fresh: false,
+            led: false,
+        };
+        let answer = self.send(&host, call).await?;
+        match answer.status {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND if !answer.foreign => Ok(false),
+            _ => Err(self.refusal(&host, path, asked, &answer).await),
+        }
+    }
+
     /// Whether the repository holds a blob. A registry that errs here wrongly makes a later push
     /// of a manifest fail, nothing else; nothing is decided on it.
     pub(super) async fn has_blob(&self, repository: &Repository, digest: Digest) -> Result<bool, Error> {
@@ -83,6 +119,7 @@ impl Registry {
                     accept: None,
                     body: None,
                     limit: 0,
+                    sink: None,
                     follow: Follow::Nowhere,
                     retry: true,
                     proof: Proof::Registry { path: path.to_owned(), access: Access::Push },

@@ -97,7 +97,7 @@ impl Clients {
 
 /// Whether the user named the TLS roots. A system without CA files (a scratch or Nix image) gets
 /// the bundled roots; one whose user chose does not get others behind the user's back.
-pub(super) fn roots_are_chosen() -> bool {
+fn roots_are_chosen() -> bool {
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
 }
 

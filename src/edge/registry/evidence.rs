@@ -342,9 +342,6 @@ impl Registry {
         let Some(fetched) = fetched else {
             return skip("the registry lists it and does not have it".to_owned());
         };
-        if super::manifest::is_dense(&fetched.bytes) {
-            return skip("it holds too many JSON values".to_owned());
-        }
         let manifest = match Manifest::parse(fetched.bytes) {
             Ok(manifest) => manifest,
             // An entry without a type may be anything, such as a child of a foreign index.

@@ -66,8 +66,6 @@ pub(super) struct Host {
     expected: Mutex<BTreeMap<String, Access>>,
     pub(super) logins: tokio::sync::Mutex<HashMap<String, Arc<Found>>>,
     without_referrers: Mutex<BTreeSet<String>>,
-    /// The client that uploads blobs, made when it is first needed.
-    pub(super) uploads: tokio::sync::OnceCell<oci_client::Client>,
     /// Every secret sent to it, to be struck out of what it says.
     secrets: Mutex<Vec<Secret>>,
 }
@@ -96,7 +94,6 @@ impl Host {
             expected: Mutex::default(),
             logins: tokio::sync::Mutex::default(),
             without_referrers: Mutex::default(),
-            uploads: tokio::sync::OnceCell::new(),
             secrets: Mutex::default(),
         })
     }

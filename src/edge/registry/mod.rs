@@ -98,7 +98,6 @@ struct Shared {
     plain_http: Vec<String>,
     token_realms: Vec<String>,
     request_timeout: Duration,
-    ca_file: Option<PathBuf>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     /// A permit for each MiB of body that may be on its way.
     memory: Semaphore,
@@ -121,7 +120,6 @@ impl Registry {
                 plain_http: options.plain_http,
                 token_realms: options.token_realms,
                 request_timeout: options.request_timeout,
-                ca_file: options.ca_file,
                 hosts: Mutex::default(),
                 memory: Semaphore::new(transport::MEMORY_MIB),
                 evidence: AtomicU64::new(0),

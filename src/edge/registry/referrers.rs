@@ -9,7 +9,7 @@ use crate::oci::{Descriptor, Digest, ImageIndex, Repository, media_type};
 use super::Registry;
 use super::error::{Asked, Error};
 use super::host::{Access, Host};
-use super::manifest::{MAX_MANIFEST, is_dense};
+use super::manifest::MAX_MANIFEST;
 use super::transport::{Answer, Call, Follow, Proof, asked};
 
 /// Pages of one list (contract §8).
@@ -79,6 +79,7 @@ impl Registry {
                 accept: Some(media_type::INDEX),
                 body: None,
                 limit: MAX_MANIFEST,
+                sink: None,
                 follow: Follow::SameOrigin,
                 retry: true,
                 proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
@@ -103,9 +104,6 @@ fn is_unsupported(answer: &Answer) -> bool {
 
 fn read(answer: Answer, asked: &Asked) -> Result<Vec<Descriptor>, Error> {
     let malformed = |why: String| Error::Malformed { asked: asked.clone(), why };
-    if is_dense(&answer.body) {
-        return Err(malformed("it holds too many JSON values".to_owned()));
-    }
     let index = ImageIndex::parse(answer.body).map_err(|error| malformed(error.to_string()))?;
     Ok(index.manifests)
 }

@@ -1,5 +1,6 @@
 //! One request and its answer: limits, redirects, retries.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -47,6 +48,9 @@ pub(super) enum Proof {
     Given(Option<HeaderValue>),
 }
 
+/// Takes the body of a success as it comes: `None` when one begins, then its pieces.
+pub(super) type Sink = Arc<Mutex<dyn FnMut(Option<&[u8]>) + Send>>;
+
 /// A request.
 #[derive(Clone)]
 pub(super) struct Call {
@@ -56,6 +60,9 @@ pub(super) struct Call {
     pub(super) body: Option<(String, Bytes)>,
     /// Bytes allowed in the body of a success.
     pub(super) limit: u64,
+    /// Where the body of a success goes, if not into the answer. Its time limit is that of the
+    /// run, for it may be large.
+    pub(super) sink: Option<Sink>,
     pub(super) follow: Follow,
     /// Whether asking twice does no harm.
     pub(super) retry: bool,
@@ -296,8 +303,11 @@ impl Registry {
             // Some registries want a length on every POST.
             request = request.header(reqwest::header::CONTENT_LENGTH, "0");
         }
-        let limit = self.shared.request_timeout;
-        match tokio::time::timeout(limit, self.receive(request, call.limit, asked)).await {
+        let limit = match call.sink {
+            Some(_) => self.deadline.saturating_duration_since(Instant::now()),
+            None => self.shared.request_timeout,
+        };
+        match tokio::time::timeout(limit, self.receive(request, call, asked)).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout { asked: asked.clone(), whole_run: false }.into()),
         }
@@ -307,7 +317,7 @@ impl Registry {
     async fn receive(
         &self,
         request: reqwest::RequestBuilder,
-        limit: u64,
+        call: &Call,
         asked: &Asked,
     ) -> Result<Answer, Failure> {
         let broken = |source| Failure::Broken { source };
@@ -322,7 +332,7 @@ impl Registry {
             }
             .into());
         }
-        let (limit, cut) = if status.is_success() { (limit, false) } else { (MAX_ERROR_BODY, true) };
+        let (limit, cut) = if status.is_success() { (call.limit, false) } else { (MAX_ERROR_BODY, true) };
         let too_large = || Failure::Final(Error::TooLarge { what: asked.to_string(), limit });
         let announced = response.content_length().unwrap_or(0);
         if announced > limit && !cut && &*asked.method != "HEAD" {
@@ -332,13 +342,25 @@ impl Registry {
         let share = u32::try_from(limit.div_ceil(MIB).clamp(1, MEMORY_MIB as u64)).unwrap_or(1);
         let mut memory = None;
         let mut body = Vec::new();
+        let sink = call.sink.as_ref().filter(|_| status.is_success());
+        let feed = |sink: &Sink, piece: Option<&[u8]>| {
+            (sink.lock().unwrap_or_else(PoisonError::into_inner))(piece);
+        };
+        if let Some(sink) = sink {
+            feed(sink, None);
+        }
+        let mut length = 0;
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            let length = (body.len() + chunk.len()) as u64;
+            length += chunk.len() as u64;
             if length > limit {
                 if cut {
                     break;
                 }
                 return Err(too_large());
+            }
+            if let Some(sink) = sink {
+                feed(sink, Some(&chunk));
+                continue;
             }
             if memory.is_none() && length.max(announced.min(limit)) > SMALL_BODY {
                 memory = Some(self.shared.memory.acquire_many(share).await);

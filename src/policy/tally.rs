@@ -1,0 +1,188 @@
+//! One group of votes, counted for every platform.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::candidate::Image;
+use super::verdict::Status;
+use super::vote::Vote;
+use crate::attestation::{Claim, Content};
+use crate::oci::{Platform, System};
+use crate::reason::Reason;
+
+/// What one builder comes to in one group for one platform.
+pub(super) struct Finding {
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub detail: Option<String>,
+    pub content: Option<Content>,
+}
+
+impl Finding {
+    /// Whether the builder disagrees, with others or with itself.
+    pub(super) fn contradicts(&self) -> bool {
+        matches!(self.status, Status::Dissent | Status::Equivocation)
+    }
+}
+
+/// A builder's findings, and how many operators agree, for one platform.
+#[derive(Default)]
+pub(super) struct Tally<'a> {
+    pub findings: BTreeMap<&'a str, Finding>,
+    pub have: usize,
+}
+
+/// One group, judged: a tally for each platform of the index, and for each other platform that
+/// a builder of the group spoke of.
+pub(super) struct Judged<'a> {
+    pub rank: Rank,
+    pub tallies: BTreeMap<Platform, Tally<'a>>,
+}
+
+/// What a group comes to; greater is reported before smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Short,
+    Dissent,
+    Equivocation,
+    Met,
+}
+
+/// Judges one group: every statement in it, for every platform of the index and every other that
+/// was spoken of. A platform that was left out can still be disputed.
+pub(super) fn judge<'a>(
+    votes: &[&'a Vote<'a>],
+    images: &BTreeMap<Platform, Image>,
+    need: usize,
+) -> Judged<'a> {
+    let spoken = votes.iter().map(|vote| vote.statement.build.system.platform());
+    let platforms: BTreeSet<Platform> = images.keys().cloned().chain(spoken).collect();
+    let mut tallies = BTreeMap::new();
+    let mut rank = if images.is_empty() { Rank::Short } else { Rank::Met };
+    for platform in platforms {
+        let image = images.get(&platform);
+        let tally = match System::for_platform(&platform) {
+            Some(system) => tally(votes, system, image),
+            None => Tally::default(),
+        };
+        let found = |status| tally.findings.values().any(|finding| finding.status == status);
+        let here = if found(Status::Equivocation) {
+            Rank::Equivocation
+        } else if found(Status::Dissent) {
+            Rank::Dissent
+        } else if image.is_some() && tally.have < need {
+            Rank::Short
+        } else {
+            Rank::Met
+        };
+        // Of what is not met, the graver stands.
+        rank = match (rank, here) {
+            (Rank::Met, other) | (other, Rank::Met) => other,
+            (one, other) => one.max(other),
+        };
+        tallies.insert(platform, tally);
+    }
+    Judged { rank, tallies }
+}
+
+/// What each builder of a group comes to for one system, of which `image` is in the index.
+fn tally<'a>(votes: &[&'a Vote<'a>], system: System, image: Option<&Image>) -> Tally<'a> {
+    let here: Vec<&Vote<'a>> =
+        votes.iter().copied().filter(|vote| vote.statement.build.system == system).collect();
+    let mut said: BTreeMap<&str, BTreeSet<Content>> = BTreeMap::new();
+    for vote in &here {
+        said.entry(&vote.builder.name).or_default().insert(vote.statement.build.content);
+    }
+    // Whoever signed two contents, on whatever manifests, counts for neither.
+    let equivocates = |vote: &Vote<'_>| said.get(vote.builder.name.as_str()).is_some_and(|c| c.len() > 1);
+    let agreed = agreed(&here, image, &equivocates);
+    let honest: BTreeSet<Content> =
+        here.iter().filter(|vote| !equivocates(vote)).map(|vote| vote.statement.build.content).collect();
+
+    let mut tally = Tally::default();
+    for vote in &here {
+        let content = vote.statement.build.content;
+        let disputes = match vote.statement.claim {
+            // A dispute over a manifest that is not in the index stands, where nothing else does.
+            Claim::Dissent { disputes } => image.is_none_or(|image| image.digest == disputes),
+            Claim::Build => false,
+        };
+        let differs = match agreed {
+            Some(agreed) => content != agreed,
+            // Nothing is agreed: contents that differ are a dissent by themselves, and so is the
+            // approval of a manifest that holds something else.
+            None => honest.len() > 1 || (approves(vote, image) && !holds(image, content)),
+        };
+        let (status, reason, detail) = if equivocates(vote) {
+            (Status::Equivocation, Some(Reason::Equivocation), None)
+        } else if disputes {
+            (Status::Dissent, Some(Reason::SignedDissent), None)
+        } else if differs {
+            (Status::Dissent, Some(Reason::ContentDiffers), None)
+        } else if let Some((reason, detail)) = &vote.barred {
+            (Status::Rejected, Some(*reason), Some(detail.clone()))
+        } else if approves(vote, image) {
+            (Status::Counted, None, None)
+        } else {
+            (Status::Rejected, Some(Reason::OtherManifest), None)
+        };
+        let finding = Finding { status, reason, detail, content: Some(content) };
+        let kept = tally.findings.get(vote.builder.name.as_str());
+        if kept.is_none_or(|kept| weight(kept) < weight(&finding)) {
+            tally.findings.insert(&vote.builder.name, finding);
+        }
+    }
+    let counted = |vote: &&&Vote<'_>| {
+        tally.findings.get(vote.builder.name.as_str()).is_some_and(|f| f.status == Status::Counted)
+    };
+    let operators: BTreeSet<&str> =
+        here.iter().filter(counted).map(|vote| vote.builder.operator.as_str()).collect();
+    tally.have = operators.len();
+    tally
+}
+
+fn approves(vote: &Vote<'_>, image: Option<&Image>) -> bool {
+    vote.statement.claim == Claim::Build && image.is_some_and(|image| image.digest == vote.statement.subject)
+}
+
+fn holds(image: Option<&Image>, content: Content) -> bool {
+    image.is_some_and(|image| image.config_digest == content.config_digest)
+}
+
+/// The content that most builders approve, of those that are what the manifest holds. Nothing is
+/// agreed where nobody approves it, or two camps are equal.
+fn agreed(
+    here: &[&Vote<'_>],
+    image: Option<&Image>,
+    equivocates: &dyn Fn(&Vote<'_>) -> bool,
+) -> Option<Content> {
+    let image = image?;
+    let mut camps: BTreeMap<Content, BTreeSet<&str>> = BTreeMap::new();
+    for vote in here {
+        let content = vote.statement.build.content;
+        if approves(vote, Some(image))
+            && vote.barred.is_none()
+            && !equivocates(vote)
+            && holds(Some(image), content)
+        {
+            camps.entry(content).or_default().insert(&vote.builder.name);
+        }
+    }
+    let largest = camps.values().map(BTreeSet::len).max()?;
+    let mut leading = camps.iter().filter(|(_, camp)| camp.len() == largest);
+    match (leading.next(), leading.next()) {
+        (Some((content, _)), None) => Some(*content),
+        _ => None,
+    }
+}
+
+/// Of several findings on one builder the heaviest stands; of equal ones the same, whatever the
+/// order they came in.
+fn weight(finding: &Finding) -> (u8, Option<Reason>, Option<&str>, Option<Content>) {
+    let status = match finding.status {
+        Status::Missing | Status::Rejected => 0,
+        Status::Counted => 1,
+        Status::Dissent => 2,
+        Status::Equivocation => 3,
+    };
+    (status, finding.reason, finding.detail.as_deref(), finding.content)
+}
