@@ -41,10 +41,10 @@ fn malformed_options() {
     let image = release.reference.as_str();
     for (arguments, says) in [
         (vec!["promote", image], "--tag"),
-        (vec!["promote", image, "--tag", "-x"], "--tag"),
+        (vec!["promote", image, "--tag=-x"], "not a tag"),
         (vec!["promote", image, "--tag", "a b"], "not a tag"),
         (vec!["promote", image, "--tag", "latest", "--quorum", "0"], "--quorum"),
-        (vec!["promote", image, "--tag", "latest", "--quorum", "-1"], "--quorum"),
+        (vec!["promote", image, "--tag", "latest", "--quorum=-1"], "--quorum"),
         (vec!["promote", image, "--tag", "latest", "--quorum", "1"], "lower than the policy's 2"),
         (vec!["promote", image, "--tag", "latest", "--quorum", "4"], "3 operators"),
         (vec!["promote", image, "--tag", "stable"], "no rule for the tag `stable`"),

@@ -1,0 +1,290 @@
+//! What the documentation says is so: policies load, tables are whole, examples parse, and the
+//! command lines do what stands below them.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use quorate::attestation::Statement;
+use quorate::policy::{Glob, Policy};
+use quorate::reason::Reason;
+use quorate_bed::image::{self, Image};
+use quorate_bed::{Bed, RegistryOptions};
+use serde_json::Value;
+
+/// Every page, in the order in which their command lines are run.
+const PAGES: [&str; 7] = [
+    "README.md",
+    "docs/policy.md",
+    "docs/concepts.md",
+    "docs/threat-model.md",
+    "docs/reasons.md",
+    "docs/predicates/build-v1.md",
+    "docs/predicates/dissent-v1.md",
+];
+
+fn path(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(of)
+}
+
+fn read(of: &str) -> String {
+    fs::read_to_string(path(of)).unwrap_or_else(|error| panic!("{of}: {error}"))
+}
+
+/// The fenced blocks of a page that are marked with `language`.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = read(page);
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(marked) = line.strip_prefix("```") {
+            let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            if marked == language {
+                blocks.push(block.join("\n"));
+            }
+        }
+    }
+    blocks
+}
+
+/// The rows of the tables in `text` whose first cell is a code, as cells without code marks.
+fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
+    text.lines().filter(|line| line.starts_with("| `")).map(|line| {
+        line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    })
+}
+
+fn code(cell: &str) -> &str {
+    cell.trim_matches('`')
+}
+
+/// Loads a policy whose key files lie below `policies/`.
+fn load(name: &str, text: &str) -> Policy {
+    Policy::parse(text, |key| fs::read(path("policies").join(key)).map_err(|error| error.to_string()))
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn every_page_begins_with_the_warning() {
+    for page in PAGES {
+        let text = read(page);
+        let second = text.split("\n\n").nth(1).unwrap_or_default().replace("\n> ", " ");
+        assert!(
+            second.starts_with("> **First of all: no signature policy may trust a key that votes.**"),
+            "{page}"
+        );
+    }
+}
+
+/// A heading as hosts of Markdown make an anchor of it.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .to_lowercase()
+        .replace(' ', "-")
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for page in PAGES {
+        let text = read(page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, place) = link.split_once('#').unwrap_or((link, ""));
+            let there = if file.is_empty() { path(page) } else { path(page).parent().unwrap().join(file) };
+            assert!(there.exists(), "{page}: {link}");
+            let headed = |text: &str| text.lines().any(|line| line.starts_with('#') && anchor(line) == place);
+            assert!(place.is_empty() || headed(&fs::read_to_string(&there).unwrap()), "{page}: {link}");
+        }
+    }
+}
+
+#[test]
+fn every_policy_loads() {
+    let mut loaded = 0;
+    for entry in fs::read_dir(path("policies")).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            let name = file.display().to_string();
+            let policy = load(&name, &fs::read_to_string(&file).unwrap());
+            assert!(!policy.builders().is_empty(), "{name} has builders");
+            assert!(
+                read("docs/policy.md").contains(file.file_name().unwrap().to_str().unwrap()),
+                "{name} is listed"
+            );
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 3, "there are examples");
+    for block in blocks("docs/policy.md", "toml") {
+        load("docs/policy.md", &block);
+    }
+}
+
+#[test]
+fn every_reason_is_listed_with_its_text() {
+    let page = read("docs/reasons.md");
+    let (verdicts, commands) = page.split_once("\n## Codes of single commands").unwrap();
+    let listed: Vec<_> = rows(verdicts).map(|row| (code(&row[0]).to_owned(), row[1].clone())).collect();
+    let known: Vec<_> = Reason::ALL.iter().map(|r| (r.code().to_owned(), r.text().to_owned())).collect();
+    assert_eq!(listed, known);
+
+    let registry = include_str!("../src/edge/registry/error.rs");
+    let sources = [
+        registry,
+        include_str!("../src/edge/layers.rs"),
+        include_str!("../src/ops/assemble.rs"),
+        include_str!("../src/ops/attest.rs"),
+    ];
+    let listed: Vec<_> = rows(commands).map(|row| code(&row[0]).to_owned()).collect();
+    for code in &listed {
+        assert!(sources.iter().any(|source| source.contains(&format!("\"{code}\""))), "{code} is a code");
+    }
+    for code in registry.split('"').filter(|text| text.starts_with("registry-")) {
+        assert!(listed.iter().any(|listed| listed == code), "{code} is listed");
+    }
+}
+
+/// The one example of a predicate's page.
+fn example(page: &str) -> Value {
+    let blocks = blocks(page, "json");
+    assert_eq!(blocks.len(), 1, "{page} has one example");
+    let statement =
+        Statement::parse(blocks[0].as_bytes()).unwrap_or_else(|error| panic!("{page}: {error:?}"));
+    assert!(read(page).contains(&format!("`{}`", statement.predicate_type())), "{page} names its type");
+    serde_json::from_str(&blocks[0]).unwrap()
+}
+
+#[test]
+fn examples_of_predicates_parse_and_tables_say_what_is_required() {
+    for page in ["docs/predicates/build-v1.md", "docs/predicates/dissent-v1.md"] {
+        let whole = example(page);
+        let mut fields = Vec::new();
+        for row in rows(&read(page)) {
+            // `builder.id` is a field of `builder`.
+            let field = code(&row[0]).split('.').next().unwrap().to_owned();
+            let mut without = whole.clone();
+            let predicate = without["predicate"].as_object_mut().unwrap();
+            assert!(predicate.remove(&field).is_some(), "{page}: the example has {field}");
+            let read = Statement::parse(without.to_string().as_bytes());
+            assert_eq!(read.is_err(), row[2] == "yes", "{page}: {field} is required: {}", row[2]);
+            fields.push(field);
+        }
+        for field in whole["predicate"].as_object().unwrap().keys() {
+            assert!(fields.contains(field), "{page}: {field} is described");
+        }
+    }
+}
+
+/// A registry, a log, a timestamp authority and a folder, as the pages take them for granted.
+struct Walk {
+    bed: Bed,
+    folder: tempfile::TempDir,
+    environment: BTreeMap<String, String>,
+}
+
+const CANDIDATE: &str = "git-5f1c2d9";
+
+impl Walk {
+    fn start() -> Self {
+        let walk = Self {
+            bed: Bed::start(RegistryOptions::default()),
+            folder: tempfile::tempdir().unwrap(),
+            environment: BTreeMap::new(),
+        };
+        for (architecture, system) in [("amd64", "x86_64-linux"), ("arm64", "aarch64-linux")] {
+            let pushed = walk.build("result", architecture, system, b"hello");
+            pushed
+                .push(&walk.bed.registry.host(), "acme/app", &format!("{CANDIDATE}-{architecture}"))
+                .unwrap();
+            walk.build("rebuild", architecture, system, b"hullo");
+        }
+        let policy = blocks("README.md", "toml").remove(0);
+        fs::write(walk.folder.path().join("quorate.toml"), walk.real(&policy)).unwrap();
+        fs::write(walk.folder.path().join("trusted_root.json"), walk.bed.trusted_root().to_string()).unwrap();
+        walk
+    }
+
+    /// What `nix build` leaves behind, and the image made of it.
+    fn build(&self, name: &str, architecture: &str, system: &str, message: &[u8]) -> Image {
+        let program = image::minimal_elf(architecture);
+        let result = self.folder.path().join(format!("{name}-{system}"));
+        fs::create_dir_all(result.join("bin")).unwrap();
+        fs::write(result.join("bin/app"), &program).unwrap();
+        fs::write(result.join("message"), message).unwrap();
+        Image::build(
+            "linux",
+            architecture,
+            None,
+            &[("bin/app", &program, 0o755), ("message", message, 0o644)],
+        )
+    }
+
+    /// The servers that the placeholders stand for.
+    fn real(&self, text: &str) -> String {
+        text.replace("ghcr.io/acme/app", &format!("{}/acme/app", self.bed.registry.host()))
+            .replace("https://rekor.example", &self.bed.log.url())
+            .replace("https://tsa.example/api/v1/timestamp", &self.bed.tsa.url())
+    }
+
+    /// Runs one block: commands after `$`, each followed by what it prints, where `…` stands for
+    /// anything, and by its exit code where that is not 0.
+    fn run(&mut self, page: &str, block: &str) -> usize {
+        let block = self.real(block).replace(" \\\n", " ");
+        let mut run = 0;
+        for step in format!("\n{block}").split("\n$ ").skip(1) {
+            let (command, shown) = step.split_once('\n').unwrap_or((step, ""));
+            let (codes, shown): (Vec<&str>, Vec<&str>) =
+                shown.lines().partition(|line| line.starts_with("# exit code "));
+            let code = codes.first().map_or(0, |line| line["# exit code ".len()..].parse().unwrap());
+            let mut words = command.split_whitespace();
+            match words.next() {
+                Some("export") => {
+                    let (name, value) = words.next().unwrap().split_once('=').unwrap();
+                    self.environment.insert(name.to_owned(), value.to_owned());
+                }
+                Some("quorate") => {
+                    let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+                        .args(words)
+                        .env_clear()
+                        .envs(&self.environment)
+                        .current_dir(self.folder.path())
+                        .output()
+                        .unwrap();
+                    let printed =
+                        [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap()).concat();
+                    assert_eq!(output.status.code(), Some(code), "{page}: {command}\n{printed}");
+                    let pattern = shown.join("\n").replace('…', "*");
+                    let fits = pattern.trim().is_empty() || Glob::new(pattern.trim()).matches(printed.trim());
+                    assert!(fits, "{page}: {command}\nprints\n{printed}\nand not\n{pattern}");
+                    run += 1;
+                }
+                other => panic!("{page}: `{other:?}` is not a command that can be run"),
+            }
+        }
+        run
+    }
+}
+
+#[test]
+fn command_lines_do_what_the_pages_say() {
+    let mut walk = Walk::start();
+    let mut run = 0;
+    for page in PAGES {
+        for block in blocks(page, "console") {
+            run += walk.run(page, &block);
+        }
+    }
+    assert!(run >= 15, "only {run} command lines were run");
+}
