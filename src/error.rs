@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// Why there is no answer. An answer of "no" is not an error; it is a report.
+/// Why there is no answer, or what to say of an answer of "no" besides its report.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -15,6 +15,8 @@ pub struct Error {
 /// Whose turn it is: the exit code follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// It was decided, and the answer is no. Exit code 1.
+    No,
     /// The request is wrong: arguments, a reference, a policy, a key file. Exit code 2.
     Request,
     /// It could not be decided or finished; trying again may help. Exit code 3.
@@ -22,6 +24,11 @@ pub enum Kind {
 }
 
 impl Error {
+    /// The answer is no.
+    pub fn no(message: impl Into<String>) -> Self {
+        Self { kind: Kind::No, message: message.into(), source: None, hint: None }
+    }
+
     /// The request is wrong.
     pub fn request(message: impl Into<String>) -> Self {
         Self { kind: Kind::Request, message: message.into(), source: None, hint: None }

@@ -122,6 +122,7 @@ fn malformed_predicates() {
         ("--sequence", "soon", "--sequence"),
         ("--nar-hash", "sha256-AAAA", "not a narHash"),
         ("--nar-hash", "sha512-AAAA", "not a narHash"),
+        ("--target", "packages.x86_64-linux.image", "names a system"),
     ] {
         shop.bed.registry.clear_log();
         shop.attest(&release, "github", AMD64.1, &[option, value]).exits(2).says(says);
@@ -183,7 +184,7 @@ fn a_trusted_root_that_is_none_or_of_others() {
     );
     for bad in ["", "{}", "[]", "{\"mediaType\":\"x\",\"tlogs\":[]}"] {
         shop.write("bad.json", bad);
-        refused(&shop, &verify, 2, "trusted root");
+        refused(&shop, &verify, 3, "trusted root");
     }
     // The root of another instance: nothing that was signed here counts.
     let other = Shop::open();

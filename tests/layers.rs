@@ -96,7 +96,8 @@ fn what_lazy_pullers_would_believe_is_refused() {
         ),
         (
             Box::new(|m: &mut Value| {
-                m["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar".into();
+                m["layers"][0]["mediaType"] =
+                    "application/vnd.oci.image.layer.nondistributable.v1.tar".into();
             }),
             "layer-type",
         ),

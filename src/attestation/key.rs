@@ -61,13 +61,10 @@ impl PublicKey {
         [&SPKI_PREFIX[..], &self.0[..]].concat()
     }
 
-    /// The PEM block, with a final line end.
+    /// The PEM block (RFC 7468), with line feeds alone, so that no tool that converts line ends
+    /// changes the file.
     pub fn to_pem(&self) -> String {
-        let mut pem = DerPublicKey::new(self.to_der()).to_pem();
-        if !pem.ends_with('\n') {
-            pem.push('\n');
-        }
-        pem
+        DerPublicKey::new(self.to_der()).to_pem().replace("\r\n", "\n").trim_end().to_owned() + "\n"
     }
 
     /// The SHA-256 of the DER encoding, by which a key is named in output.

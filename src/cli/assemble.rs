@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::{Finished, Global};
 use crate::edge::files;
@@ -38,11 +39,17 @@ pub(super) struct Arguments {
     /// The policy whose tags are not to be written
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
     policy: Option<PathBuf>,
-    /// An annotation of the index; may be repeated
-    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = annotation)]
+    /// An annotation of the index; may be repeated (in the environment: one a line)
+    #[arg(
+        long = "annotation",
+        value_name = "KEY=VALUE",
+        value_parser = annotation,
+        value_delimiter = '\n',
+        env = "QUORATE_ANNOTATION"
+    )]
     annotations: Vec<(String, String)>,
     /// Check everything and print the result, but write nothing
-    #[arg(long, env = "QUORATE_DRY_RUN")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_DRY_RUN")]
     dry_run: bool,
 }
 
@@ -86,7 +93,7 @@ impl Arguments {
                 return Err(Error::request(format!("the annotation `{key}` is given twice")));
             }
         }
-        let registry = global.registry()?;
+        let registry = global.registry(60)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
         registry.expect(&self.target.repository, access)?;
         let report = run(
@@ -104,7 +111,7 @@ impl Arguments {
         Ok(match &report {
             Report::Assembled(_) => Finished::yes(text, json),
             Report::Refused(refused) => {
-                let error = Error::request(format!("the images do not make a release ({})", refused.reason))
+                let error = Error::no(format!("the images do not make a release ({})", refused.reason))
                     .because(refused.detail.clone());
                 Finished::no(text, json, error)
             }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args};
 use url::Url;
 
@@ -69,7 +70,8 @@ pub(super) struct Arguments {
     /// The git ref that was built, such as `refs/heads/main`
     #[arg(long = "ref", value_name = "REF", env = "QUORATE_REF")]
     git_ref: Option<String>,
-    /// The flake attribute that was built
+    /// What was built, by a name that is the same for all systems: `image`, not
+    /// `packages.x86_64-linux.image`
     #[arg(long, value_name = "ATTRIBUTE", env = "QUORATE_TARGET")]
     target: Option<String>,
     /// The name under which a registry without the referrers API keeps the evidence; the
@@ -77,7 +79,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SLOT", env = "QUORATE_SLOT")]
     slot: Option<Slot>,
     /// Sign that the build differs from what was pushed
-    #[arg(long, env = "QUORATE_RECORD_DISSENT")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD_DISSENT")]
     record_dissent: bool,
     /// The Rekor v2 log
     #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL")]
@@ -105,6 +107,11 @@ impl Arguments {
         for (option, url) in [("--rekor-url", &self.rekor_url), ("--tsa-url", &self.tsa_url)] {
             secure(option, url, &global.plain_http)?;
         }
+        if let Some(target) = self.target.as_ref().filter(|target| System::named_in(target)) {
+            return Err(Error::request(format!("`--target {target}` names a system")).hint(
+                "votes on all platforms of a release must name one target: leave the system out of it",
+            ));
+        }
         let build = Build {
             commit: self.commit.clone(),
             system: self.system,
@@ -116,7 +123,7 @@ impl Arguments {
             target: self.target.clone(),
             built_at: None,
         };
-        let registry = global.registry()?;
+        let registry = global.registry(600)?;
         registry.expect(&self.image.repository, Access::Push)?;
         let request = Request {
             image: self.image.clone(),
@@ -135,9 +142,8 @@ impl Arguments {
             }
             Report::Already(_) => Finished::yes(text, json),
             Report::Differs(difference) => {
-                let error =
-                    Error::request(format!("the build is not what was pushed ({})", difference.reason))
-                        .hint(difference.hint);
+                let error = Error::no(format!("the build is not what was pushed ({})", difference.reason))
+                    .hint(difference.hint);
                 Finished::no(text, json, error)
             }
         })

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
@@ -61,15 +62,16 @@ QUORATE_TRUSTED_ROOT.";
 
 /// Options of every command.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// How to print the result on stdout
     #[arg(short, long, global = true, value_enum, default_value_t, env = "QUORATE_OUTPUT")]
     output: Output,
     /// Say less: no progress, no notes; results and errors stay
-    #[arg(short, long, global = true, env = "QUORATE_QUIET")]
+    #[arg(short, long, global = true, value_parser = BoolishValueParser::new(), env = "QUORATE_QUIET")]
     quiet: bool,
     /// Say more: each request to a registry, on stderr
-    #[arg(short, long, global = true, env = "QUORATE_VERBOSE")]
+    #[arg(short, long, global = true, value_parser = BoolishValueParser::new(), env = "QUORATE_VERBOSE")]
     verbose: bool,
     /// When to colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", env = "QUORATE_COLOR")]
@@ -83,9 +85,10 @@ struct Global {
     /// A token service to trust besides those of the registry's own site
     #[arg(long, global = true, value_name = "HOST", value_delimiter = ',', env = "QUORATE_TOKEN_REALM")]
     token_realm: Vec<String>,
-    /// Seconds until the whole run is given up
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, env = "QUORATE_TIMEOUT")]
-    timeout: u64,
+    /// Seconds until the whole run is given up [default: 60; for `attest`, which may read whole
+    /// layers, 600]
+    #[arg(long, global = true, value_name = "SECONDS", env = "QUORATE_TIMEOUT")]
+    timeout: Option<u64>,
 }
 
 /// Text for people, or JSON for programs.
@@ -167,6 +170,19 @@ impl Finished {
     fn no(text: String, json: Value, error: Error) -> Self {
         Self { text, json, yes: false, error: Some(error), notes: Vec::new() }
     }
+
+    /// The exit code: read off the answer, and for want of one, off the error.
+    fn code(&self) -> u8 {
+        match &self.error {
+            _ if self.yes => 0,
+            Some(error) => match error.kind() {
+                Kind::No => NO,
+                Kind::Request => REQUEST,
+                Kind::Undecided => UNDECIDED,
+            },
+            None => NO,
+        }
+    }
 }
 
 /// Runs the command line and says with which code to exit.
@@ -190,48 +206,37 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let media_type = cli.command.media_type();
     let result = crate::init().map_err(Stop::from).and_then(|()| run(&cli, printer));
-    let (code, shown) = match result {
+    let finished = match result {
+        Ok(finished) => finished,
         Err(Stop::Interrupted) => {
-            printer.error(
-                &Error::undecided("interrupted").hint("nothing is known to have changed; run it again"),
-            );
+            let hint =
+                "run the same command again: it says what is there now, and repeats nothing that is done";
+            printer.error(&Error::undecided("interrupted").hint(hint));
             return ExitCode::from(INTERRUPTED);
         }
-        Err(Stop::Failed(error)) => {
-            printer.error(&error);
-            let code = match error.kind() {
-                Kind::Request => REQUEST,
-                Kind::Undecided => UNDECIDED,
-            };
-            let shown =
-                (cli.global.output == Output::Json).then(|| pretty(&report::undecided(media_type, &error)));
-            (code, shown)
-        }
-        Ok(finished) => {
-            for note in &finished.notes {
-                printer.talk(&format!("note: {note}"));
-            }
-            if let Some(error) = &finished.error {
-                printer.error(error);
-            }
-            let unfinished = finished.error.as_ref().is_some_and(|error| error.kind() == Kind::Undecided);
-            let code = match (finished.yes, unfinished) {
-                (true, _) => 0,
-                (false, true) => UNDECIDED,
-                (false, false) => NO,
-            };
-            let shown = match cli.global.output {
-                Output::Text => finished.text,
-                Output::Json => pretty(&finished.json),
-            };
-            (code, Some(shown))
-        }
+        Err(Stop::Failed(error)) => Finished {
+            text: String::new(),
+            json: report::undecided(media_type, &error),
+            yes: false,
+            error: Some(error),
+            notes: Vec::new(),
+        },
     };
-    // A result that nobody could read is no result.
-    match shown.map_or(Ok(()), |text| printer.data(&text)) {
-        Ok(()) => ExitCode::from(code),
-        Err(_) if code == 0 => ExitCode::from(UNDECIDED),
-        Err(_) => ExitCode::from(code),
+    let shown = match cli.global.output {
+        Output::Text => finished.text.clone(),
+        Output::Json => pretty(&finished.json),
+    };
+    let printed = if shown.is_empty() { Ok(()) } else { printer.data(&shown) };
+    for note in &finished.notes {
+        printer.talk(&format!("note: {note}"));
+    }
+    if let Some(error) = &finished.error {
+        printer.error(error);
+    }
+    match (finished.code(), printed) {
+        // A "yes" that nobody could read is none.
+        (0, Err(_)) => ExitCode::from(UNDECIDED),
+        (code, _) => ExitCode::from(code),
     }
 }
 
@@ -284,12 +289,13 @@ impl Command {
 }
 
 impl Global {
-    fn registry(&self) -> Result<Registry, Error> {
+    /// The registries of a run that takes `seconds` at most, if nothing else is asked for.
+    fn registry(&self, seconds: u64) -> Result<Registry, Error> {
         Ok(Registry::new(Options {
             plain_http: self.plain_http.clone(),
             token_realms: self.token_realm.clone(),
             credentials: Credentials::from_environment(),
-            deadline: Duration::from_secs(self.timeout),
+            deadline: Duration::from_secs(self.timeout.unwrap_or(seconds)),
             ca_file: self.ca_file.clone(),
             ..Options::default()
         })?)

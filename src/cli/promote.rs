@@ -1,6 +1,7 @@
 //! `quorate promote`.
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::verify::refusal;
 use super::{Finished, Global, Judgement};
@@ -32,20 +33,20 @@ pub(super) struct Arguments {
     #[command(flatten)]
     judgement: Judgement,
     /// Let a forward-only tag move back to an older release
-    #[arg(long, env = "QUORATE_ALLOW_ROLLBACK")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_ALLOW_ROLLBACK")]
     allow_rollback: bool,
     /// Let a forward-only tag move away from this image, which the policy does not verify
     #[arg(long, value_name = "OLD_DIGEST", env = "QUORATE_ADOPT")]
     adopt: Option<Digest>,
     /// Judge and plan, but write nothing
-    #[arg(long, env = "QUORATE_DRY_RUN")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_DRY_RUN")]
     dry_run: bool,
 }
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let (policy, trust) = self.judgement.load()?;
-        let registry = global.registry()?;
+        let registry = global.registry(60)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
         registry.expect(&self.image.repository, access)?;
         let request = Request {
@@ -80,5 +81,5 @@ fn tags_refused(report: &Report) -> Option<Error> {
         }
         _ => "an immutable tag names one release for ever: choose a new version",
     };
-    Some(Error::request(format!("the tag `{tag}` must not move ({reason}); no tag was written")).hint(hint))
+    Some(Error::no(format!("the tag `{tag}` must not move ({reason}); no tag was written")).hint(hint))
 }

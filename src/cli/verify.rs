@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let (policy, trust) = self.judgement.load()?;
-        let registry = global.registry()?;
+        let registry = global.registry(60)?;
         registry.expect(&self.image.repository, Access::Pull)?;
         let request = Request {
             image: self.image.clone(),
@@ -63,9 +63,13 @@ pub(super) fn refusal(verdict: &Verdict) -> Option<Error> {
         Outcome::Dissent => {
             ("a builder disagrees", "compare the builds: one of them is not what the commit says it is")
         }
+        Outcome::Short if verdict.group.is_none() => (
+            "the quorum is not met",
+            "nobody whom the policy names attested this image: is it the one you mean?",
+        ),
         Outcome::Short => {
             ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
         }
     };
-    Some(Error::request(format!("{what}: {image}")).hint(hint))
+    Some(Error::no(format!("{what}: {image}")).hint(hint))
 }

@@ -45,8 +45,9 @@ pub fn trust(path: &Path) -> Result<Trust, Error> {
     let bytes = read(path).map_err(|error| {
         Error::undecided(format!("cannot read the trusted root `{shown}`")).because(error)
     })?;
-    Trust::from_json(&bytes)
-        .map_err(|error| Error::request(format!("the trusted root `{shown}` cannot be used")).because(error))
+    Trust::from_json(&bytes).map_err(|error| {
+        Error::undecided(format!("the trusted root `{shown}` cannot be used")).because(error)
+    })
 }
 
 /// Writes a new file; one that exists is left alone.

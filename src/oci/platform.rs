@@ -83,6 +83,11 @@ impl System {
         TABLE.iter().map(Self).find(|system| system.platform() == *platform)
     }
 
+    /// Whether one of the dot-separated parts of a flake attribute is a system.
+    pub fn named_in(attribute: &str) -> bool {
+        attribute.split('.').any(|part| TABLE.iter().any(|row| row.system == part))
+    }
+
     /// The system that the end of a tag names, as `-amd64` or as `-x86_64-linux`.
     pub fn from_tag_suffix(tag: &str) -> Option<Self> {
         TABLE

@@ -10,7 +10,7 @@ use super::file::{Builder, ImageRule, Policy};
 use super::tally::{Finding, Rank, Tally, judge};
 use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict};
 use super::vote::{Group, NoVote, Vote};
-use crate::attestation::{Attestation, Commit, Rejection, Statement};
+use crate::attestation::{Attestation, Claim, Commit, Rejection, Statement};
 use crate::oci::{Digest, Platform, System};
 use crate::reason::Reason;
 
@@ -309,9 +309,12 @@ impl<'a> Hearing<'a> {
                 && Some(vote.statement.build.system) == system
         });
         // The newest of several, so that the order of evidence does not show.
-        if let Some(group) = elsewhere.map(|vote| &vote.group).max() {
+        if let Some((group, disputes)) =
+            elsewhere.map(|v| (&v.group, v.statement.claim != Claim::Build)).max()
+        {
             let reason = if wanted(group) { Reason::OtherGroup } else { Reason::CommitUnexpected };
-            return cell(Status::Rejected, Some(reason), Some(group.to_string()));
+            let said = if disputes { "disputes this manifest, of " } else { "" };
+            return cell(Status::Rejected, Some(reason), Some(format!("{said}{group}")));
         }
         match self.rejected.get(&(builder.name.as_str(), image.digest)) {
             Some((reason, detail)) => cell(Status::Rejected, Some(*reason), Some(detail.clone())),

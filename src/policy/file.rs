@@ -165,7 +165,11 @@ impl Policy {
             let image = image.read(&place)?;
             if operators.len() < image.quorum.get() as usize {
                 let (have, want) = (operators.len(), image.quorum);
-                return Err(rule(&place, format!("quorum = {want}, but the builders have {have} operators")));
+                let s = if have == 1 { "" } else { "s" };
+                return Err(rule(
+                    &place,
+                    format!("quorum = {want}, but the builders have {have} operator{s}"),
+                ));
             }
             images.push(image);
         }
@@ -474,7 +478,7 @@ mod tests {
             (good.replace("quorum = 2\n", ""), "quorum"),
             (good.replace("quorum = 2", "quorum = 3"), "2 operators"),
             (good.replace("quorum = 2", "quorom = 2"), "quorom"),
-            (good.replace("operator = \"B\"", "operator = \"A\""), "1 operators"),
+            (good.replace("operator = \"B\"", "operator = \"A\""), "1 operator"),
             (good.replace("name = \"b\"", "name = \"a\""), "also that of"),
             (good.replace("name = \"b\"", "name = \"b\"\nids = [\"a\"]"), "also that of"),
             (good.replace("name = \"b\"", "name = \"b\"\nslots = [\"a\"]"), "also that of"),

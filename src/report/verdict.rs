@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::merge;
 use super::style::{Style, printable};
+use crate::attestation::Content;
 use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
 
@@ -40,13 +41,15 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
                 let detail = cell.detail.as_deref().map(printable).unwrap_or_default();
                 let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, printable(&cell.builder));
                 if let (Status::Dissent | Status::Equivocation, Some(content)) = (cell.status, cell.content) {
-                    let _ = writeln!(
-                        notes,
-                        "    got narHash {}, configuration {}",
-                        content.nar_hash, content.config_digest
-                    );
+                    let _ = writeln!(notes, "    it got      {}", both(content));
                 }
             }
+        }
+        let differ = row.cells.iter().any(|cell| cell.status == Status::Dissent);
+        let agreed =
+            row.cells.iter().find(|cell| cell.status == Status::Counted).and_then(|cell| cell.content);
+        if let (true, Some(agreed)) = (differ, agreed) {
+            let _ = writeln!(notes, "    others got  {}", both(agreed));
         }
         if let Some(missing) = missing(row) {
             let _ = writeln!(notes, "{missing}");
@@ -61,6 +64,10 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
         text.push_str(&notes);
     }
     text
+}
+
+fn both(content: Content) -> String {
+    format!("narHash {}, configuration {}", content.nar_hash, content.config_digest)
 }
 
 /// What a platform needs next, if votes can still mend it.
