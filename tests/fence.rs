@@ -1,5 +1,7 @@
 //! The fence of the architecture: the pure rooms name nothing that does I/O.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

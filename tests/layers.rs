@@ -1,5 +1,7 @@
 //! A builder that did not push binds every layer to its own configuration before it signs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
 mod shop;
 
 use quorate_bed::image::{self, Image};

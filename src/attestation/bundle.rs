@@ -134,7 +134,7 @@ impl Bundle {
     }
 
     /// A bundle signed with `key`, with one log entry and one timestamp.
-    pub fn new(
+    pub fn keyed(
         envelope: DsseEnvelope,
         key: &PublicKey,
         entry: TransparencyLogEntry,

@@ -86,13 +86,15 @@ impl Rejection {
 pub fn verify<'a>(
     bundle: &Bundle,
     keys: impl IntoIterator<Item = (&'a PublicKey, &'a Trust)>,
-) -> Result<Attestation, Rejection> {
-    let reject = |signer: Option<&PublicKey>, reason: Reason, detail: String| Rejection {
-        bundle: bundle.digest(),
-        reason,
-        detail,
-        signer: signer.cloned(),
-        manifest: Some(bundle.statement().manifest()),
+) -> Result<Attestation, Box<Rejection>> {
+    let reject = |signer: Option<&PublicKey>, reason: Reason, detail: String| {
+        Box::new(Rejection {
+            bundle: bundle.digest(),
+            reason,
+            detail,
+            signer: signer.cloned(),
+            manifest: Some(bundle.statement().manifest()),
+        })
     };
     if !bundle.is_keyed() {
         return Err(reject(None, Reason::SignerKind, "the bundle carries a certificate".to_owned()));
@@ -180,10 +182,9 @@ fn reason(error: &Error) -> Reason {
             TransparencyLogError::EntryMismatch(_) | TransparencyLogError::MalformedEntry(_),
         )
         | Error::ArtifactMismatch(_) => Reason::LogEntry,
-        Error::TransparencyLog(_) => Reason::LogProof,
-        Error::Timestamp(_) => Reason::TimestampInvalid,
         // The verifier's structural checks on proofs come as errors of the bundle.
-        Error::Bundle(_) => Reason::LogProof,
+        Error::TransparencyLog(_) | Error::Bundle(_) => Reason::LogProof,
+        Error::Timestamp(_) => Reason::TimestampInvalid,
         _ => Reason::BundleMalformed,
     }
 }

@@ -1,6 +1,6 @@
 //! `quorate key`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -48,7 +48,7 @@ impl Arguments {
                     return Err(Error::request(format!("`{}` exists already", shown(&public))));
                 }
                 let (signer, pem) = Signer::generate()?;
-                let write = |path: &PathBuf, bytes: &[u8], secret| {
+                let write = |path: &Path, bytes: &[u8], secret: bool| {
                     files::write_new(path, bytes, secret).map_err(|error| {
                         Error::request(format!("cannot write `{}`", shown(path))).because(error)
                     })

@@ -10,6 +10,8 @@ use crate::attestation::PublicKey;
 use crate::error::Error;
 
 /// Logs `signature` by `key` over `message`; the entry comes back with its inclusion proof.
+/// `None` if the log has the entry already, which Rekor v2 says without giving it: a request
+/// whose answer was lost had arrived. Then a new signature makes a new entry.
 ///
 /// The entry is not verified here: the finished bundle is, before it is used.
 ///
@@ -21,7 +23,7 @@ pub async fn submit(
     key: &PublicKey,
     message: &[u8],
     signature: &[u8],
-) -> Result<TransparencyLogEntry, Error> {
+) -> Result<Option<TransparencyLogEntry>, Error> {
     let url = below(base, "api/v2/log/entries")?;
     let request = HashedRekordV2::new_with_public_key(
         &sha256(message),
@@ -33,11 +35,13 @@ pub async fn submit(
         .map_err(|error| Error::undecided("cannot write the log request").because(error))?;
     let body = Body { content_type: "application/json", accept: "application/json", bytes };
     let answer = service.post(&url, &body).await?;
-    // A log that holds the entry already answers 409 with that entry.
-    if !matches!(answer.status, 200 | 201 | 409) {
-        return Err(refused(&url, answer.status, &answer.bytes));
+    match answer.status {
+        200 | 201 => {}
+        409 => return Ok(None),
+        status => return Err(refused(&url, status, &answer.bytes)),
     }
     serde_json::from_slice(&answer.bytes)
+        .map(Some)
         .map_err(|error| refused(&url, answer.status, &answer.bytes).because(error))
 }
 

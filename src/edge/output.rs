@@ -1,5 +1,6 @@
 //! The terminal: data on stdout, talk on stderr. Nothing else prints.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 
 use crate::error::Error;
@@ -62,7 +63,7 @@ impl Printer {
     /// Says what is going on.
     pub fn talk(&self, text: &str) {
         if !self.quiet {
-            self.say(text);
+            say(text);
         }
     }
 
@@ -71,18 +72,18 @@ impl Printer {
         let bold = |word: &str| if self.err { format!("\x1b[1;31m{word}\x1b[0m") } else { word.to_owned() };
         let mut text = format!("{} {}", bold("error:"), printable(&error.to_string()));
         for cause in error.causes() {
-            text.push_str(&format!("\n  caused by: {}", printable(&cause)));
+            let _ = write!(text, "\n  caused by: {}", printable(&cause));
         }
         if let Some(hint) = error.next() {
-            text.push_str(&format!("\n\nhint: {}", printable(hint)));
+            let _ = write!(text, "\n\nhint: {}", printable(hint));
         }
-        self.say(&text);
+        say(&text);
     }
+}
 
-    fn say(&self, text: &str) {
-        // Nobody left to tell if stderr is gone.
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
-    }
+fn say(text: &str) {
+    // Nobody left to tell if stderr is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes what is traced to stderr, each request to a registry among it.

@@ -105,7 +105,7 @@ mod tests {
         let good = Digest::of(b"x").to_string();
         assert_eq!(good.parse::<Digest>().unwrap().to_string(), good);
         for bad in [
-            "".to_owned(),
+            String::new(),
             good.to_uppercase(),
             good.replace("sha256", "SHA256"),
             good.replace("sha256:", "sha512:"),

@@ -1,6 +1,6 @@
 //! Image indexes (image-spec, `image-index.md`): reading them strictly, writing them byte-stable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -118,14 +118,14 @@ impl ImageIndex {
             return Err(IndexError::Empty);
         }
         children.sort_by(|a, b| (&a.platform, a.digest).cmp(&(&b.platform, b.digest)));
-        let mut platforms = BTreeMap::new();
-        let mut digests = BTreeMap::new();
+        let mut platforms = BTreeSet::new();
+        let mut digests = BTreeSet::new();
         for child in &children {
             let platform = child.platform.clone().ok_or(IndexError::NoPlatform(child.digest))?;
-            if digests.insert(child.digest, ()).is_some() {
+            if !digests.insert(child.digest) {
                 return Err(IndexError::DuplicateDigest(child.digest));
             }
-            if platforms.insert(platform.clone(), ()).is_some() {
+            if !platforms.insert(platform.clone()) {
                 return Err(IndexError::DuplicatePlatform(platform));
             }
         }

@@ -229,7 +229,7 @@ mod tests {
             matches!(parse(dense.as_bytes(), &Shape::Any), Err(JsonError::Syntax(e)) if e.contains("values"))
         );
         for bad in ["", "{}{}", "{} x", "\u{feff}{}", "{\"a\":}", "{\"os\":\"\\ud800\"}", deep.as_str()] {
-            assert!(matches!(parse(bad.as_bytes(), &SHAPE), Err(JsonError::Syntax(_))), "{:.20}", bad);
+            assert!(matches!(parse(bad.as_bytes(), &SHAPE), Err(JsonError::Syntax(_))), "{bad:.20}");
         }
         assert!(matches!(parse(b"{\"os\":\"\xff\"}", &SHAPE), Err(JsonError::Syntax(_))));
     }

@@ -1,6 +1,7 @@
 //! `attest`: a builder signs what it built, after comparing it with what was pushed.
 
 use futures_util::future::try_join;
+use sigstore_types::TransparencyLogEntry;
 use url::Url;
 
 use super::gather::{MAX_CONFIG, PREDICATE_TYPES, resolve};
@@ -17,6 +18,9 @@ use crate::oci::{
     Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Slot, System, media_type,
 };
 use crate::report::attest::{Attached, Attested, Difference, Report};
+
+/// How many signatures are made, if the log loses its answers.
+const SIGNATURES: usize = 3;
 
 /// What is asked.
 pub struct Request {
@@ -237,20 +241,13 @@ async fn sign_and_attach(
         .to_payload()
         .map_err(|error| Error::undecided("cannot write the statement").because(error))?;
     let message = pae(&payload);
-    let signature = signer.sign(&message)?;
-    // Neither witness needs the other's answer.
-    let (entry, timestamp) = try_join(
-        log::submit(service, &request.rekor, signer.public(), &message, &signature),
-        tsa::stamp(service, &request.tsa, &signature),
-    )
-    .await?;
+    let (signature, entry, timestamp) = witnessed(service, signer, request, &message).await?;
     let log_index = entry.log_index.get();
-    let bundle = Bundle::new(seal(payload, signature), signer.public(), entry, timestamp);
+    let bundle = Bundle::keyed(seal(payload, signature), signer.public(), entry, timestamp);
     let json =
         bundle.to_json().map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
     // What a log or an authority sent back is believed when the whole holds, as a verifier sees it.
     let attestation = Bundle::parse(json.as_bytes())
-        .map_err(|(reason, detail)| (reason, detail))
         .and_then(|bundle| verify(&bundle, [(signer.public(), trust)]).map_err(|r| (r.reason, r.detail)))
         .map_err(|(reason, detail)| {
             Error::undecided(format!("the new attestation does not verify ({reason}): {detail}"))
@@ -280,4 +277,26 @@ async fn sign_and_attach(
             notes: attached.notes,
         }),
     })
+}
+
+/// Signs, and has the signature logged and timestamped.
+async fn witnessed(
+    service: &Service,
+    signer: &Signer,
+    request: &Request,
+    message: &[u8],
+) -> Result<(Vec<u8>, TransparencyLogEntry, Vec<u8>), Error> {
+    for _ in 0..SIGNATURES {
+        let signature = signer.sign(message)?;
+        // Neither witness needs the other's answer.
+        let (entry, timestamp) = try_join(
+            log::submit(service, &request.rekor, signer.public(), message, &signature),
+            tsa::stamp(service, &request.tsa, &signature),
+        )
+        .await?;
+        if let Some(entry) = entry {
+            return Ok((signature, entry, timestamp));
+        }
+    }
+    Err(Error::undecided(format!("{} says that it has every new signature already", request.rekor)))
 }

@@ -95,11 +95,11 @@ pub(super) async fn evidence(
     for bytes in &collected.bundles {
         let keys = policy.builders().iter().map(|builder| (&builder.key, trust));
         match Bundle::parse(bytes)
-            .map_err(|why| Rejection::of_bytes(bytes, why))
+            .map_err(|why| Box::new(Rejection::of_bytes(bytes, why)))
             .and_then(|b| verify(&b, keys))
         {
             Ok(attestation) => evidence.attestations.push(attestation),
-            Err(rejection) => evidence.rejections.push(rejection),
+            Err(rejection) => evidence.rejections.push(*rejection),
         }
     }
     evidence.rejections.extend(collected.skipped.into_iter().map(|skipped| Rejection {

@@ -190,7 +190,7 @@ async fn write(
             all(due.iter().map(|at| tags::write_approved(registry, approval, &planned[*at].tag, index)))
                 .await;
         touched.extend(&due);
-        failure = written.into_iter().filter_map(Result::err).next();
+        failure = written.into_iter().find_map(Result::err);
     }
     let repository = approval.repository();
     let read = all(touched.iter().map(|at| {

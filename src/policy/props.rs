@@ -262,7 +262,7 @@ impl World {
                         && vote.content().config_digest == image(*platform, 1).config_digest()
                 };
                 let content: BTreeSet<_> = here.iter().map(|vote| vote.content()).collect();
-                operators.len() >= self.need as usize && content.len() == 1 && here.iter().all(|v| right(&v))
+                operators.len() >= self.need as usize && content.len() == 1 && here.iter().all(right)
             })
     }
 }

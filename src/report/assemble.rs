@@ -57,7 +57,7 @@ pub fn text(report: &Report) -> String {
             }
             if let Some(tag) = &done.tag {
                 let verb = if done.dry_run { "would be named" } else { "named" };
-                let _ = writeln!(text, "  {verb} {}", tag);
+                let _ = writeln!(text, "  {verb} {tag}");
             }
             text
         }

@@ -99,6 +99,7 @@ mod tests {
         Challenge::choose(&headers)
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "compared with what is an option")]
     fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
         Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
     }

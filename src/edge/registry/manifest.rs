@@ -285,7 +285,7 @@ mod tests {
         two: Vec<u8>,
     }
 
-    async fn case() -> Case {
+    fn case() -> Case {
         rustls::crypto::ring::default_provider().install_default().ok();
         let bed = Bed::start(RegistryOptions::default());
         let repository: Repository = format!("{}/acme/app", bed.host()).parse().unwrap();
@@ -301,17 +301,17 @@ mod tests {
         Case { bed, registry, repository, one: index("one"), two: index("two") }
     }
 
+    fn tag() -> Tag {
+        "latest".parse().unwrap()
+    }
+
     impl Case {
         async fn put(&self, bytes: &[u8]) -> Result<(), Error> {
-            self.registry.put_tag(&self.repository, &self.tag(), media_type::INDEX, bytes).await
-        }
-
-        fn tag(&self) -> Tag {
-            "latest".parse().unwrap()
+            self.registry.put_tag(&self.repository, &tag(), media_type::INDEX, bytes).await
         }
 
         async fn now(&self) -> Option<Vec<u8>> {
-            let reference = self.repository.at_tag(self.tag());
+            let reference = self.repository.at_tag(tag());
             let found = self.registry.manifest_now(&reference).await.unwrap();
             found.map(|raw| raw.bytes)
         }
@@ -323,7 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tag_write_is_one_request() {
-        let case = case().await;
+        let case = case();
         case.put(&case.one).await.unwrap();
         assert_eq!(case.requests(), ["PUT"]);
         assert_eq!(case.now().await.unwrap(), case.one);
@@ -331,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_arrived_is_not_repeated() {
-        let case = case().await;
+        let case = case();
         for action in [
             FaultAction::AfterWriteStatus(Answer::status(500)),
             FaultAction::AfterWriteStatus(Answer::status(429)),
@@ -346,7 +346,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_did_not_arrive_is_repeated_after_a_look() {
-        let case = case().await;
+        let case = case();
         case.put(&case.one).await.unwrap();
         for action in [FaultAction::Reset, FaultAction::Status(Answer::status(503))] {
             case.put(&case.one).await.unwrap();
@@ -366,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_is_not_repeated_blindly() {
-        let case = case().await;
+        let case = case();
         case.put(&case.one).await.unwrap();
         case.bed.clear_log();
         for method in ["PUT", "GET"] {

@@ -1,0 +1,33 @@
+//! quorate beside programs that nobody here wrote: a registry, a client, Nix, the schemas of the
+//! image specification, other verifiers of Sigstore bundles.
+//!
+//! Whatever is needed is looked for as [`peers::Peers`] says; a trial whose peer is absent is
+//! reported as ignored, with the reason in brackets before its name.
+
+// Tests talk, and end at the first surprise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod bundles;
+mod docker_registry;
+mod image_spec;
+mod nar;
+mod peers;
+mod project;
+mod release;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+use peers::Peers;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let peers = Peers::find();
+    let mut trials = Vec::new();
+    trials.extend(release::trials(&peers));
+    trials.extend(nar::trials(&peers));
+    trials.extend(image_spec::trials(&peers));
+    trials.extend(bundles::trials(&peers));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

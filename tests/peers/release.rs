@@ -1,0 +1,309 @@
+//! A whole release on the registry of the distribution project, which has no referrers API, with
+//! images pushed and tags read by skopeo.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libtest_mimic::Trial;
+use quorate_bed::{client, image};
+use serde_json::{Value, json};
+
+use crate::docker_registry::DockerRegistry;
+use crate::peers::{Peer, Peers};
+use crate::project::{
+    ARCHITECTURES, BUILDERS, Build, COMMIT, Project, REPOSITORY, SEQUENCE, candidate_tag, succeed,
+};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
+    let needs = [Peer::DockerRegistry, Peer::Skopeo];
+    vec![
+        peers.trial("main_job_on_docker_registry", needs, |[registry, skopeo]| {
+            main_job(registry, skopeo, &["--preserve-digests"], LAYER);
+        }),
+        peers.trial(
+            "main_job_on_docker_registry_with_layers_compressed_by_skopeo",
+            needs,
+            |[registry, skopeo]| {
+                main_job(registry, skopeo, &[], LAYER_GZIP);
+            },
+        ),
+    ]
+}
+
+/// From two pushed images to a promoted release, its refusal when it is replaced, and its end by a
+/// dissent. `how` tells skopeo how to push, which makes layers of `layer_type`.
+fn main_job(registry: &Path, skopeo: &Path, how: &[&str], layer_type: &str) {
+    let registry = DockerRegistry::start(registry);
+    let project = Project::new(registry.host());
+    let skopeo = Skopeo { program: skopeo.to_owned(), auth: project.path("no-credentials.json") };
+    let referrers = format!("/v2/{REPOSITORY}/referrers/{}", image::digest(b"anything"));
+    let answer = client::get(registry.host(), &referrers, None).unwrap();
+    assert_eq!(answer.status, 404, "this registry has no referrers API");
+
+    let candidate = project.candidate();
+    let builds = builds(&project, "hello");
+    let mut pushed = BTreeMap::new();
+    for (architecture, _, build) in &builds {
+        let layout = project.path(&format!("layout-{architecture}"));
+        build.layout(&layout);
+        let target = format!("{candidate}-{architecture}");
+        skopeo.push(how, &layout, &target);
+        let manifest = skopeo.raw(&target);
+        let parsed: Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(parsed["layers"][0]["mediaType"], layer_type);
+        assert_eq!(parsed["config"]["digest"], *build.image.config_digest, "skopeo keeps the configuration");
+        pushed.insert(*architecture, image::digest(&manifest));
+    }
+
+    let (amd64, arm64) = (format!("{candidate}-amd64"), format!("{candidate}-arm64"));
+    let assembled = project.json(0, &["assemble", &candidate, &amd64, &arm64]);
+    let index = skopeo.raw(&candidate);
+    let digest = image::digest(&index);
+    assert_eq!(assembled["outcome"], "assembled");
+    assert_eq!(assembled["image"], json!({"repository": project.image(), "digest": digest}));
+    assert_eq!(children(&index), [("amd64", &pushed["amd64"]), ("arm64", &pushed["arm64"])].map(owned));
+    let again = project.json(0, &["assemble", &candidate, &arm64, &amd64]);
+    assert_eq!(again["image"], assembled["image"], "the same images give the same index");
+
+    attest(&project, "github", &builds, &pushed);
+    let promote = ["promote", &candidate, "--quorum", "2", "--tag", "latest", "--tag", "1.0.0"];
+    let refused = project.json(1, &promote);
+    assert_eq!((&refused["verdict"], &refused["outcome"]), (&json!("short"), &json!("refused")));
+    assert_eq!(votes(&refused), both("1 of 2", [("counted", ""), ("missing", ""), ("missing", "")]));
+    assert_eq!(moved(&refused), Vec::<&str>::new());
+    assert_eq!(ours(&registry), Vec::<String>::new(), "nothing was promoted");
+
+    attest(&project, "garnix", &builds, &pushed);
+    let met = project.json(0, &promote);
+    assert_eq!((&met["verdict"], &met["outcome"]), (&json!("met"), &json!("moved")));
+    assert_eq!(met["image"], assembled["image"]);
+    assert_eq!(met["group"]["commit"], COMMIT);
+    assert_eq!(met["group"]["sequence"].to_string(), SEQUENCE);
+    assert_eq!(votes(&met), both("2 of 2", [("counted", ""), ("counted", ""), ("missing", "")]));
+    assert_eq!(moved(&met), ["latest", "1.0.0"]);
+    assert_eq!(met["ignored"], json!([]));
+    for tag in ["latest", "1.0.0"] {
+        let named = skopeo.raw(&format!("{}:{tag}", project.image()));
+        assert_eq!(named, index, "`{tag}` names the bytes that were judged");
+    }
+    let unchanged = project.json(0, &promote);
+    assert_eq!(unchanged["outcome"], "unchanged");
+    skopeo.pull(&format!("{}:1.0.0", project.image()), &project.path("pulled"));
+
+    let latest = format!("{}:latest", project.image());
+    let verified = project.json(0, &["verify", &latest, "--expect-commit", COMMIT]);
+    assert_eq!(verified["verdict"], "met");
+    assert_eq!(verified["image"], assembled["image"]);
+    let other_commit = COMMIT.replace('5', "6");
+    let unexpected = project.json(1, &["verify", &latest, "--expect-commit", &other_commit]);
+    assert_eq!(unexpected["verdict"], "short");
+    let rejected = [("rejected", "commit-unexpected"), ("rejected", "commit-unexpected"), ("missing", "")];
+    assert_eq!(votes(&unexpected), both("0 of 2", rejected));
+
+    let foreign = foreign_index(&project, &skopeo);
+    assert_eq!(client::put_manifest(registry.host(), REPOSITORY, "latest", INDEX, &foreign).unwrap(), 201);
+    let refused = project.json(1, &["verify", &latest]);
+    assert_eq!(refused["verdict"], "short");
+    assert_eq!(refused["image"]["digest"], image::digest(&foreign));
+    assert_eq!(votes(&refused), both("0 of 2", [("missing", ""); 3]));
+
+    evidence_lies_where_it_should(&registry, &skopeo, &project, &pushed, &["github", "garnix"]);
+    let other = self::builds(&project, "hullo");
+    for (architecture, system, build) in &other {
+        let differs = project.attest(1, &candidate, "basement", system, build, &[]);
+        assert_eq!((&differs["outcome"], &differs["reason"]), (&json!("differs"), &json!("config-differs")));
+        let dissent = project.attest(0, &candidate, "basement", system, build, &["--record-dissent"]);
+        assert_eq!(dissent["outcome"], "attested");
+        assert_eq!(dissent["predicateType"], "https://quorate.dev/predicates/dissent/v1");
+        assert_eq!(dissent["manifest"], pushed[architecture]);
+    }
+    evidence_lies_where_it_should(&registry, &skopeo, &project, &pushed, &["github", "garnix", "basement"]);
+    let blocked = project.json(1, &["promote", &candidate, "--tag", "1.0.1"]);
+    assert_eq!((&blocked["verdict"], &blocked["outcome"]), (&json!("dissent"), &json!("refused")));
+    let cells = [("counted", ""), ("counted", ""), ("dissent", "signed-dissent")];
+    assert_eq!(votes(&blocked), both("2 of 2", cells));
+    assert_eq!(ours(&registry), ["1.0.0", "latest"], "`1.0.1` does not exist");
+    assert_eq!(skopeo.raw(&latest), foreign, "nothing put `latest` back unasked");
+}
+
+/// Every platform, built with a message in it: architecture, system, build.
+fn builds(project: &Project, message: &str) -> Vec<(&'static str, &'static str, Build)> {
+    ARCHITECTURES
+        .iter()
+        .map(|(architecture, system)| {
+            (*architecture, *system, Build::new(&project.path(""), architecture, message))
+        })
+        .collect()
+}
+
+/// One builder attests every platform, twice: the second time there is nothing to say.
+fn attest(project: &Project, builder: &str, builds: &[(&str, &str, Build)], pushed: &BTreeMap<&str, String>) {
+    let candidate = project.candidate();
+    for (architecture, system, build) in builds {
+        let manifest = &pushed[architecture];
+        let attested = project.attest(0, &candidate, builder, system, build, &[]);
+        assert_eq!(attested["outcome"], "attested");
+        assert_eq!(attested["manifest"], **manifest);
+        assert_eq!(attested["attached"]["place"], format!("{}.q-{builder}.0", derived(manifest)));
+        let again = project.attest(0, &candidate, builder, system, build, &[]);
+        assert_eq!(again["outcome"], "already");
+        assert_eq!(again["bundle"], attested["bundle"]);
+    }
+}
+
+/// On each manifest: a tag for each of these builders, and the fallback index that lists them all.
+/// No other tags besides those of the project.
+fn evidence_lies_where_it_should(
+    registry: &DockerRegistry,
+    skopeo: &Skopeo,
+    project: &Project,
+    pushed: &BTreeMap<&str, String>,
+    builders: &[&str],
+) {
+    let mut expected = Vec::new();
+    for manifest in pushed.values() {
+        let mut carriers: Vec<String> = Vec::new();
+        for builder in builders {
+            let tag = format!("{}.q-{builder}.0", derived(manifest));
+            let carrier = skopeo.raw(&format!("{}:{tag}", project.image()));
+            let parsed: Value = serde_json::from_slice(&carrier).unwrap();
+            assert_eq!(parsed["artifactType"], BUNDLE);
+            assert_eq!(parsed["subject"]["digest"], **manifest);
+            carriers.push(image::digest(&carrier));
+            expected.push(tag);
+        }
+        let fallback = skopeo.raw(&format!("{}:{}", project.image(), derived(manifest)));
+        let fallback: Value = serde_json::from_slice(&fallback).unwrap();
+        let listed = fallback["manifests"].as_array().unwrap();
+        assert!(listed.iter().all(|entry| entry["artifactType"] == BUNDLE));
+        let mut listed: Vec<_> =
+            listed.iter().map(|entry| entry["digest"].as_str().unwrap().to_owned()).collect();
+        listed.sort();
+        carriers.sort();
+        assert_eq!(listed, carriers, "the fallback index lists every bundle");
+        expected.push(derived(manifest));
+    }
+    expected.sort();
+    let tags: Vec<_> =
+        registry.tags(REPOSITORY).into_iter().filter(|tag| tag.starts_with("sha256-")).collect();
+    assert_eq!(tags, expected);
+}
+
+/// The tags that a promotion could have written.
+fn ours(registry: &DockerRegistry) -> Vec<String> {
+    let tags = registry.tags(REPOSITORY).into_iter();
+    tags.filter(|tag| {
+        !tag.starts_with("sha256-") && !tag.starts_with(&candidate_tag()) && !tag.starts_with("foreign-")
+    })
+    .collect()
+}
+
+/// The tag that is derived from a digest.
+fn derived(digest: &str) -> String {
+    digest.replace(':', "-")
+}
+
+/// An index of images that nobody attested, for the same platforms.
+fn foreign_index(project: &Project, skopeo: &Skopeo) -> Vec<u8> {
+    let mut children = Vec::new();
+    for (architecture, _, build) in builds(project, "mine-now") {
+        let layout = project.path(&format!("foreign-{architecture}"));
+        build.layout(&layout);
+        skopeo.push(&["--preserve-digests"], &layout, &format!("{}:foreign-{architecture}", project.image()));
+        children.push(json!({
+            "mediaType": image::MANIFEST,
+            "digest": build.image.manifest_digest,
+            "size": build.image.manifest.len(),
+            "platform": {"architecture": architecture, "os": "linux"},
+        }));
+    }
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}).to_string().into_bytes()
+}
+
+/// Architecture and digest of each child of an index.
+fn children(index: &[u8]) -> Vec<(String, String)> {
+    let index: Value = serde_json::from_slice(index).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let manifests = index["manifests"].as_array().unwrap().iter();
+    manifests.map(|child| (text(&child["platform"]["architecture"]), text(&child["digest"]))).collect()
+}
+
+fn owned((architecture, digest): (&str, &String)) -> (String, String) {
+    (architecture.to_owned(), digest.to_owned())
+}
+
+/// A row of the matrix: platform, `have of need`, and builder, status and reason of each cell.
+type Row = (String, String, Vec<(String, String, String)>);
+
+/// The matrix of a verdict.
+fn votes(document: &Value) -> Vec<Row> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let rows = document["platforms"].as_array().unwrap().iter();
+    rows.map(|row| {
+        let cells = row["cells"].as_array().unwrap().iter();
+        let cells = cells.map(|cell| (text(&cell["builder"]), text(&cell["status"]), text(&cell["reason"])));
+        (text(&row["platform"]), format!("{} of {}", row["have"], row["need"]), cells.collect())
+    })
+    .collect()
+}
+
+/// The matrix in which both platforms look alike; a cell for each of [`BUILDERS`].
+fn both(votes: &str, cells: [(&str, &str); 3]) -> Vec<Row> {
+    let cells: Vec<_> = BUILDERS
+        .iter()
+        .zip(cells)
+        .map(|((builder, _), (status, reason))| ((*builder).to_owned(), status.to_owned(), reason.to_owned()))
+        .collect();
+    ARCHITECTURES
+        .iter()
+        .map(|(architecture, _)| (format!("linux/{architecture}"), votes.to_owned(), cells.clone()))
+        .collect()
+}
+
+/// The tags that were created or moved.
+fn moved(document: &Value) -> Vec<&str> {
+    let tags = document["tags"].as_array().unwrap().iter();
+    tags.filter(|tag| tag["action"] == "created" || tag["action"] == "moved")
+        .map(|tag| tag["tag"].as_str().unwrap())
+        .collect()
+}
+
+/// The client of registries, with no settings of this machine.
+struct Skopeo {
+    program: PathBuf,
+    auth: PathBuf,
+}
+
+impl Skopeo {
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--insecure-policy", verb]).env("REGISTRY_AUTH_FILE", &self.auth);
+        command
+    }
+
+    /// Pushes the image named `app` of an OCI layout.
+    fn push(&self, how: &[&str], layout: &Path, target: &str) {
+        let mut command = self.command("copy");
+        command.arg("--dest-tls-verify=false").args(how);
+        succeed(command.arg(format!("oci:{}:app", layout.display())).arg(format!("docker://{target}")));
+    }
+
+    /// Copies a release with all its platforms to an OCI layout, checking every digest.
+    fn pull(&self, source: &str, layout: &Path) {
+        let mut command = self.command("copy");
+        command.args(["--all", "--preserve-digests", "--src-tls-verify=false"]);
+        succeed(command.arg(format!("docker://{source}")).arg(format!("oci:{}:app", layout.display())));
+    }
+
+    /// The bytes of a manifest or index.
+    fn raw(&self, reference: &str) -> Vec<u8> {
+        let mut command = self.command("inspect");
+        succeed(command.args(["--raw", "--tls-verify=false"]).arg(format!("docker://{reference}")))
+    }
+}

@@ -1,0 +1,72 @@
+//! How many requests each verb costs, and how many of them wait for one another: on a bearer
+//! registry, cold (no token yet), with latency added so that what can overlap does.
+
+mod shop;
+
+use std::time::Duration;
+
+use quorate_bed::{Auth, RegistryOptions};
+use shop::Shop;
+
+/// A registry that wants a token, and a login for it in the scratch folder.
+fn bearer(referrers: bool) -> Shop {
+    let shop = Shop::new(RegistryOptions {
+        referrers,
+        latency: Duration::from_millis(60),
+        auth: Auth::Bearer {
+            user: "ci".to_owned(),
+            password: "secret".to_owned(),
+            lifetime: Duration::from_secs(300),
+            anonymous_pull: false,
+        },
+        ..Default::default()
+    });
+    // "ci:secret" in base64.
+    let login = format!(r#"{{"auths":{{"{}":{{"auth":"Y2k6c2VjcmV0"}}}}}}"#, shop.host());
+    shop.write("config.json", login);
+    shop
+}
+
+/// Runs, and asserts that it took no more requests in all, and no more in sequence.
+#[track_caller]
+fn costs(shop: &Shop, arguments: &[&str], requests: usize, depth: usize) {
+    shop.bed.registry.clear_log();
+    shop.quorate(arguments).exits(0);
+    let log = shop.bed.registry.log();
+    let shown: Vec<String> = log.iter().map(|r| format!("{} {} {:?}", r.method, r.path, r.status)).collect();
+    assert!(log.len() <= requests, "{} requests, not {requests}:\n{}", log.len(), shown.join("\n"));
+    let deep = shop.bed.registry.depth();
+    assert!(deep <= depth, "depth {deep}, not {depth}:\n{}", shown.join("\n"));
+}
+
+#[test]
+fn assemble() {
+    let shop = bearer(true);
+    let images = ["amd64", "arm64", "386", "riscv64", "ppc64le", "s390x", "loong64"];
+    let mut sources: Vec<String> = Vec::new();
+    for architecture in images {
+        shop.push(&format!("git-1-{architecture}"), architecture, "hello");
+        sources.push(shop.at(&format!("git-1-{architecture}")));
+    }
+    let target = shop.at("git-1");
+    let assemble = |n: usize| {
+        let mut arguments = vec!["assemble", &target];
+        arguments.extend(sources[..n].iter().map(String::as_str));
+        arguments
+    };
+    costs(&shop, &assemble(2), 7, 5);
+    costs(&shop, &assemble(7), 17, 5);
+}
+
+#[test]
+fn verify_and_promote() {
+    let shop = bearer(true);
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    let by_digest = format!("{}@{}", shop.repository(), release.digest);
+    costs(&shop, &["verify", &by_digest], 14, 5);
+    // 2 platforms × 2 votes, 3 absent tags.
+    costs(&shop, &["promote", &by_digest, "--tag", "latest,1.0.0,v1"], 23, 9);
+    // The same again: nothing is written, the tags are read.
+    costs(&shop, &["promote", &by_digest, "--tag", "latest,1.0.0,v1"], 17, 6);
+}
