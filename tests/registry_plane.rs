@@ -224,8 +224,8 @@ async fn one_token_covers_all_that_is_expected() {
     let subject = subject_in(&bed);
     let registry = known(&bed);
     let other: Repository = format!("{}/acme/other", bed.host()).parse().unwrap();
-    registry.expect(&repository(&bed), Access::Push).unwrap();
-    registry.expect(&other, Access::Pull).unwrap();
+    registry.announce(&repository(&bed), Access::Push).unwrap();
+    registry.announce(&other, Access::Pull).unwrap();
     registry.manifest(&tag(&bed, "v1")).await.unwrap();
     registry.manifest(&other.at_tag("v1".parse().unwrap())).await.unwrap();
     attach(&registry, &bed, &subject, "a").await;

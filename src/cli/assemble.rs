@@ -95,7 +95,7 @@ impl Arguments {
         }
         let registry = global.registry(60)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
-        registry.expect(&self.target.repository, access)?;
+        registry.announce(&self.target.repository, access)?;
         let report = run(
             &registry,
             Request {

@@ -124,7 +124,7 @@ impl Arguments {
             built_at: None,
         };
         let registry = global.registry(600)?;
-        registry.expect(&self.image.repository, Access::Push)?;
+        registry.announce(&self.image.repository, Access::Push)?;
         let request = Request {
             image: self.image.clone(),
             build,

@@ -48,7 +48,7 @@ impl Arguments {
         let (policy, trust) = self.judgement.load()?;
         let registry = global.registry(60)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
-        registry.expect(&self.image.repository, access)?;
+        registry.announce(&self.image.repository, access)?;
         let request = Request {
             image: self.image.clone(),
             tags: self.tags.clone(),

@@ -32,7 +32,7 @@ impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let (policy, trust) = self.judgement.load()?;
         let registry = global.registry(60)?;
-        registry.expect(&self.image.repository, Access::Pull)?;
+        registry.announce(&self.image.repository, Access::Pull)?;
         let request = Request {
             image: self.image.clone(),
             quorum: self.judgement.quorum,

@@ -97,7 +97,7 @@ impl Registry {
         layer.data = Some(bundle.to_vec());
         let manifest = Manifest::artifact(media_type::BUNDLE, layer, subject, annotations)
             .map_err(|error| Error::Setup(error.to_string()))?;
-        self.expect(repository, Access::Push)?;
+        self.announce(repository, Access::Push)?;
         let (referrers, _, _) = try_join3(
             self.referrers(repository, subject.digest),
             self.upload_blob(repository, bundle.to_vec()),

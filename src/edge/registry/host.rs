@@ -106,7 +106,7 @@ impl Host {
         *lock(&self.manner) = Some(manner);
     }
 
-    pub(super) fn expect(&self, path: &str, access: Access) {
+    pub(super) fn announce(&self, path: &str, access: Access) {
         let mut expected = lock(&self.expected);
         let entry = expected.entry(path.to_owned()).or_insert(access);
         *entry = (*entry).max(access);

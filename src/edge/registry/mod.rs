@@ -138,8 +138,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Setup`] when the host makes no URL.
-    pub fn expect(&self, repository: &Repository, access: Access) -> Result<(), Error> {
-        self.host(repository)?.expect(repository.path(), access);
+    pub fn announce(&self, repository: &Repository, access: Access) -> Result<(), Error> {
+        self.host(repository)?.announce(repository.path(), access);
         Ok(())
     }
 
