@@ -221,3 +221,49 @@ fn a_tag_that_moves_between_write_and_read_is_reported() {
     assert_eq!(unfinished["outcome"], "undecided");
     assert_eq!(unfinished["tags"][0]["action"], "unknown");
 }
+
+#[test]
+fn a_registry_that_shows_old_answers_for_a_while_is_waited_for() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    // The first read is before the write; the second and third come from a cache.
+    shop.bed.registry.fault(Fault::status(404).method("GET").path("/manifests/latest").skip(1).times(2));
+    let moved =
+        shop.quorate(&["promote", &release.reference, "--tag", "latest", "-o", "json"]).exits(0).json();
+    assert_eq!(moved["tags"][0]["action"], "created");
+    assert_eq!(shop.named("latest").as_deref(), Some(release.digest.as_str()));
+}
+
+#[test]
+fn a_tag_is_put_back_when_its_promotion_cannot_be_finished() {
+    let shop = Shop::open();
+    let tags = "[[image.tag]]\nname = \"*\"\nrule = \"forward\"\n\n[[builder]]";
+    shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", tags, 1));
+    let release = |name: &str, sequence: &str| {
+        let release = shop.release_unruled(name);
+        for builder in ["github", "garnix"] {
+            for (_, system) in [AMD64, ARM64] {
+                shop.attest(&release, builder, system, &["--sequence", sequence]).exits(0);
+            }
+        }
+        release
+    };
+    let first = release("git-1", "1");
+    shop.quorate(&["promote", &first.reference, "--tag", "stable,edge"]).exits(0);
+    let second = release("git-2", "2");
+    shop.bed.registry.fault(Fault::status(403).method("PUT").path("/manifests/edge"));
+    let promote = ["promote", &second.reference, "--tag", "stable", "--tag", "edge", "-o", "json"];
+    let unfinished = shop.quorate(&promote).exits(3).says("registry-denied").json();
+    assert_eq!(unfinished["tags"][0]["action"], "restored");
+    assert_eq!(unfinished["tags"][1]["action"], "skipped");
+    for tag in ["stable", "edge"] {
+        assert_eq!(shop.named(tag).as_deref(), Some(first.digest.as_str()), "{tag}");
+    }
+    // The same command converges once the registry lets it.
+    shop.bed.registry.clear_faults();
+    assert_eq!(shop.quorate(&promote).exits(0).json()["outcome"], "moved");
+    for tag in ["stable", "edge"] {
+        assert_eq!(shop.named(tag).as_deref(), Some(second.digest.as_str()), "{tag}");
+    }
+}

@@ -83,7 +83,7 @@ impl Restore {
 
     /// Puts the tag back if it still names what we wrote.
     pub async fn put_back(&self, registry: &Registry) -> Result<Restored, Error> {
-        let now = registry.manifest(&self.repository.at_tag(self.tag.clone())).await?;
+        let now = registry.manifest_now(&self.repository.at_tag(self.tag.clone())).await?;
         if now.is_none_or(|manifest| manifest.digest != self.ours) {
             return Ok(Restored::Elsewhere);
         }

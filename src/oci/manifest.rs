@@ -187,6 +187,9 @@ impl Manifest {
 }
 
 impl Config {
+    /// The most bytes a configuration may have: 4 MiB.
+    pub const MAX_BYTES: u64 = 4 << 20;
+
     /// Reads an image configuration strictly.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let malformed = |why: String| ManifestError::Malformed { what: "configuration", why };

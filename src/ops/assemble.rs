@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 
-use super::gather::{MAX_CONFIG, resolve};
+use super::gather::resolve;
 use crate::edge::registry::Registry;
 use crate::edge::tags::{self, CandidateTag};
 use crate::error::Error;
@@ -99,7 +99,9 @@ async fn child(registry: &Registry, source: &Reference) -> Result<Result<Descrip
         return refuse("source-malformed", format!("has the layer {} with `urls`", layer.digest));
     }
     let config = &manifest.config;
-    let Some(bytes) = registry.blob(&source.repository, config.digest, config.size, MAX_CONFIG).await? else {
+    let Some(bytes) =
+        registry.blob(&source.repository, config.digest, config.size, Config::MAX_BYTES).await?
+    else {
         return refuse(
             "source-malformed",
             format!("names the configuration {}, which is absent", config.digest),

@@ -4,7 +4,7 @@ use futures_util::future::try_join;
 use sigstore_types::TransparencyLogEntry;
 use url::Url;
 
-use super::gather::{MAX_CONFIG, PREDICATE_TYPES, resolve};
+use super::gather::{PREDICATE_TYPES, resolve};
 use crate::attestation::bundle::Bundle;
 use crate::attestation::envelope::{pae, seal};
 use crate::attestation::verify::verify;
@@ -135,7 +135,7 @@ async fn compare(
         );
     }
     let size = manifest.config.size;
-    let Some(bytes) = registry.blob(repository, config_digest, size, MAX_CONFIG).await? else {
+    let Some(bytes) = registry.blob(repository, config_digest, size, Config::MAX_BYTES).await? else {
         return differs(
             "config-absent",
             format!("the registry does not have the configuration {config_digest}"),

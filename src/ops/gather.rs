@@ -7,11 +7,9 @@ use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
 use crate::attestation::{Bundle, Rejection, Trust, verify::verify};
 use crate::edge::registry::{RawManifest, Registry};
 use crate::error::Error;
-use crate::oci::{Descriptor, Reference, Repository, Slot};
+use crate::oci::{Config, Descriptor, Manifest, Reference, Repository, Slot};
 use crate::policy::{Candidate, Evidence, Policy};
 
-/// The most bytes of an image configuration: 4 MiB.
-pub(super) const MAX_CONFIG: u64 = 4 << 20;
 /// The most children of an index that are fetched. No policy can name more platforms.
 const MAX_CHILDREN: usize = 64;
 
@@ -71,10 +69,10 @@ async fn content(
     let Some(manifest) = registry.manifest(&repository.at_digest(child.digest)).await? else {
         return Ok((None, None));
     };
-    let config = match crate::oci::Manifest::parse(manifest.bytes.clone()) {
-        // A larger one is refused by the decision: it is never there to be judged.
-        Ok(read) if read.config.size <= MAX_CONFIG => {
-            registry.blob(repository, read.config.digest, read.config.size, MAX_CONFIG).await?
+    let config = match Manifest::parse(manifest.bytes.clone()) {
+        // A larger one is refused by the decision, and never fetched.
+        Ok(read) if read.config.size <= Config::MAX_BYTES => {
+            registry.blob(repository, read.config.digest, read.config.size, Config::MAX_BYTES).await?
         }
         _ => None,
     };

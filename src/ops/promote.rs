@@ -4,6 +4,7 @@
 //! first, forward-only ones last.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
@@ -19,6 +20,10 @@ use crate::policy::moves::{self, Allowances, Before, Move};
 use crate::policy::{Approval, Expected, Policy, TagKind, decide};
 use crate::reason::Reason;
 use crate::report::promote::{Action, Report, TagReport};
+
+/// How long to wait between reads of a tag that was written and does not show it: 6 s in all.
+const READ_BACK: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_millis(1500), Duration::from_secs(3)];
 
 /// What is asked.
 #[derive(Debug)]
@@ -119,7 +124,7 @@ async fn plan(
     allow: &Allowances,
 ) -> Result<Planned, Error> {
     let repository = approval.repository();
-    let raw = registry.manifest(&repository.at_tag(tag.clone())).await?;
+    let raw = registry.manifest_now(&repository.at_tag(tag.clone())).await?;
     let before = match &raw {
         None => Before::Absent,
         Some(raw) if raw.digest == approval.digest() => Before::Same,
@@ -194,15 +199,14 @@ async fn write(
     }
     let repository = approval.repository();
     let read = all(touched.iter().map(|at| {
-        let reference = repository.at_tag(planned[*at].tag.clone());
-        async move { registry.manifest(&reference).await.map_err(Error::from) }
+        let before = planned[*at].raw.as_ref().map(|raw| raw.digest);
+        settled(registry, repository.at_tag(planned[*at].tag.clone()), before, digest, failure.is_none())
     }))
     .await;
     for (at, now) in touched.iter().zip(read) {
         let report = &mut reports[*at];
         match now {
             Ok(now) => {
-                let now = now.map(|raw| raw.digest);
                 report.after = now;
                 if now == report.before && now != Some(digest) && failure.is_some() {
                     report.action = Action::Skipped;
@@ -227,6 +231,26 @@ async fn write(
         put_back(registry, approval, &planned[at], &mut reports[at]).await;
     }
     Err(failure)
+}
+
+/// What a tag names after it was written. Some registries answer reads from a cache for a while:
+/// as long as it still names what it named `before`, it is asked again a few times.
+async fn settled(
+    registry: &Registry,
+    reference: Reference,
+    before: Option<Digest>,
+    digest: Digest,
+    written: bool,
+) -> Result<Option<Digest>, Error> {
+    let mut delays = READ_BACK.iter();
+    loop {
+        let now = registry.manifest_now(&reference).await?.map(|raw| raw.digest);
+        let stale = written && now == before && now != Some(digest);
+        match delays.next() {
+            Some(delay) if stale => tokio::time::sleep(*delay).await,
+            _ => return Ok(now),
+        }
+    }
 }
 
 /// Puts a forward-only tag back that existed before and names what we wrote.

@@ -175,6 +175,10 @@ impl Candidate {
         if let Some(part) = manifest.layers.iter().chain([&manifest.config]).find(|part| part.has_urls) {
             return refuse(Reason::ChildMalformed, format!("{} in {digest} has `urls`", part.digest));
         }
+        if manifest.config.size > Config::MAX_BYTES {
+            let size = manifest.config.size;
+            return refuse(Reason::ChildMalformed, format!("the configuration of {digest} has {size} bytes"));
+        }
         let config =
             child.and_then(|c| c.config.as_ref()).ok_or_else(absent)?.as_ref().map_err(Clone::clone)?;
         if !config.fits(&platform) {
