@@ -1,6 +1,8 @@
 //! How many requests each verb costs, and how many of them wait for one another: on a bearer
 //! registry, cold (no token yet), with latency added so that what can overlap does.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
 mod shop;
 
 use std::time::Duration;

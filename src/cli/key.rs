@@ -56,7 +56,7 @@ impl Arguments {
                 write(file, pem.as_bytes(), true)?;
                 write(&public, signer.public().to_pem().as_bytes(), false)?;
                 let text = format!("{}\n{}\n", shown(file), shown(&public));
-                Ok(Finished::yes(text, document(signer.public(), Some(shown(file)))))
+                Ok(Finished::yes(text, document(signer.public(), Some(&shown(file)))))
             }
             Command::Public { file } => {
                 let signer = Signer::from_file(file)?;
@@ -66,7 +66,7 @@ impl Arguments {
     }
 }
 
-fn document(key: &PublicKey, file: Option<String>) -> serde_json::Value {
+fn document(key: &PublicKey, file: Option<&str>) -> serde_json::Value {
     json!({
         "mediaType": "application/vnd.quorate.key.v1+json",
         "privateKey": file,

@@ -52,6 +52,12 @@ pub enum JsonError {
         /// Where, as above.
         path: String,
     },
+    /// A list in the place of an object, which some parsers read by position.
+    #[error("a list in the place of an object: `{path}`")]
+    List {
+        /// Where, as above.
+        path: String,
+    },
 }
 
 /// Reads `bytes` as one strict JSON document of the given shape.
@@ -75,7 +81,7 @@ pub fn parse(bytes: &[u8], shape: &Shape) -> Result<Value, JsonError> {
 /// Holds a part of a document that [`parse`] read to the shape of its own type.
 ///
 /// # Errors
-/// [`JsonError::LookAlike`] or [`JsonError::Unknown`].
+/// All of [`JsonError`] but [`JsonError::Syntax`].
 pub fn check(value: &Value, shape: &Shape) -> Result<(), JsonError> {
     check_at(value, shape, "")
 }
@@ -99,6 +105,9 @@ fn check_at(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
                 }
             }
             Ok(())
+        }
+        (Shape::Closed(_) | Shape::Open(_), Value::Array(_)) => {
+            Err(JsonError::List { path: path.to_owned() })
         }
         _ => Ok(()),
     }
@@ -219,6 +228,14 @@ mod tests {
     fn unknown_keys_are_refused_in_closed_objects_only() {
         assert!(matches!(parse(br#"{"extra":1}"#, &SHAPE), Err(JsonError::Unknown { .. })));
         assert!(parse(br#"{"keys":[{"extra":1}]}"#, &SHAPE).is_ok());
+    }
+
+    #[test]
+    fn lists_are_refused_in_the_place_of_objects() {
+        for bad in ["[1]", r#"{"keys":[["a"]]}"#] {
+            assert!(matches!(parse(bad.as_bytes(), &SHAPE), Err(JsonError::List { .. })), "{bad}");
+        }
+        assert!(parse(br#"{"os":["a"]}"#, &SHAPE).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The policy, and the decision under it.
 //!
-//! [`decide`] is a pure function: no I/O, no clock of its own, no dependence on the order of
+//! [`decide()`] is a pure function: no I/O, no clock of its own, no dependence on the order of
 //! evidence, and no way out but a [`Verdict`]. Only a verdict of `met` holds an [`Approval`],
 //! and only an approval moves a tag.
 
