@@ -257,8 +257,9 @@ impl World {
                     .filter(|vote| vote.own_id && vote.about == *platform && vote.push == 1)
                     .map(|vote| self.operators[vote.signer])
                     .collect();
+                // Whoever disputes another manifest, and got the same, does not dispute this one.
                 let right = |vote: &&&Said| {
-                    !(vote.dissent && vote.push == 1)
+                    !(vote.dissent && vote.about == *platform && vote.push == 1)
                         && vote.content().config_digest == image(*platform, 1).config_digest()
                 };
                 let content: BTreeSet<_> = here.iter().map(|vote| vote.content()).collect();
