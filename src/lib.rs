@@ -38,6 +38,7 @@ pub mod ops;
 pub mod policy;
 pub mod reason;
 pub mod report;
+mod text;
 
 /// Installs ring as the one source of cryptography: for TLS, and for the verifier. To be called
 /// once before anything else; further calls do nothing.

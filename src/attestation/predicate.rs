@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::nix::NarHash;
 use crate::oci::json::Shape;
 use crate::oci::{Digest, System};
+use crate::text::is_hidden;
 
 /// The predicate type of a build statement.
 pub const BUILD_V1: &str = "https://quorate.dev/predicates/build/v1";
@@ -161,7 +162,7 @@ impl TryFrom<Wire> for Build {
 
     fn try_from(wire: Wire) -> Result<Self, String> {
         let printable = |name: &str, text: Option<String>| match text {
-            Some(text) if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) => {
+            Some(text) if text.is_empty() || text.len() > 1024 || text.chars().any(is_hidden) => {
                 Err(format!("`{name}` is empty, too long, or has control characters"))
             }
             text => Ok(text),

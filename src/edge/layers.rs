@@ -3,6 +3,7 @@
 //! A layer whose digest is its `diff_id` is bound by name. A compressed one is read whole: its
 //! size and digest are checked, it is decoded strictly, and what comes out is hashed.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use ring::digest::{Context, SHA256};
 
 use super::registry::Registry;
 use crate::error::Error;
+use crate::oci::layer::{Machine, Programs, TarError};
 use crate::oci::{Config, Descriptor, Digest, Manifest, Repository};
 
 /// Uncompressed layers (image-spec, `layer.md`).
@@ -39,18 +41,32 @@ pub struct Unbound {
     pub detail: String,
 }
 
+/// How much of the layers is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What must be, to bind them to the configuration.
+    Bind,
+    /// Everything, and for which machines the programs in it are.
+    Read,
+}
+
+/// For which machines the programs in some layers are, with the name of one program each.
+pub type Machines = BTreeMap<Machine, String>;
+
 /// Binds every layer of `manifest` to the `diff_ids` of `config`; the first that does not hold.
+/// With [`Depth::Read`], also says for which machines there are programs.
 ///
 /// # Errors
 /// When a layer could not be read.
-pub async fn unbound(
+pub async fn bind(
     registry: &Registry,
     repository: &Repository,
     manifest: &Manifest,
     config: &Config,
-) -> Result<Option<Unbound>, Error> {
+    depth: Depth,
+) -> Result<Result<Machines, Unbound>, Error> {
     if manifest.layers.len() != config.diff_ids.len() {
-        return Ok(Some(Unbound {
+        return Ok(Err(Unbound {
             reason: "layers-differ",
             detail: format!(
                 "the manifest has {} layers, the configuration {} diff_ids",
@@ -61,8 +77,20 @@ pub async fn unbound(
     }
     let layers = manifest.layers.iter().zip(&config.diff_ids);
     let checked =
-        try_join_all(layers.map(|(layer, diff_id)| check(registry, repository, layer, *diff_id))).await?;
-    Ok(checked.into_iter().flatten().next())
+        try_join_all(layers.map(|(layer, diff_id)| check(registry, repository, layer, *diff_id, depth)))
+            .await?;
+    let mut machines = Machines::new();
+    for layer in checked {
+        match layer {
+            Ok(found) => {
+                for (machine, program) in found {
+                    machines.entry(machine).or_insert(program);
+                }
+            }
+            Err(unbound) => return Ok(Err(unbound)),
+        }
+    }
+    Ok(Ok(machines))
 }
 
 async fn check(
@@ -70,9 +98,10 @@ async fn check(
     repository: &Repository,
     layer: &Descriptor,
     diff_id: Digest,
-) -> Result<Option<Unbound>, Error> {
+    depth: Depth,
+) -> Result<Result<Machines, Unbound>, Error> {
     let unbound = |reason, why: String| {
-        Ok(Some(Unbound { reason, detail: format!("the layer {} of diff_id {diff_id} {why}", layer.digest) }))
+        Ok(Err(Unbound { reason, detail: format!("the layer {} of diff_id {diff_id} {why}", layer.digest) }))
     };
     let kind = layer.media_type.as_str();
     if layer.has_urls {
@@ -84,23 +113,24 @@ async fn check(
             format!("has the annotation `{table}`, which lazy pullers would believe"),
         );
     }
+    let gzip = GZIP.contains(&kind);
     if PLAIN.contains(&kind) {
-        return if layer.digest == diff_id {
-            Ok(None)
-        } else {
-            unbound("layer-differs", "is not compressed, and has another digest".to_owned())
-        };
-    }
-    if !GZIP.contains(&kind) {
+        if layer.digest != diff_id {
+            return unbound("layer-differs", "is not compressed, and has another digest".to_owned());
+        }
+        if depth == Depth::Bind {
+            return Ok(Ok(Machines::new()));
+        }
+    } else if !gzip {
         return unbound("layer-type", format!("is of type `{kind}`, which cannot be compared"));
     }
-    let reading = Arc::new(Mutex::new(Reading::default()));
+    let reading = Arc::new(Mutex::new(Reading::new(gzip, depth)));
     let found = {
         let reading = reading.clone();
         let sink = move |piece: Option<&[u8]>| {
             let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
             match piece {
-                None => *reading = Reading::default(),
+                None => *reading = Reading::new(gzip, depth),
                 Some(bytes) => reading.take(bytes),
             }
         };
@@ -109,58 +139,80 @@ async fn check(
     if !found {
         return unbound("layer-absent", "is not in the registry".to_owned());
     }
-    let reading = std::mem::take(&mut *reading.lock().unwrap_or_else(PoisonError::into_inner));
-    match reading.finish() {
-        Read { length, .. } if length != layer.size => {
-            unbound("layer-malformed", format!("has {length} bytes, its descriptor says {}", layer.size))
-        }
-        Read { digest, .. } if digest != layer.digest => Err(Error::undecided(format!(
+    let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
+    let read = std::mem::replace(&mut *reading, Reading::new(gzip, depth)).finish();
+    if read.length != layer.size {
+        let length = read.length;
+        return unbound("layer-malformed", format!("has {length} bytes, its descriptor says {}", layer.size));
+    }
+    if read.digest != layer.digest {
+        return Err(Error::undecided(format!(
             "the registry answered other bytes than the layer {}",
             layer.digest
-        ))),
-        Read { content: Err(error), .. } => {
-            unbound("layer-malformed", format!("is not one gzip stream: {error}"))
+        )));
+    }
+    match read.content {
+        Err(error) => unbound("layer-malformed", format!("is not one gzip stream: {error}")),
+        Ok(content) if content.diff_id != diff_id => {
+            unbound("layer-differs", format!("holds {}", content.diff_id))
         }
-        Read { content: Ok(content), .. } if content != diff_id => {
-            unbound("layer-differs", format!("holds {content}"))
-        }
-        Read { content: Ok(_), .. } => Ok(None),
+        Ok(content) => match content.machines {
+            Err(error) => unbound("layer-malformed", format!("is {error}")),
+            Ok(machines) => Ok(Ok(machines)),
+        },
     }
 }
 
-/// A compressed layer while it comes in.
+/// A layer while it comes in.
 struct Reading {
     digest: Context,
     length: u64,
-    decoder: GzDecoder<Hashing>,
+    decoder: Decoder,
     failed: Option<io::Error>,
 }
 
-/// A compressed layer that was read.
+enum Decoder {
+    Plain(Content),
+    Gzip(Box<GzDecoder<Content>>),
+}
+
+/// A layer that was read.
 struct Read {
     digest: Digest,
     length: u64,
-    content: io::Result<Digest>,
+    content: io::Result<Archive>,
 }
 
-impl Default for Reading {
-    fn default() -> Self {
-        let hashing = Hashing { digest: Context::new(&SHA256), length: 0 };
-        Self { digest: Context::new(&SHA256), length: 0, decoder: GzDecoder::new(hashing), failed: None }
-    }
+/// The archive in a layer.
+struct Archive {
+    diff_id: Digest,
+    machines: Result<Machines, TarError>,
 }
 
 impl Reading {
+    fn new(gzip: bool, depth: Depth) -> Self {
+        let content = Content {
+            digest: Context::new(&SHA256),
+            length: 0,
+            programs: Ok((depth == Depth::Read).then(Programs::default)),
+        };
+        let decoder =
+            if gzip { Decoder::Gzip(Box::new(GzDecoder::new(content))) } else { Decoder::Plain(content) };
+        Self { digest: Context::new(&SHA256), length: 0, decoder, failed: None }
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
         self.length += bytes.len() as u64;
         if self.failed.is_some() {
             return;
         }
-        // After the end of the stream the decoder takes nothing more, and `write_all` says so: a
-        // second member or a tail, which other decoders might read.
-        let written = self.decoder.write_all(bytes);
-        let grown = self.decoder.get_ref().length;
+        let (written, grown) = match &mut self.decoder {
+            Decoder::Plain(content) => (content.write_all(bytes), content.length),
+            // After the end of the stream the decoder takes nothing more, and `write_all` says so:
+            // a second member or a tail, which other decoders might read.
+            Decoder::Gzip(decoder) => (decoder.write_all(bytes), decoder.get_ref().length),
+        };
         self.failed = written.err().or_else(|| {
             (grown > self.length.saturating_mul(MAX_RATIO))
                 .then(|| io::Error::other(format!("{} bytes became {grown}", self.length)))
@@ -168,24 +220,42 @@ impl Reading {
     }
 
     fn finish(self) -> Read {
-        let content = match self.failed {
-            Some(error) => Err(error),
-            None => self.decoder.finish().map(|hashing| digest(hashing.digest)),
+        let content = match (self.failed, self.decoder) {
+            (Some(error), _) => Err(error),
+            (None, Decoder::Plain(content)) => Ok(content),
+            (None, Decoder::Gzip(decoder)) => decoder.finish(),
         };
-        Read { digest: digest(self.digest), length: self.length, content }
+        Read { digest: digest(self.digest), length: self.length, content: content.map(Content::finish) }
     }
 }
 
-/// Hashes what is written to it.
-struct Hashing {
+/// Hashes what is written to it, and looks for programs if it was asked to.
+struct Content {
     digest: Context,
     length: u64,
+    programs: Result<Option<Programs>, TarError>,
 }
 
-impl Write for Hashing {
+impl Content {
+    fn finish(self) -> Archive {
+        let machines = match self.programs {
+            Ok(Some(programs)) => programs.finish(),
+            Ok(None) => Ok(Machines::new()),
+            Err(error) => Err(error),
+        };
+        Archive { diff_id: digest(self.digest), machines }
+    }
+}
+
+impl Write for Content {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.digest.update(bytes);
         self.length += bytes.len() as u64;
+        if let Ok(Some(programs)) = &mut self.programs
+            && let Err(error) = programs.take(bytes)
+        {
+            self.programs = Err(error);
+        }
         Ok(bytes.len())
     }
 
@@ -211,11 +281,11 @@ mod tests {
     }
 
     fn read(bytes: &[u8], piece: usize) -> io::Result<Digest> {
-        let mut reading = Reading::default();
+        let mut reading = Reading::new(true, Depth::Bind);
         bytes.chunks(piece).for_each(|piece| reading.take(piece));
         let read = reading.finish();
         assert_eq!((read.length, read.digest), (bytes.len() as u64, Digest::of(bytes)));
-        read.content
+        read.content.map(|archive| archive.diff_id)
     }
 
     #[test]

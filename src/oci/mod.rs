@@ -8,6 +8,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod index;
 pub mod json;
+pub mod layer;
 pub mod manifest;
 pub mod media_type;
 pub mod platform;

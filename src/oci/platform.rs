@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::layer::Machine;
+
 /// One row of the table: a Nix system and the OCI platform it builds for.
 struct Row {
     system: &'static str,
@@ -11,6 +13,8 @@ struct Row {
     variant: Option<&'static str>,
     /// The suffix by architecture, unique in the table.
     suffix: &'static str,
+    /// What its programs are built for.
+    machine: Machine,
 }
 
 const fn row(
@@ -18,21 +22,26 @@ const fn row(
     architecture: &'static str,
     variant: Option<&'static str>,
     suffix: &'static str,
+    machine: Machine,
 ) -> Row {
-    Row { system, os: "linux", architecture, variant, suffix }
+    Row { system, os: "linux", architecture, variant, suffix, machine }
+}
+
+const fn elf(number: u16, bits: u8, little: bool) -> Machine {
+    Machine { number, wide: bits == 64, little }
 }
 
 /// Every system that can be a container platform. A system that is not here is an error.
 static TABLE: [Row; 9] = [
-    row("x86_64-linux", "amd64", None, "amd64"),
-    row("aarch64-linux", "arm64", None, "arm64"),
-    row("armv7l-linux", "arm", Some("v7"), "armv7"),
-    row("armv6l-linux", "arm", Some("v6"), "armv6"),
-    row("i686-linux", "386", None, "386"),
-    row("riscv64-linux", "riscv64", None, "riscv64"),
-    row("powerpc64le-linux", "ppc64le", None, "ppc64le"),
-    row("s390x-linux", "s390x", None, "s390x"),
-    row("loongarch64-linux", "loong64", None, "loong64"),
+    row("x86_64-linux", "amd64", None, "amd64", elf(62, 64, true)),
+    row("aarch64-linux", "arm64", None, "arm64", elf(183, 64, true)),
+    row("armv7l-linux", "arm", Some("v7"), "armv7", elf(40, 32, true)),
+    row("armv6l-linux", "arm", Some("v6"), "armv6", elf(40, 32, true)),
+    row("i686-linux", "386", None, "386", elf(3, 32, true)),
+    row("riscv64-linux", "riscv64", None, "riscv64", elf(243, 64, true)),
+    row("powerpc64le-linux", "ppc64le", None, "ppc64le", elf(21, 64, true)),
+    row("s390x-linux", "s390x", None, "s390x", elf(22, 64, false)),
+    row("loongarch64-linux", "loong64", None, "loong64", elf(258, 64, true)),
 ];
 
 /// A Nix system that stands for a container platform, such as `x86_64-linux`.
@@ -76,6 +85,11 @@ impl System {
             architecture: self.0.architecture.to_owned(),
             variant: self.0.variant.map(str::to_owned),
         }
+    }
+
+    /// What the programs of this system are built for.
+    pub fn machine(&self) -> Machine {
+        self.0.machine
     }
 
     /// The system whose images have `platform`, if the table has one.

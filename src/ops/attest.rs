@@ -155,7 +155,8 @@ async fn compare(
             format!("platform\n  built:  {platform} ({system})\n  pushed: {states}"),
         );
     }
-    Ok(layers::unbound(registry, repository, manifest, &config).await?.map(|unbound| Difference {
+    let bound = layers::bind(registry, repository, manifest, &config, layers::Depth::Bind).await?;
+    Ok(bound.err().map(|unbound| Difference {
         reason: unbound.reason,
         manifest: manifest.digest(),
         detail: unbound.detail,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::tag::{self, Glob, Pattern, TagKind, TagRule};
 use crate::attestation::PublicKey;
 use crate::oci::{Digest, Platform, Repository, Slot, System, Tag};
+use crate::text::is_hidden;
 
 /// A policy: which images there are rules for, and who may vote.
 #[derive(Debug, Clone)]
@@ -281,7 +282,7 @@ fn check_builders(builders: &[Builder]) -> Result<(), PolicyError> {
 
 /// A name that can stand in output: not empty, short, printable.
 fn name(place: &str, what: &str, text: &str) -> Result<(), PolicyError> {
-    if text.trim() != text || text.is_empty() || text.len() > 100 || text.chars().any(char::is_control) {
+    if text.trim() != text || text.is_empty() || text.len() > 100 || text.chars().any(is_hidden) {
         return Err(rule(
             place,
             format!("`{what}` must be 1 to 100 printable characters, without space around"),

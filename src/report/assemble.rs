@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::style::printable;
 use crate::oci::{Descriptor, ImageIndex, Platform, Reference, Repository, Tag};
+use crate::text::printable;
 
 /// The media type of the JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.assemble.v1+json";

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::style::printable;
 use crate::attestation::{Claim, Statement};
 use crate::oci::Digest;
+use crate::text::printable;
 
 /// The media type of the JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.attest.v1+json";

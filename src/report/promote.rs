@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::style::{Style, printable};
+use super::style::Style;
 use super::{merge, verdict};
 use crate::error::Error;
 use crate::oci::{Digest, Tag};
 use crate::policy::Verdict;
 use crate::reason::Reason;
+use crate::text::printable;
 
 /// The media type of the JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.promote.v1+json";

@@ -13,8 +13,3 @@ impl Style {
         if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
-
-/// Text of others, safe for a terminal: line ends stay, other control characters are dropped.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
-}

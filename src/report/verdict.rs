@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::merge;
-use super::style::{Style, printable};
+use super::style::Style;
 use crate::attestation::Content;
 use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
+use crate::text::printable;
 
 /// The media type of `verify`'s JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.verify.v1+json";

@@ -1,0 +1,25 @@
+//! Text that others wrote, as it may be shown.
+
+/// Text of others, safe for a terminal: line ends stay; other control characters, and those that
+/// are not seen but change how text is shown, are dropped.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || !is_hidden(*c)).collect()
+}
+
+/// Whether a character is a control, or reorders, joins or hides others (Unicode category Cf, as
+/// far as text can be turned around or made to look like another).
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_moves_nothing_on_a_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\u{202e}c\u{200b}\r\nd\u{9b}é✓"), "a[2Jbc\ndé✓");
+    }
+}
