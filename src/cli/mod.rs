@@ -2,9 +2,11 @@
 
 mod assemble;
 mod attest;
+mod inspect;
 mod key;
 mod nar_hash;
 mod promote;
+mod resolve;
 mod verify;
 
 use std::ffi::OsString;
@@ -107,6 +109,8 @@ enum Command {
     Attest(attest::Arguments),
     Promote(promote::Arguments),
     Verify(verify::Arguments),
+    Inspect(inspect::Arguments),
+    Resolve(resolve::Arguments),
     Key(key::Arguments),
     NarHash(nar_hash::Arguments),
 }
@@ -263,6 +267,8 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
             Command::Attest(arguments) => arguments.run(&cli.global).await,
             Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
             Command::Verify(arguments) => arguments.run(&cli.global, printer).await,
+            Command::Inspect(arguments) => arguments.run(&cli.global).await,
+            Command::Resolve(arguments) => arguments.run(&cli.global).await,
             Command::Key(arguments) => arguments.run(),
             Command::NarHash(arguments) => arguments.run(),
         }
@@ -283,7 +289,8 @@ impl Command {
             Self::Attest(_) => report::attest::MEDIA_TYPE,
             Self::Promote(_) => report::promote::MEDIA_TYPE,
             Self::Verify(_) => report::verdict::MEDIA_TYPE,
-            Self::Key(_) | Self::NarHash(_) => "application/vnd.quorate.error.v1+json",
+            Self::Inspect(_) => report::inspect::MEDIA_TYPE,
+            Self::Key(_) | Self::NarHash(_) | Self::Resolve(_) => "application/vnd.quorate.error.v1+json",
         }
     }
 }

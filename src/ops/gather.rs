@@ -11,7 +11,7 @@ use crate::oci::{Config, Descriptor, Manifest, Reference, Repository, Slot};
 use crate::policy::{Candidate, Evidence, Policy};
 
 /// The most children of an index that are fetched. No policy can name more platforms.
-const MAX_CHILDREN: usize = 64;
+pub(super) const MAX_CHILDREN: usize = 64;
 
 /// The predicate types that can be votes.
 pub(super) const PREDICATE_TYPES: [&str; 2] = [BUILD_V1, DISSENT_V1];
@@ -23,7 +23,7 @@ pub(super) struct Gathered {
 }
 
 /// Resolves `reference` once; from then on the bytes are held.
-pub(super) async fn resolve(registry: &Registry, reference: &Reference) -> Result<RawManifest, Error> {
+pub(crate) async fn resolve(registry: &Registry, reference: &Reference) -> Result<RawManifest, Error> {
     registry.manifest(reference).await?.ok_or_else(|| {
         Error::request(format!("there is no image `{reference}`"))
             .hint("check the reference; nothing was changed")

@@ -3,5 +3,8 @@
 pub mod assemble;
 pub mod attest;
 mod gather;
+pub mod inspect;
 pub mod promote;
 pub mod verify;
+
+pub(crate) use gather::resolve;

@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod attest;
+pub mod inspect;
 pub mod promote;
 pub mod style;
 pub mod verdict;

@@ -55,6 +55,8 @@ pub struct Collected {
     pub bundles: Vec<Vec<u8>>,
     /// What was found and cannot be evidence.
     pub skipped: Vec<Skipped>,
+    /// What else is listed: manifests about the same image that can be no evidence of ours.
+    pub others: Vec<Descriptor>,
 }
 
 /// Something that stands where evidence stands, and is none.
@@ -223,7 +225,7 @@ impl Registry {
         };
         let mut seen: BTreeSet<Digest> = BTreeSet::new();
         let mut reads = Vec::new();
-        let mut skipped = Vec::new();
+        let (mut skipped, mut others) = (Vec::new(), Vec::new());
         for found in tagged {
             match found {
                 Tagged::Found(fetched) => {
@@ -235,10 +237,12 @@ impl Registry {
             }
         }
         for entry in listed {
-            if !may_be_bundle(&entry, predicate_types) || !seen.insert(entry.digest) {
+            if !seen.insert(entry.digest) {
                 continue;
             }
-            if entry.size > MAX_CARRIER {
+            if !may_be_bundle(&entry, predicate_types) {
+                others.push(entry);
+            } else if entry.size > MAX_CARRIER {
                 skipped.push(too_large(entry.digest));
             } else {
                 reads.push(Source::Listed(entry));
@@ -262,7 +266,7 @@ impl Registry {
             }
         }
         skipped.sort_by_key(|one| one.digest);
-        Ok(Collected { bundles: bundles.into_values().collect(), skipped })
+        Ok(Collected { bundles: bundles.into_values().collect(), skipped, others })
     }
 
     /// The manifests under the derived tags of one slot, two tags at a time.
