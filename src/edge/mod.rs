@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod files;
 pub mod layers;
+pub mod layout;
 pub mod log;
 pub mod output;
 pub mod registry;
