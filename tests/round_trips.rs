@@ -51,8 +51,11 @@ fn assemble() {
         sources.push(shop.at(&format!("git-1-{architecture}")));
     }
     let target = shop.at("git-1");
+    let platforms: Vec<String> = (0..=images.len())
+        .map(|n| images[..n].iter().map(|a| format!("linux/{a}")).collect::<Vec<_>>().join(","))
+        .collect();
     let assemble = |n: usize| {
-        let mut arguments = vec!["assemble", &target];
+        let mut arguments = vec!["assemble", &target, "--platforms", &platforms[n]];
         arguments.extend(sources[..n].iter().map(String::as_str));
         arguments
     };

@@ -66,7 +66,7 @@ impl Arguments {
             Outcome::Undecided => report.unfinished.take(),
             Outcome::Refused => refusal(&report.verdict).or_else(|| tags_refused(&report)),
         };
-        Ok(Finished { text, json, yes: false, error, notes: Vec::new() })
+        Ok(Finished { text, json, error, ..Finished::default() })
     }
 }
 

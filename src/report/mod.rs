@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod attest;
+pub mod markdown;
 pub mod promote;
 pub mod style;
 pub mod verdict;
