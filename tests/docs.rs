@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use quorate::attestation::Statement;
+use quorate::oci::handover::Plan;
 use quorate::oci::release::Fault;
 use quorate::policy::{Glob, Policy};
 use quorate::reason::Reason;
@@ -18,8 +19,9 @@ use quorate_bed::{Bed, RegistryOptions};
 use serde_json::Value;
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
+    "docs/assemble.md",
     "docs/policy.md",
     "docs/concepts.md",
     "docs/threat-model.md",
@@ -155,6 +157,13 @@ fn every_reason_is_listed_with_its_text() {
     for code in registry.split('"').filter(|text| text.starts_with("registry-")) {
         assert!(listed.iter().any(|listed| listed == code), "{code} is listed");
     }
+}
+
+#[test]
+fn the_plan_is_one() {
+    let (repository, tag) = ("ghcr.io/acme/app".parse().unwrap(), CANDIDATE.parse().unwrap());
+    let plan = Plan::parse(blocks("docs/assemble.md", "json")[0].as_bytes(), &repository, Some(&tag));
+    assert_eq!(plan.unwrap().sources.len(), 2);
 }
 
 /// The one example of a predicate's page.

@@ -332,8 +332,11 @@ impl Global {
     }
 }
 
+/// JSON as it is printed. CI runners take `##[` for a command wherever it stands in a line; it can
+/// only stand in a string, where it may as well be escaped.
 fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
+    let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string());
+    text.replace("##[", "#\\u0023[")
 }
 
 /// A file name as it is shown.
