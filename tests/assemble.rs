@@ -185,7 +185,35 @@ fn every_kind_of_source_gives_the_same_index() {
             shop.quorate(&[&["assemble", &target, "-o", "json"], &sources[..]].concat()).exits(0).json();
         assert_eq!(document["image"]["digest"], digest.as_str(), "source {number}");
     }
-    assert_eq!(shop.named("git-1"), Some(digest));
+    assert_eq!(shop.named("git-1"), Some(digest.clone()));
+    // Options can come from the environment, and then need no SOURCE either.
+    for environment in [
+        &[("QUORATE_DIGESTS", "digests")][..],
+        &[("QUORATE_FROM_TAGS", target.as_str()), ("QUORATE_ARCH", "amd64,arm64")],
+        &[("QUORATE_DESCRIPTOR", "buildx.json\nhanded-over/arm64.json")],
+    ] {
+        let run = shop.quorate_with(&["assemble", &target, "-o", "json"], environment);
+        assert_eq!(run.exits(0).json()["image"]["digest"], digest.as_str());
+    }
+}
+
+#[test]
+fn counts_are_bounded() {
+    let shop = shop();
+    let (target, amd64) = (shop.at("git-1"), shop.at("git-1-amd64"));
+    let tags: Vec<String> = (0..101).map(|number| format!("pr-{number}")).collect();
+    refused(&shop, &["assemble", &target, &amd64, "--tag", &tags.join(",")], 2, "at most 100");
+    let many = [&["assemble", target.as_str()], &[amd64.as_str(); 65][..]].concat();
+    refused(&shop, &many, 2, "65 sources");
+    let image = shop::build("amd64", "hello");
+    let entries = vec![entry(&image.manifest_digest, image.manifest.len(), "linux/amd64"); 65];
+    serve(&shop, "crowd", INDEX, &index(&entries));
+    refused(&shop, &["assemble", &target, &shop.at("crowd")], 2, "an index of 65 images");
+    fs::create_dir(shop.path("crowd")).unwrap();
+    for number in 0..1001 {
+        shop.write(&format!("crowd/{number:064x}"), "");
+    }
+    refused(&shop, &["assemble", &target, "--digests", "crowd"], 2, "more than 1000 files");
 }
 
 #[test]

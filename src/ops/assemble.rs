@@ -12,7 +12,10 @@ use crate::oci::{Annotations, Config, Descriptor, Digest, Repository, media_type
 use crate::report::assemble::{Assembled, Report};
 
 /// The most images that are read. A release has at most one for each known system.
-pub const MAX_IMAGES: usize = 64;
+const MAX_IMAGES: usize = 64;
+
+/// The most candidate tags that are written.
+const MAX_TAGS: usize = 100;
 
 /// What is asked.
 #[derive(Debug)]
@@ -52,6 +55,10 @@ pub async fn run(registry: &Registry, request: Request) -> Result<Report, Error>
     if request.sources.len() > MAX_IMAGES {
         return Err(Error::request(format!("{} sources, and at most {MAX_IMAGES}", request.sources.len()))
             .hint("a release has one image for each platform"));
+    }
+    if request.tags.len() > MAX_TAGS {
+        return Err(Error::request(format!("{} tags, and at most {MAX_TAGS}", request.tags.len()))
+            .hint("one candidate tag is enough to attest and promote an index"));
     }
     let taken = try_join_all(request.sources.iter().map(|source| take(registry, source))).await?;
     let taken = match taken.into_iter().collect::<Result<Vec<Taken>, Refusal>>() {
