@@ -261,6 +261,11 @@ fn an_index_that_is_no_set_of_images_is_refused() {
     nested["mediaType"] = INDEX.into();
     for (name, entry, reason) in [
         ("nested", nested, "source-nested"),
+        (
+            "schema1",
+            with("mediaType", json!("application/vnd.docker.distribution.manifest.v1+json")),
+            "source-not-an-image",
+        ),
         ("arch", with("platform", json!({"os": "linux", "architecture": "arm64"})), "platform-mismatch"),
         (
             "variant",
@@ -628,6 +633,7 @@ fn the_bytes_of_the_index_can_be_had() {
     let run = shop.quorate(&dry).exits(0);
     assert!(shop.bed.registry.writes().is_empty());
     assert_eq!(image::digest(run.stdout.as_bytes()), digest, "to the byte, without an end of line");
+    refused(&shop, &[&dry[..], &["-o", "json"]].concat(), 2, "two results");
     let run = shop.quorate(&dry[..5]).exits(0);
     assert_eq!(run.stdout.as_bytes(), client::manifest(&shop.host(), "acme/app", "git-1").unwrap().body);
 }
@@ -650,7 +656,7 @@ fn files_name_what_was_written() {
     assert_eq!(
         metadata,
         json!({
-            "containerimage.descriptor": {"mediaType": INDEX, "digest": digest, "size": document["image"]["size"]},
+            "containerimage.descriptor": {"mediaType": INDEX, "digest": digest, "size": document["size"]},
             "containerimage.digest": digest,
             "image.name": format!("{},{}", shop.at("git-1"), shop.at("pr-7")),
         })

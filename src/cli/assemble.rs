@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 
-use super::{Finished, Global};
+use super::{Finished, Global, Output};
 use crate::attestation::Commit;
 use crate::edge::registry::Access;
 use crate::edge::tags::CandidateTag;
@@ -40,6 +40,9 @@ const LATEST_OF_THE_ACTION: &str = "docker/metadata-action adds it by itself: se
 /// digest.
 #[derive(Args)]
 #[command(
+    override_usage = "quorate assemble [OPTIONS] <TARGET> <SOURCE>...\n       \
+        quorate assemble [OPTIONS] <TARGET> --from-tags <TAG> --arch <ARCH>\n       \
+        quorate assemble [OPTIONS] <TARGET> --digests <DIR> | --descriptor <PATH> | --plan <FILE>",
     group = ArgGroup::new("images").required(true).multiple(true)
         .args(["sources", "from_tags", "digests", "descriptors", "plan"]),
     after_help = "\
@@ -171,6 +174,10 @@ fn seconds(text: &str) -> Result<Timestamp, String> {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global) -> Result<Finished, Error> {
+        if self.raw && global.output == Output::Json {
+            return Err(Error::request("`--raw` and `--output json` ask for two results on one stdout")
+                .hint("leave one of them out; `-o json` lists every image of the index"));
+        }
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
         let rule = policy.as_ref().and_then(|policy| policy.image(&self.target.repository));
         let (request, notes) = self.request(rule)?;

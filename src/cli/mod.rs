@@ -165,7 +165,7 @@ struct Finished {
     error: Option<Error>,
     /// Notes for stderr.
     notes: Vec<String>,
-    /// The result to the byte, where text was not asked for.
+    /// The result to the byte, in the place of text.
     raw: Option<Vec<u8>>,
     /// Step outputs for a CI job.
     outputs: Vec<(&'static str, String)>,

@@ -160,12 +160,10 @@ pub fn flatten(place: &Place, bytes: Vec<u8>) -> Result<Flattened, Refusal> {
             child.platform.as_ref().is_some_and(|p| (p.os(), p.architecture()) == ("unknown", "unknown"));
         unknown && child.annotations.contains_key(BUILDKIT_REFERENCE)
     });
-    if let Some(nested) = images.iter().find(|child| !media_type::is_manifest(&child.media_type)) {
-        return refuse(
-            Fault::Nested,
-            place,
-            format_args!("is an index that holds {} of type `{}`", nested.digest, nested.media_type),
-        );
+    if let Some(other) = images.iter().find(|child| !media_type::is_manifest(&child.media_type)) {
+        let fault = if media_type::is_index(&other.media_type) { Fault::Nested } else { Fault::NotAnImage };
+        let why = format_args!("is an index that holds {} of type `{}`", other.digest, other.media_type);
+        return refuse(fault, place, why);
     }
     if images.is_empty() {
         return refuse(Fault::NotAnImage, place, "is an index without images");
@@ -299,12 +297,11 @@ pub fn assemble(
             );
         }
     }
-    let there: BTreeSet<&Platform> = by_platform.keys().copied().collect();
     if let Some(wanted) = &expected.platforms {
         complete(wanted, &by_platform)?;
     }
     same_commit(images, expected.commit.as_deref())?;
-    if let Some(absent) = annotations.platforms().find(|platform| !there.contains(platform)) {
+    if let Some(absent) = annotations.platforms().find(|platform| !by_platform.contains_key(platform)) {
         return Err(Refusal {
             fault: Fault::AnnotationPlatform,
             detail: format!("an annotation is for {absent}, and no image is"),

@@ -91,8 +91,8 @@ pub fn json(report: &Report) -> Value {
             "image": {
                 "repository": done.repository.to_string(),
                 "digest": done.index.digest(),
-                "size": done.index.bytes().len(),
             },
+            "size": done.index.bytes().len(),
             "tags": done.tags.iter().map(Tag::as_str).collect::<Vec<_>>(),
             "annotations": done.index.annotations,
             "manifests": done.children().map(|(platform, child, source)| json!({
