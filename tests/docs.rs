@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use quorate::attestation::Statement;
+use quorate::oci::handover::Plan;
+use quorate::oci::release::Fault;
 use quorate::policy::{Glob, Policy};
 use quorate::reason::Reason;
 use quorate_bed::image::{self, Image};
@@ -17,8 +19,9 @@ use quorate_bed::{Bed, RegistryOptions};
 use serde_json::Value;
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
+    "docs/assemble.md",
     "docs/policy.md",
     "docs/concepts.md",
     "docs/threat-model.md",
@@ -141,12 +144,12 @@ fn every_reason_is_listed_with_its_text() {
     assert_eq!(listed, known);
 
     let registry = include_str!("../src/edge/registry/error.rs");
-    let sources = [
-        registry,
-        include_str!("../src/edge/layers.rs"),
-        include_str!("../src/ops/assemble.rs"),
-        include_str!("../src/ops/attest.rs"),
-    ];
+    let sources = [registry, include_str!("../src/edge/layers.rs"), include_str!("../src/ops/attest.rs")];
+    let (_, assemble) = commands.split_once("\n### assemble\n").unwrap();
+    let (assemble, commands) = assemble.split_once("\n### ").unwrap();
+    let listed: Vec<_> = rows(assemble).map(|row| code(&row[0]).to_owned()).collect();
+    let known: Vec<_> = Fault::ALL.iter().map(|fault| fault.code().to_owned()).collect();
+    assert_eq!(listed, known);
     let listed: Vec<_> = rows(commands).map(|row| code(&row[0]).to_owned()).collect();
     for code in &listed {
         assert!(sources.iter().any(|source| source.contains(&format!("\"{code}\""))), "{code} is a code");
@@ -154,6 +157,13 @@ fn every_reason_is_listed_with_its_text() {
     for code in registry.split('"').filter(|text| text.starts_with("registry-")) {
         assert!(listed.iter().any(|listed| listed == code), "{code} is listed");
     }
+}
+
+#[test]
+fn the_plan_is_one() {
+    let (repository, tag) = ("ghcr.io/acme/app".parse().unwrap(), CANDIDATE.parse().unwrap());
+    let plan = Plan::parse(blocks("docs/assemble.md", "json")[0].as_bytes(), &repository, Some(&tag));
+    assert_eq!(plan.unwrap().sources.len(), 2);
 }
 
 /// The one example of a predicate's page.

@@ -44,20 +44,27 @@ fn costs(shop: &Shop, arguments: &[&str], requests: usize, depth: usize) {
 #[test]
 fn assemble() {
     let shop = bearer(true);
-    let images = ["amd64", "arm64", "386", "riscv64", "ppc64le", "s390x", "loong64"];
+    let images = ["amd64", "arm64", "386", "riscv64", "ppc64le", "s390x", "loong64", "arm"];
     let mut sources: Vec<String> = Vec::new();
     for architecture in images {
+        // `-arm` names no system; a configuration without variant is read as v7.
         shop.push(&format!("git-1-{architecture}"), architecture, "hello");
         sources.push(shop.at(&format!("git-1-{architecture}")));
     }
     let target = shop.at("git-1");
+    let platforms: Vec<String> = (0..=images.len())
+        .map(|n| images[..n].iter().map(|a| format!("linux/{a}")).collect::<Vec<_>>().join(","))
+        .collect();
     let assemble = |n: usize| {
-        let mut arguments = vec!["assemble", &target];
+        let mut arguments = vec!["assemble", &target, "--platforms", &platforms[n]];
         arguments.extend(sources[..n].iter().map(String::as_str));
         arguments
     };
     costs(&shop, &assemble(2), 7, 5);
-    costs(&shop, &assemble(7), 17, 5);
+    costs(&shop, &assemble(8), 19, 5);
+    // An index among the sources is one step more, however many images it holds.
+    let again = shop.at("again");
+    costs(&shop, &["assemble", &again, &target, "--platforms", &platforms[8]], 20, 6);
 }
 
 #[test]

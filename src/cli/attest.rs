@@ -135,12 +135,13 @@ impl Arguments {
         };
         let report = run(&registry, &Service::new(&registry), &signer, &trust, &request).await?;
         let (text, json) = (report::text(&report), report::json(&report));
+        let outputs = outputs(&report);
         Ok(match report {
             Report::Attested(attested) => {
                 let notes = attested.attached.map(|attached| attached.notes).unwrap_or_default();
-                Finished { notes, ..Finished::yes(text, json) }
+                Finished { notes, outputs, ..Finished::yes(text, json) }
             }
-            Report::Already(_) => Finished::yes(text, json),
+            Report::Already(_) => Finished { outputs, ..Finished::yes(text, json) },
             Report::Differs(difference) => {
                 let error = Error::no(format!("the build is not what was pushed ({})", difference.reason))
                     .hint(difference.hint);
@@ -164,6 +165,17 @@ impl Arguments {
             // clap requires one of the two.
             (None, None) => Err(Error::request("one of `--nar-hash` and `--result` must be given")),
         }
+    }
+}
+
+/// Step outputs of a CI job.
+fn outputs(report: &Report) -> Vec<(&'static str, String)> {
+    match report {
+        Report::Attested(attested) | Report::Already(attested) => vec![
+            ("manifest", attested.statement.manifest().to_string()),
+            ("bundle", attested.bundle.to_string()),
+        ],
+        Report::Differs(_) => Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use serde_json::Value;
 
 use crate::attestation::Trust;
+use crate::edge::ci::{self, Ci};
 use crate::edge::files;
 use crate::edge::output::{Color, Printer};
 use crate::edge::registry::{Credentials, Options, Registry};
@@ -87,6 +88,9 @@ struct Global {
     /// A token service to trust besides those of the registry's own site
     #[arg(long, global = true, value_name = "HOST", value_delimiter = ',', env = "QUORATE_TOKEN_REALM")]
     token_realm: Vec<String>,
+    /// Whether to write step outputs, a summary and annotations for a CI job
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", env = "QUORATE_CI")]
+    ci: ci::Setting,
     /// Seconds until the whole run is given up [default: 60; for `attest`, which may read whole
     /// layers, 600]
     #[arg(long, global = true, value_name = "SECONDS", env = "QUORATE_TIMEOUT")]
@@ -153,6 +157,7 @@ impl Judgement {
 }
 
 /// What a command came to.
+#[derive(Default)]
 struct Finished {
     /// The result as text; its end of line is added.
     text: String,
@@ -164,15 +169,36 @@ struct Finished {
     error: Option<Error>,
     /// Notes for stderr.
     notes: Vec<String>,
+    /// The result to the byte, in the place of text.
+    raw: Option<Vec<u8>>,
+    /// Step outputs for a CI job.
+    outputs: Vec<(&'static str, String)>,
+    /// A summary for a CI job, in Markdown.
+    summary: String,
 }
 
 impl Finished {
     fn yes(text: String, json: Value) -> Self {
-        Self { text, json, yes: true, error: None, notes: Vec::new() }
+        Self { text, json, yes: true, ..Self::default() }
     }
 
     fn no(text: String, json: Value, error: Error) -> Self {
-        Self { text, json, yes: false, error: Some(error), notes: Vec::new() }
+        Self { text, json, error: Some(error), ..Self::default() }
+    }
+
+    /// The step outputs: those of the command, and the whole document.
+    fn outputs(&self) -> Vec<(&'static str, String)> {
+        let mut outputs = self.outputs.clone();
+        outputs.push(("json", self.json.to_string()));
+        outputs
+    }
+
+    /// The summary, or what is to be said of the error.
+    fn summary(&self) -> String {
+        match &self.error {
+            Some(error) if self.summary.is_empty() => report::markdown::error(error),
+            _ => self.summary.clone(),
+        }
     }
 
     /// The exit code: read off the answer, and for want of one, off the error.
@@ -204,7 +230,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let printer = Printer::new(cli.global.color, cli.global.quiet);
+    let ci = Ci::detect(cli.global.ci);
+    let printer = Printer::new(cli.global.color, cli.global.quiet, ci.is_some());
     if cli.global.verbose {
         crate::edge::output::trace();
     }
@@ -219,28 +246,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(INTERRUPTED);
         }
         Err(Stop::Failed(error)) => Finished {
-            text: String::new(),
             json: report::undecided(media_type, &error),
-            yes: false,
             error: Some(error),
-            notes: Vec::new(),
+            ..Finished::default()
         },
     };
-    let shown = match cli.global.output {
-        Output::Text => finished.text.clone(),
-        Output::Json => pretty(&finished.json),
+    let printed = match (cli.global.output, &finished.raw) {
+        (Output::Json, _) => printer.data(&pretty(&finished.json)),
+        (Output::Text, Some(bytes)) => printer.bytes(bytes),
+        (Output::Text, None) if finished.text.is_empty() => Ok(()),
+        (Output::Text, None) => printer.data(&finished.text),
     };
-    let printed = if shown.is_empty() { Ok(()) } else { printer.data(&shown) };
     for note in &finished.notes {
         printer.talk(&format!("note: {note}"));
     }
     if let Some(error) = &finished.error {
         printer.error(error);
     }
-    match (finished.code(), printed) {
+    let told = ci.map_or(Ok(()), |ci| ci.tell(&finished.outputs(), &finished.summary()));
+    if let Err(error) = &told {
+        printer.error(error);
+    }
+    match finished.code() {
         // A "yes" that nobody could read is none.
-        (0, Err(_)) => ExitCode::from(UNDECIDED),
-        (code, _) => ExitCode::from(code),
+        0 if printed.is_err() || told.is_err() => ExitCode::from(UNDECIDED),
+        code => ExitCode::from(code),
     }
 }
 
@@ -309,8 +339,11 @@ impl Global {
     }
 }
 
+/// JSON as it is printed. CI runners take `##[` for a command wherever it stands in a line; it can
+/// only stand in a string, where it may as well be escaped.
 fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
+    let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string());
+    text.replace("##[", "#\\u0023[")
 }
 
 /// A file name as it is shown.

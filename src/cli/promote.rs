@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::verify::refusal;
+use super::verify::{outputs, refusal};
 use super::{Finished, Global, Judgement};
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
@@ -61,12 +61,17 @@ impl Arguments {
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
         let outcome = report.outcome();
+        let summary = report::markdown(&report);
+        let mut outputs = outputs(&report.verdict);
+        outputs.push(("outcome", outcome.as_str().to_owned()));
         let error = match outcome {
-            Outcome::Moved | Outcome::Unchanged => return Ok(Finished::yes(text, json)),
+            Outcome::Moved | Outcome::Unchanged => {
+                return Ok(Finished { outputs, summary, ..Finished::yes(text, json) });
+            }
             Outcome::Undecided => report.unfinished.take(),
             Outcome::Refused => refusal(&report.verdict).or_else(|| tags_refused(&report)),
         };
-        Ok(Finished { text, json, yes: false, error, notes: Vec::new() })
+        Ok(Finished { text, json, error, outputs, summary, ..Finished::default() })
     }
 }
 

@@ -41,11 +41,22 @@ impl Arguments {
         let verdict = run(&registry, &policy, &trust, &request).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&verdict, style), report::json(&verdict));
-        Ok(match refusal(&verdict) {
+        let finished = match refusal(&verdict) {
             None => Finished::yes(text, json),
             Some(error) => Finished::no(text, json, error),
-        })
+        };
+        Ok(Finished { outputs: outputs(&verdict), summary: report::markdown(&verdict), ..finished })
     }
+}
+
+/// Step outputs of a CI job. An image that is not to be run is not handed on.
+pub(super) fn outputs(verdict: &Verdict) -> Vec<(&'static str, String)> {
+    let mut outputs = vec![("verdict", verdict.outcome.as_str().to_owned())];
+    if matches!(verdict.outcome, Outcome::Met(_)) {
+        outputs.push(("image", format!("{}@{}", verdict.repository, verdict.digest)));
+        outputs.push(("digest", verdict.digest.to_string()));
+    }
+    outputs
 }
 
 /// What to say of a verdict that is not met; `None` if it is.

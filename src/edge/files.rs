@@ -68,3 +68,11 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> std::io::Result<()>
     file.write_all(bytes)?;
     file.sync_all()
 }
+
+/// Writes a file, in the place of one that is there.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::write(path, bytes)
+}

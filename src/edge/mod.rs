@@ -1,7 +1,9 @@
 //! Everything that touches the world: registries, logs, files, clock, terminal.
 
+pub mod ci;
 pub mod clock;
 pub mod files;
+pub mod handover;
 pub mod layers;
 pub mod layout;
 pub mod log;

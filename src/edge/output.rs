@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 
+use super::ci;
 use crate::error::Error;
 use crate::text::printable;
 
@@ -21,15 +22,18 @@ pub enum Color {
 
 /// Prints for one run.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Printer {
     quiet: bool,
     out: bool,
     err: bool,
+    ci: bool,
 }
 
 impl Printer {
-    /// A printer; `quiet` drops talk, never data or errors.
-    pub fn new(color: Color, quiet: bool) -> Self {
+    /// A printer; `quiet` drops talk, never data or errors. In a `ci` job nothing that is printed
+    /// is taken for a command but the annotations of errors.
+    pub fn new(color: Color, quiet: bool, ci: bool) -> Self {
         let wanted = |terminal: bool| match color {
             Color::Always => true,
             Color::Never => false,
@@ -39,6 +43,7 @@ impl Printer {
             quiet,
             out: wanted(std::io::stdout().is_terminal()),
             err: wanted(std::io::stderr().is_terminal()),
+            ci,
         }
     }
 
@@ -47,23 +52,37 @@ impl Printer {
         self.out
     }
 
-    /// Prints data.
+    /// Prints data, with an end of line.
     ///
     /// # Errors
     /// When stdout is gone; then the run has failed, whatever it found.
     pub fn data(&self, text: &str) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes())?;
+        let mut text = self.inert(text);
         if !text.ends_with('\n') {
-            out.write_all(b"\n")?;
+            text.push('\n');
         }
+        self.bytes(text.as_bytes())
+    }
+
+    /// Prints data as it is, to the byte.
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    #[allow(clippy::unused_self, reason = "only a printer prints")]
+    pub fn bytes(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
         out.flush()
+    }
+
+    fn inert(self, text: &str) -> String {
+        if self.ci { ci::inert(text) } else { text.to_owned() }
     }
 
     /// Says what is going on.
     pub fn talk(&self, text: &str) {
         if !self.quiet {
-            say(text);
+            say(&self.inert(text));
         }
     }
 
@@ -77,7 +96,10 @@ impl Printer {
         if let Some(hint) = error.next() {
             let _ = write!(text, "\n\nhint: {}", printable(hint));
         }
-        say(&text);
+        say(&self.inert(&text));
+        if self.ci {
+            say(&ci::annotation(error));
+        }
     }
 }
 

@@ -28,11 +28,19 @@ pub enum Restored {
 }
 
 impl CandidateTag {
-    /// A tag that `assemble` may write: not `latest`, and none that the image's rule governs.
+    /// A tag that `assemble` may write: not `latest`, none that the image's rule governs, and none
+    /// that evidence may be kept under.
     pub fn new(tag: Tag, rule: Option<&ImageRule>) -> Result<Self, Error> {
-        let governed = rule.is_some_and(|rule| rule.tag(&tag).is_some());
-        if tag.as_str() == "latest" || governed {
-            let why = if governed { "the policy governs it" } else { "`latest` names releases" };
+        let why = if rule.is_some_and(|rule| rule.tag(&tag).is_some()) {
+            Some("the policy governs it")
+        } else if tag.as_str() == "latest" {
+            Some("`latest` names releases")
+        } else if tag.as_str().starts_with("sha256-") {
+            Some("evidence is kept under such tags")
+        } else {
+            None
+        };
+        if let Some(why) = why {
             return Err(Error::request(format!("`assemble` does not write the tag `{tag}`: {why}"))
                 .hint("assemble to a candidate tag such as `git-<commit>`, then `quorate promote` it"));
         }

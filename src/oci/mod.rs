@@ -4,8 +4,10 @@
 //! (SHA-256 only, host written out, nothing defaulted); bytes are kept as they were received,
 //! so that what was judged is what is written.
 
+pub mod annotations;
 pub mod descriptor;
 pub mod digest;
+pub mod handover;
 pub mod index;
 pub mod json;
 pub mod layer;
@@ -13,8 +15,10 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+pub mod release;
 pub mod slot;
 
+pub use annotations::Annotations;
 pub use descriptor::Descriptor;
 pub use digest::Digest;
 pub use index::ImageIndex;

@@ -63,6 +63,9 @@ pub enum PlatformError {
     /// No row of the table has this system.
     #[error("`{0}` is not a system that quorate knows; known are {known}", known = known_systems())]
     System(String),
+    /// No row of the table has this suffix.
+    #[error("`{0}` is not an architecture that quorate knows; known are {known}", known = known_suffixes())]
+    Suffix(String),
     /// Not `os/architecture` or `os/architecture/variant`.
     #[error("`{0}` is not a platform: write `os/architecture`, for example `linux/amd64`")]
     Platform(String),
@@ -70,6 +73,10 @@ pub enum PlatformError {
 
 fn known_systems() -> String {
     TABLE.iter().map(|row| row.system).collect::<Vec<_>>().join(", ")
+}
+
+fn known_suffixes() -> String {
+    TABLE.iter().map(|row| format!("{} or {}", row.suffix, row.system)).collect::<Vec<_>>().join(", ")
 }
 
 impl System {
@@ -100,6 +107,15 @@ impl System {
     /// Whether one of the dot-separated parts of a flake attribute is a system.
     pub fn named_in(attribute: &str) -> bool {
         attribute.split('.').any(|part| TABLE.iter().any(|row| row.system == part))
+    }
+
+    /// The system that `suffix` stands for at the end of a tag: `amd64` or `x86_64-linux`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn from_suffix(suffix: &str) -> Result<Self, PlatformError> {
+        let named = TABLE.iter().find(|row| row.suffix == suffix || row.system == suffix);
+        named.map(Self).ok_or_else(|| PlatformError::Suffix(suffix.chars().take(100).collect()))
     }
 
     /// The system that the end of a tag names, as `-amd64` or as `-x86_64-linux`.
@@ -275,6 +291,13 @@ mod tests {
     #[test]
     fn a_tag_suffix_names_a_system_in_either_form() {
         let s = |tag| System::from_tag_suffix(tag).map(|s| s.as_str());
+        for row in &TABLE {
+            for suffix in [row.suffix, row.system] {
+                let system = System::from_suffix(suffix).unwrap();
+                assert_eq!(System::from_tag_suffix(&format!("git-abc-{suffix}")), Some(system));
+            }
+        }
+        assert!(System::from_suffix("x86_64").is_err() && System::from_suffix("").is_err());
         assert_eq!(s("git-abc-amd64"), Some("x86_64-linux"));
         assert_eq!(s("git-abc-arm64"), Some("aarch64-linux"));
         assert_eq!(s("1.0-aarch64-linux"), Some("aarch64-linux"));

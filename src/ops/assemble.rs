@@ -1,32 +1,44 @@
 //! `assemble`: puts the per-architecture images of a release together into one index.
 
-use std::collections::BTreeMap;
-
 use futures_util::future::try_join_all;
 
-use super::gather::resolve;
+use super::gather::{self, resolve};
 use crate::edge::registry::Registry;
 use crate::edge::tags::{self, CandidateTag};
 use crate::error::Error;
-use crate::oci::{
-    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Repository, System, Target,
-    media_type,
-};
-use crate::report::assemble::{Assembled, Refused, Report};
+use crate::oci::handover::{Place, Source, Stated};
+use crate::oci::release::{self, Expected, Image, Refusal};
+use crate::oci::{Annotations, Config, Descriptor, Digest, Repository, media_type};
+use crate::report::assemble::{Assembled, Report};
+
+/// The most images that are read. A release has at most one for each known system.
+const MAX_IMAGES: usize = 64;
+
+/// The most candidate tags that are written.
+const MAX_TAGS: usize = 100;
 
 /// What is asked.
 #[derive(Debug)]
 pub struct Request {
     /// Where the index goes.
     pub repository: Repository,
-    /// What names it; without one it is written by digest alone.
-    pub tag: Option<CandidateTag>,
+    /// What names it; without any it is written by digest alone.
+    pub tags: Vec<CandidateTag>,
     /// The images, all in that repository.
-    pub sources: Vec<Reference>,
-    /// Annotations of the index.
-    pub annotations: BTreeMap<String, String>,
+    pub sources: Vec<Source>,
+    /// What the release must be.
+    pub expected: Expected,
+    /// Annotations of the index and its descriptors.
+    pub annotations: Annotations,
     /// Whether to write nothing.
     pub dry_run: bool,
+}
+
+/// What one source came to: images, and attestations that are left out.
+#[derive(Default)]
+struct Taken {
+    images: Vec<Image>,
+    left_out: Vec<Digest>,
 }
 
 /// Assembles the index.
@@ -34,112 +46,133 @@ pub struct Request {
 /// # Errors
 /// When the sources could not be read or the index not be written.
 pub async fn run(registry: &Registry, request: Request) -> Result<Report, Error> {
-    if let Some(other) = request.sources.iter().find(|source| source.repository != request.repository) {
-        return Err(Error::request(format!("`{other}` is not in `{}`", request.repository))
-            .hint("an index can only name manifests of its own repository: push the image there first"));
-    }
-    let fetched = try_join_all(request.sources.iter().map(|source| child(registry, source))).await?;
-    let children = match fetched.into_iter().collect::<Result<Vec<_>, Refused>>() {
-        Ok(children) => children,
-        Err(refused) => return Ok(Report::Refused(refused)),
-    };
-    let by_digest: BTreeMap<Digest, Reference> =
-        children.iter().map(|child| child.digest).zip(request.sources.iter().cloned()).collect();
-    let index = match ImageIndex::assemble(children, request.annotations) {
-        Ok(index) => index,
-        Err(error) => return Ok(Report::Refused(twins(&error))),
-    };
-    if !request.dry_run {
-        match &request.tag {
-            Some(tag) => tags::write_candidate(registry, &request.repository, tag, &index).await?,
-            None => {
-                registry.push_manifest(&request.repository, media_type::INDEX, index.bytes()).await?;
-            }
+    for Place::Registry(reference) in request.sources.iter().map(|source| &source.place) {
+        if reference.repository != request.repository {
+            return Err(Error::request(format!("`{reference}` is not in `{}`", request.repository))
+                .hint("an index can only name manifests of its own repository: push the image there first"));
         }
     }
-    let sources = index.manifests.iter().filter_map(|child| by_digest.get(&child.digest).cloned()).collect();
-    Ok(Report::Assembled(Assembled {
+    if request.sources.len() > MAX_IMAGES {
+        return Err(Error::request(format!("{} sources, and at most {MAX_IMAGES}", request.sources.len()))
+            .hint("a release has one image for each platform"));
+    }
+    if request.tags.len() > MAX_TAGS {
+        return Err(Error::request(format!("{} tags, and at most {MAX_TAGS}", request.tags.len()))
+            .hint("one candidate tag is enough to attest and promote an index"));
+    }
+    let taken = try_join_all(request.sources.iter().map(|source| take(registry, source))).await?;
+    let taken = match taken.into_iter().collect::<Result<Vec<Taken>, Refusal>>() {
+        Ok(taken) => taken,
+        Err(refusal) => return Ok(Report::Refused(refusal)),
+    };
+    let (images, left_out): (Vec<_>, Vec<_>) =
+        taken.into_iter().map(|taken| (taken.images, taken.left_out)).unzip();
+    let (index, sources) = match release::assemble(&images.concat(), &request.expected, &request.annotations)
+    {
+        Ok(assembled) => assembled,
+        Err(refusal) => return Ok(Report::Refused(refusal)),
+    };
+    let done = Assembled {
+        tags: request.tags.iter().map(|tag| tag.tag().clone()).collect(),
         repository: request.repository,
-        tag: request.tag.map(|tag| tag.tag().clone()),
         index,
         sources,
+        left_out: left_out.concat(),
         dry_run: request.dry_run,
-    }))
-}
-
-fn twins(error: &crate::oci::index::IndexError) -> Refused {
-    use crate::oci::index::IndexError;
-    let reason = match error {
-        IndexError::DuplicatePlatform(_) => "duplicate-platform",
-        IndexError::DuplicateDigest(_) => "duplicate-digest",
-        _ => "source-malformed",
     };
-    Refused { reason, detail: error.to_string() }
+    if !request.dry_run {
+        write(registry, &done, &request.tags).await?;
+    }
+    Ok(Report::Assembled(done))
 }
 
-/// The descriptor that stands for one source in the index, its platform learnt from its
-/// configuration and held to the suffix of its tag.
-async fn child(registry: &Registry, source: &Reference) -> Result<Result<Descriptor, Refused>, Error> {
-    let refuse = |reason, why: String| Ok(Err(Refused { reason, detail: format!("`{source}` {why}") }));
-    let raw = resolve(registry, source).await?;
-    if !media_type::is_manifest(&raw.media_type) {
-        return refuse(
-            "source-not-an-image",
-            format!("is of type `{}`, not the manifest of one image", raw.media_type),
-        );
+/// Writes the index under all tags, or by digest where there are none.
+async fn write(registry: &Registry, done: &Assembled, tags: &[CandidateTag]) -> Result<(), Error> {
+    if tags.is_empty() {
+        registry.push_manifest(&done.repository, media_type::INDEX, done.index.bytes()).await?;
     }
-    let manifest = match Manifest::parse(raw.bytes) {
+    let written = gather::all(
+        tags.iter().map(|tag| tags::write_candidate(registry, &done.repository, tag, &done.index)),
+    )
+    .await;
+    let named = |wrote: bool| {
+        let tags = tags.iter().zip(&written).filter(|(_, written)| written.is_ok() == wrote);
+        tags.map(|(tag, _)| tag.tag().as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let (yes, no) = (named(true), named(false));
+    match written.into_iter().find_map(Result::err) {
+        None => Ok(()),
+        Some(error) if yes.is_empty() => Err(error),
+        Some(error) => Err(Error::undecided(format!(
+            "{} is named {yes}; whether it is named {no} is not known",
+            done.image()
+        ))
+        .because(error)
+        .hint("run the same command again: the same images give the same index")),
+    }
+}
+
+/// Reads a source: one image, or the images of an index.
+async fn take(registry: &Registry, source: &Source) -> Result<Result<Taken, Refusal>, Error> {
+    let Source { place: place @ Place::Registry(reference), stated } = source;
+    let raw = resolve(registry, reference).await?;
+    if let Err(refusal) = release::as_stated(place, stated, &raw.media_type, raw.bytes.len()) {
+        return Ok(Err(refusal));
+    }
+    if !media_type::is_index(&raw.media_type) {
+        let image = image(registry, place, &[stated], raw.bytes).await?;
+        return Ok(image.map(|image| Taken { images: vec![image], left_out: Vec::new() }));
+    }
+    let children = match release::flatten(place, raw.bytes) {
+        Ok(children) => children,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if children.images.len() > MAX_IMAGES {
+        return Err(Error::request(format!(
+            "`{place}` is an index of {} images, and at most {MAX_IMAGES} are read",
+            children.images.len()
+        ))
+        .hint("name the images that you mean"));
+    }
+    let images = try_join_all(children.images.iter().map(|child| flattened(registry, source, child))).await?;
+    let images = match images.into_iter().collect::<Result<Vec<Image>, Refusal>>() {
+        Ok(images) => images,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let left_out = children.attestations.iter().map(|child| child.digest).collect();
+    Ok(Ok(Taken { images, left_out }))
+}
+
+/// Reads a child of a source that is an index.
+async fn flattened(
+    registry: &Registry,
+    source: &Source,
+    child: &Descriptor,
+) -> Result<Result<Image, Refusal>, Error> {
+    let Place::Registry(reference) = &source.place;
+    let Some(raw) = registry.manifest(&reference.repository.at_digest(child.digest)).await? else {
+        return Ok(Err(release::absent(&source.place, child.digest)));
+    };
+    let said = Stated::from(child);
+    match release::as_stated(&source.place, &said, &raw.media_type, raw.bytes.len()) {
+        Ok(()) => image(registry, &source.place, &[&source.stated, &said], raw.bytes).await,
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Reads an image whose manifest was fetched from `place`.
+async fn image(
+    registry: &Registry,
+    place: &Place,
+    stated: &[&Stated],
+    bytes: Vec<u8>,
+) -> Result<Result<Image, Refusal>, Error> {
+    let Place::Registry(reference) = place;
+    let manifest = match release::manifest(place, bytes) {
         Ok(manifest) => manifest,
-        Err(error) => return refuse("source-malformed", format!("is malformed: {error}")),
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    if manifest.artifact_type.is_some() || !media_type::is_config(&manifest.config.media_type) {
-        return refuse("source-not-an-image", "is an artifact, not an image".to_owned());
-    }
-    if let Some(layer) = manifest.layers.iter().find(|layer| layer.has_urls) {
-        return refuse("source-malformed", format!("has the layer {} with `urls`", layer.digest));
-    }
     let config = &manifest.config;
-    let Some(bytes) =
-        registry.blob(&source.repository, config.digest, config.size, Config::MAX_BYTES).await?
-    else {
-        return refuse(
-            "source-malformed",
-            format!("names the configuration {}, which is absent", config.digest),
-        );
-    };
-    let config = match Config::parse(&bytes) {
-        Ok(config) => config,
-        Err(error) => return refuse("source-malformed", format!("has a malformed configuration: {error}")),
-    };
-    let platform = match platform(source, &config) {
-        Ok(platform) => platform,
-        Err((reason, why)) => return refuse(reason, why),
-    };
-    Ok(Ok(Descriptor { platform: Some(platform), ..manifest.descriptor() }))
-}
-
-/// The platform of an image: what its configuration states, or the system that its tag names
-/// where the configuration leaves the variant open.
-fn platform(source: &Reference, config: &Config) -> Result<Platform, (&'static str, String)> {
-    let named = match &source.target {
-        Target::Tag(tag) => System::from_tag_suffix(tag.as_str()).map(|system| system.platform()),
-        Target::Digest(_) => None,
-    };
-    let platform = match named {
-        Some(named) if config.fits(&named) => named,
-        Some(named) => {
-            return Err((
-                "suffix-mismatch",
-                format!("is named for {named}, but is an image for {}", config.platform),
-            ));
-        }
-        None => config.platform.clone(),
-    };
-    if System::for_platform(&platform).is_none() {
-        return Err((
-            "platform-unknown",
-            format!("is an image for {platform}, which no Nix system builds for"),
-        ));
-    }
-    Ok(platform)
+    let config = registry.blob(&reference.repository, config.digest, config.size, Config::MAX_BYTES).await?;
+    Ok(Image::new(place, stated, &manifest, config.as_deref()))
 }

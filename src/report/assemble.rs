@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::oci::{Descriptor, ImageIndex, Platform, Reference, Repository, Tag};
+use super::markdown;
+use crate::oci::handover::Place;
+use crate::oci::release::Refusal;
+use crate::oci::{Descriptor, Digest, ImageIndex, Platform, Repository, Tag};
 use crate::text::printable;
 
 /// The media type of the JSON document.
@@ -16,7 +19,7 @@ pub enum Report {
     /// The index is written, or would be.
     Assembled(Assembled),
     /// The sources do not make a release.
-    Refused(Refused),
+    Refused(Refusal),
 }
 
 /// An index that was put together.
@@ -25,37 +28,45 @@ pub struct Assembled {
     /// Where it is.
     pub repository: Repository,
     /// What names it.
-    pub tag: Option<Tag>,
+    pub tags: Vec<Tag>,
     /// The index.
     pub index: ImageIndex,
     /// The source of each child, in the index's order.
-    pub sources: Vec<Reference>,
+    pub sources: Vec<Place>,
+    /// Attestations of BuildKit that were left out.
+    pub left_out: Vec<Digest>,
     /// Whether nothing was written.
     pub dry_run: bool,
 }
 
-/// Why the sources do not make a release.
-#[derive(Debug)]
-pub struct Refused {
-    /// The stable reason code.
-    pub reason: &'static str,
-    /// The reason in words, naming the source.
-    pub detail: String,
+impl Assembled {
+    fn children(&self) -> impl Iterator<Item = (String, &Descriptor, &Place)> {
+        self.index.manifests.iter().zip(&self.sources).map(|(child, source)| {
+            (child.platform.as_ref().map(Platform::to_string).unwrap_or_default(), child, source)
+        })
+    }
+
+    /// The index by digest.
+    pub fn image(&self) -> String {
+        format!("{}@{}", self.repository, self.index.digest())
+    }
 }
 
 /// The result of `assemble`: the reference of the index by digest, and its children.
 pub fn text(report: &Report) -> String {
     match report {
         Report::Refused(refused) => {
-            format!("✗ refused: {}: {}\n", refused.reason, printable(&refused.detail))
+            format!("✗ refused: {}: {}\n", refused.fault.code(), printable(&refused.detail))
         }
         Report::Assembled(done) => {
-            let mut text = format!("{}@{}\n", done.repository, done.index.digest());
-            for (child, source) in done.index.manifests.iter().zip(&done.sources) {
-                let platform = child.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+            let mut text = format!("{}\n", done.image());
+            for (platform, child, source) in done.children() {
                 let _ = writeln!(text, "  {platform}  {}  from {source}", child.digest);
             }
-            if let Some(tag) = &done.tag {
+            for digest in &done.left_out {
+                let _ = writeln!(text, "  left out {digest}, an attestation of BuildKit");
+            }
+            for tag in &done.tags {
                 let verb = if done.dry_run { "would be named" } else { "named" };
                 let _ = writeln!(text, "  {verb} {tag}");
             }
@@ -70,24 +81,70 @@ pub fn json(report: &Report) -> Value {
         Report::Refused(refused) => json!({
             "mediaType": MEDIA_TYPE,
             "outcome": "refused",
-            "reason": refused.reason,
+            "reason": refused.fault.code(),
             "detail": refused.detail,
+            "hint": refused.fault.hint(),
         }),
         Report::Assembled(done) => json!({
             "mediaType": MEDIA_TYPE,
             "outcome": if done.dry_run { "dry-run" } else { "assembled" },
-            "image": { "repository": done.repository.to_string(), "digest": done.index.digest() },
-            "tag": done.tag.as_ref().map(Tag::as_str),
-            "manifests": done.index.manifests.iter().zip(&done.sources).map(|(child, source)| json!({
-                "platform": platform(child),
+            "image": {
+                "repository": done.repository.to_string(),
+                "digest": done.index.digest(),
+            },
+            "size": done.index.bytes().len(),
+            "tags": done.tags.iter().map(Tag::as_str).collect::<Vec<_>>(),
+            "annotations": done.index.annotations,
+            "manifests": done.children().map(|(platform, child, source)| json!({
+                "platform": platform,
+                "mediaType": child.media_type,
                 "digest": child.digest,
                 "size": child.size,
+                "annotations": child.annotations,
                 "source": source.to_string(),
             })).collect::<Vec<_>>(),
+            "leftOut": done.left_out,
         }),
     }
 }
 
-fn platform(child: &Descriptor) -> Option<String> {
-    child.platform.as_ref().map(Platform::to_string)
+/// A summary in Markdown.
+pub fn markdown(report: &Report) -> String {
+    match report {
+        Report::Refused(refused) => format!(
+            "### ✗ Not assembled: `{}`\n\n{}\n\n{}\n",
+            refused.fault.code(),
+            markdown::escape(&refused.detail),
+            markdown::escape(refused.fault.hint())
+        ),
+        Report::Assembled(done) => {
+            let verb = if done.dry_run { "Would assemble" } else { "Assembled" };
+            let mut text = format!("### {verb} `{}`\n\n", done.image());
+            text.push_str("| platform | digest | source |\n|---|---|---|\n");
+            for (platform, child, source) in done.children() {
+                let _ = writeln!(text, "| `{platform}` | `{}` | `{source}` |", child.digest);
+            }
+            if !done.tags.is_empty() {
+                let tags: Vec<String> = done.tags.iter().map(|tag| format!("`{tag}`")).collect();
+                let _ = writeln!(text, "\nTags: {}", tags.join(", "));
+            }
+            text
+        }
+    }
+}
+
+/// The metadata file, with the keys of buildx's.
+pub fn metadata(done: &Assembled) -> Value {
+    let descriptor = done.index.descriptor();
+    let names: Vec<String> =
+        done.tags.iter().map(|tag| done.repository.at_tag(tag.clone()).to_string()).collect();
+    json!({
+        "containerimage.descriptor": {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest,
+            "size": descriptor.size,
+        },
+        "containerimage.digest": descriptor.digest,
+        "image.name": if names.is_empty() { done.repository.to_string() } else { names.join(",") },
+    })
 }

@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod attest;
 pub mod inspect;
+pub mod markdown;
 pub mod promote;
 pub mod style;
 pub mod verdict;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::style::Style;
-use super::{merge, verdict};
+use super::{markdown, merge, verdict};
 use crate::error::Error;
 use crate::oci::{Digest, Tag};
 use crate::policy::Verdict;
@@ -151,6 +151,22 @@ pub fn text(report: &Report, style: Style) -> String {
             _ => style.paint("31", "✗"),
         };
         let _ = writeln!(text, "{symbol} {}  {line}", tag.tag);
+    }
+    text
+}
+
+/// A summary in Markdown: that of the verdict, and the tags.
+pub fn markdown(report: &Report) -> String {
+    let mut text = verdict::markdown(&report.verdict);
+    text.push_str("\n| tag | | names now |\n|---|---|---|\n");
+    for tag in &report.tags {
+        let planned = if report.dry_run { " (dry run)" } else { "" };
+        let after = tag.after.map_or("nothing".to_owned(), |digest| format!("`{digest}`"));
+        let reason = tag.refusal.as_ref().map(|(reason, _)| format!(" `{reason}`")).unwrap_or_default();
+        let _ = writeln!(text, "| `{}` | {}{planned}{reason} | {after} |", tag.tag, tag.action.as_str());
+    }
+    if let Some(error) = &report.unfinished {
+        let _ = writeln!(text, "\n{}", markdown::error(error));
     }
     text
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::merge;
 use super::style::Style;
+use super::{markdown, merge};
 use crate::attestation::Content;
 use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
@@ -136,6 +136,32 @@ fn shown(cell: &Cell) -> String {
         Status::Equivocation => "!",
     };
     format!("{symbol} {}", cell.status.as_str())
+}
+
+/// A summary in Markdown: the headline and the matrix.
+pub fn markdown(verdict: &Verdict) -> String {
+    let symbol = if matches!(verdict.outcome, Outcome::Met(_)) { "✓" } else { "✗" };
+    let image = format!("{}@{}", verdict.repository, verdict.digest);
+    let mut text = format!("### {symbol} {}\n\n`{image}`\n\n", verdict.outcome.as_str());
+    for refusal in &verdict.refusals {
+        let _ = writeln!(text, "- `{}` {}", refusal.reason, markdown::escape(&refusal.detail));
+    }
+    if let Some(first) = verdict.platforms.first() {
+        let builders = first.cells.iter().map(|cell| markdown::escape(&cell.builder));
+        let header: Vec<String> =
+            ["platform".to_owned(), "quorum".to_owned()].into_iter().chain(builders).collect();
+        let _ = writeln!(text, "\n| {} |\n|{}", header.join(" | "), "---|".repeat(header.len()));
+        for row in &verdict.platforms {
+            let _ = write!(text, "| `{}` | {} of {} |", row.platform, row.have, row.need);
+            for cell in &row.cells {
+                let reason = cell.reason.map(|reason| format!(" `{reason}`")).unwrap_or_default();
+                let _ = write!(text, " {}{reason} |", shown(cell));
+            }
+            text.push('\n');
+        }
+    }
+    let _ = writeln!(text, "\nPolicy `{}`", verdict.policy);
+    text
 }
 
 /// The JSON document of `verify`.
