@@ -20,7 +20,7 @@ use super::error::Error;
 use super::host::{Access, Host, Manner, Token};
 use super::realm;
 use super::secret::Secret;
-use super::transport::{Answer, Call, Follow, MAX_ERROR_BODY, Proof, asked, unexpected};
+use super::transport::{Answer, Call, Proof, unexpected};
 
 /// A credential helper that takes longer is given up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -239,26 +239,16 @@ impl Registry {
             };
             (Method::GET, header, None)
         };
-        let named = asked(host, &method, &url);
-        let led = url.host() != host.api.host();
+        let call = Call {
+            accept: Some("application/json"),
+            body,
+            retry: true,
+            led: url.host() != host.api.host(),
+            ..Call::new(method, url, Proof::Given(header))
+        };
+        let named = call.asked(host);
         // Boxed, for sending asks for tokens and asking for tokens sends.
-        let answer = Box::pin(self.send(
-            host,
-            Call {
-                method,
-                url,
-                accept: Some("application/json"),
-                body,
-                limit: MAX_ERROR_BODY,
-                sink: None,
-                follow: Follow::Nowhere,
-                retry: true,
-                proof: Proof::Given(header),
-                fresh: false,
-                led,
-            },
-        ))
-        .await?;
+        let answer = Box::pin(self.send(host, call)).await?;
         if answer.status != StatusCode::OK {
             let lookup = match login {
                 Login::Anonymous => Some("asked without credentials".to_owned()),

@@ -1,7 +1,7 @@
 //! The registry plane: everything the gate knows of a registry comes through here.
 //!
 //! ```text
-//! manifest, blob, tags, referrers      what is asked (distribution-spec)
+//! manifest, blob, upload, tags, referrers   what is asked (distribution-spec)
 //! evidence                             bundles: attached and collected
 //!        │ Call
 //! transport ─ retry                    limits, redirects, asking again
@@ -25,10 +25,12 @@ mod fallback;
 mod host;
 mod manifest;
 mod outcome;
+mod pages;
 mod realm;
 mod referrers;
 mod retry;
 mod secret;
+mod tags;
 mod transport;
 mod upload;
 mod witness;
@@ -53,6 +55,7 @@ pub use host::Access;
 pub use manifest::RawManifest;
 pub use referrers::Referrers;
 pub use secret::Secret;
+pub use tags::Untagged;
 
 /// How a run talks to registries.
 #[derive(Debug, Clone)]
