@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use quorate::edge::registry::{Access, Credentials, Error, Options, Place, Referrers, Registry, Secret};
+use quorate::edge::registry::{
+    Access, Credentials, Error, Options, Place, Referrers, Registry, Secret, Source,
+};
 use quorate::oci::{Descriptor, Digest, Manifest, Repository, media_type};
 use quorate_bed::{Answer, Auth, Fault, FaultAction, Registry as Bed, RegistryOptions};
 
@@ -132,7 +134,7 @@ async fn wrong_credentials_are_denied_and_never_shown() {
     let bed = bearer(Duration::from_secs(300), Duration::ZERO);
     subject_in(&bed);
     let secret = "hunter2-and-more";
-    let credentials = Credentials::none().with_login(&bed.host(), USER, Secret::new(secret));
+    let credentials = Credentials::none().with_source(Source::login(&bed.host(), USER, Secret::new(secret)));
     let options = Options { credentials, ..options() };
     assert!(!format!("{options:?}").contains(secret));
     let registry = Registry::new(options).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate::edge::registry::{Credentials, Error, Options, Place, Registry, Secret};
+use quorate::edge::registry::{Credentials, Error, Options, Place, Registry, Secret, Source};
 use quorate::oci::{Descriptor, Reference, Repository, Slot, media_type};
 use quorate_bed::image::Image;
 use quorate_bed::{Answer, Auth, FaultAction, Registry as Bed, RegistryOptions};
@@ -35,7 +35,7 @@ pub fn anonymous() -> Registry {
 /// A run with the credentials of `bed`.
 pub fn known(bed: &Bed) -> Registry {
     Registry::new(Options {
-        credentials: Credentials::none().with_login(&bed.host(), USER, Secret::new(PASSWORD)),
+        credentials: Credentials::none().with_source(Source::login(&bed.host(), USER, Secret::new(PASSWORD))),
         ..options()
     })
     .unwrap()

@@ -159,7 +159,10 @@ impl Registry {
             let outcome = tokio::time::timeout_at(self.deadline.into(), async {
                 match &call.proof {
                     Proof::Given(header) => self.once(host, &call, header.as_ref()).await,
-                    Proof::Registry { path, access } => self.proven(host, &call, path, *access).await,
+                    // Boxed, for it is large, and everything that asks holds a place for it.
+                    Proof::Registry { path, access } => {
+                        Box::pin(self.proven(host, &call, path, *access)).await
+                    }
                 }
             })
             .await
