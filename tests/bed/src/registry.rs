@@ -4,6 +4,7 @@ mod access;
 mod extras;
 mod quirks;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +90,12 @@ impl Registry {
     /// Where it listens: `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
         self.server.address().to_string()
+    }
+
+    /// Answers on one more port, over TLS as `name`: where, and the certificate (PEM) to trust.
+    /// Offers HTTP/2 if `http2`, else HTTP/1.1 alone.
+    pub fn listen_tls(&self, name: &str, http2: bool) -> (SocketAddr, String) {
+        self.server.listen_tls(name, http2)
     }
 
     /// Every request, in order of arrival.
