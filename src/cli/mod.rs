@@ -22,7 +22,7 @@ use crate::attestation::Trust;
 use crate::edge::ci::{self, Ci};
 use crate::edge::files;
 use crate::edge::output::{Color, Printer};
-use crate::edge::registry::{Credentials, Options, Registry};
+use crate::edge::registry::{Credentials, Options, Registry, Source};
 use crate::error::{Error, Kind};
 use crate::policy::Policy;
 use crate::report;
@@ -88,6 +88,15 @@ struct Global {
     /// A token service to trust besides those of the registry's own site
     #[arg(long, global = true, value_name = "HOST", value_delimiter = ',', env = "QUORATE_TOKEN_REALM")]
     token_realm: Vec<String>,
+    /// Take the credentials from this environment variable: `user:password`, or `:TOKEN` for an
+    /// identity token. They go to the run's one registry, or to HOST
+    #[arg(long, global = true, value_name = "[HOST=]VAR", value_delimiter = ',', env = "QUORATE_CREDS_ENV")]
+    creds_env: Vec<String>,
+    /// Ask gcloud for the credentials (`gcp`; they go to Google's registries, or to HOST), or
+    /// 1Password (`op://VAULT/ITEM`, or `op://USER,op://PASSWORD`). Without this, those of `docker
+    /// login` and `podman login` are used, and `GITHUB_TOKEN` for ghcr.io
+    #[arg(long, global = true, value_name = "[HOST=]MODE", env = "QUORATE_CREDS")]
+    creds: Vec<Source>,
     /// Whether to write step outputs, a summary and annotations for a CI job
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", env = "QUORATE_CI")]
     ci: ci::Setting,
@@ -328,10 +337,19 @@ impl Command {
 impl Global {
     /// The registries of a run that takes `seconds` at most, if nothing else is asked for.
     fn registry(&self, seconds: u64) -> Result<Registry, Error> {
+        let mut credentials = Credentials::from_environment();
+        for variable in &self.creds_env {
+            let source = Source::variable(variable)
+                .map_err(|why| Error::request(format!("--creds-env: {why}")).hint("export it first"))?;
+            credentials = credentials.with_source(source);
+        }
+        for source in &self.creds {
+            credentials = credentials.with_source(source.clone());
+        }
         Ok(Registry::new(Options {
             plain_http: self.plain_http.clone(),
             token_realms: self.token_realm.clone(),
-            credentials: Credentials::from_environment(),
+            credentials,
             deadline: Duration::from_secs(self.timeout.unwrap_or(seconds)),
             ca_file: self.ca_file.clone(),
             ..Options::default()

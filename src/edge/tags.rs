@@ -1,6 +1,8 @@
 //! Tags are written here and nowhere else, each with a permission of its own.
 
-use super::registry::{RawManifest, Registry};
+use std::collections::BTreeSet;
+
+use super::registry::{RawManifest, Registry, Untagged};
 use crate::error::Error;
 use crate::oci::{Digest, ImageIndex, Repository, Tag, media_type};
 use crate::policy::{Approval, ImageRule};
@@ -62,6 +64,39 @@ pub async fn write_candidate(
 ) -> Result<(), Error> {
     registry.put_tag(repository, &tag.0, media_type::INDEX, index.bytes()).await?;
     Ok(())
+}
+
+/// Names a new index by several candidate tags: in one request where the registry can, and one
+/// by one where it cannot.
+pub async fn write_candidates(
+    registry: &Registry,
+    repository: &Repository,
+    tags: &[CandidateTag],
+    index: &ImageIndex,
+) -> Result<(), Error> {
+    let names: Vec<&Tag> = tags.iter().map(|tag| &tag.0).collect();
+    let written = match names.as_slice() {
+        [] | [_] => BTreeSet::new(),
+        // What failed here fails again below, or it concerns this way of writing only.
+        several => registry
+            .push_tagged(repository, several, media_type::INDEX, index.bytes())
+            .await
+            .unwrap_or_default(),
+    };
+    for tag in tags.iter().filter(|tag| !written.contains(&tag.0)) {
+        write_candidate(registry, repository, tag, index).await?;
+    }
+    Ok(())
+}
+
+/// Removes a candidate tag that names `digest`; the manifest stays.
+pub async fn remove_candidate(
+    registry: &Registry,
+    repository: &Repository,
+    tag: &CandidateTag,
+    digest: Digest,
+) -> Result<Untagged, Error> {
+    Ok(registry.untag(repository, &tag.0, digest).await?)
 }
 
 /// Names the approved index by `tag`. The bytes written are the bytes that were judged.

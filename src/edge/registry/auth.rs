@@ -2,7 +2,7 @@
 //! `token/scope`, `token/oauth`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -20,10 +20,8 @@ use super::error::Error;
 use super::host::{Access, Host, Manner, Token};
 use super::realm;
 use super::secret::Secret;
-use super::transport::{Answer, Call, Follow, MAX_ERROR_BODY, Proof, asked, unexpected};
+use super::transport::{Answer, Call, Proof, unexpected};
 
-/// A credential helper that takes longer is given up.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// What `expires_in` means when it is not there.
 const DEFAULT_LIFETIME: u64 = 60;
 /// No token is kept for longer than this, whatever is claimed.
@@ -90,12 +88,7 @@ impl Registry {
 
     /// What is known of our credentials, for an error after a 401 or 403.
     pub(super) async fn lookup_note(&self, host: &Host, path: &str) -> Option<String> {
-        let found = self.login(host, path).await;
-        match (&found.problem, &found.login) {
-            (Some(problem), _) => Some(problem.clone()),
-            (None, Login::Anonymous) => Some("asked without credentials, none are configured".to_owned()),
-            _ => None,
-        }
+        note(&*self.login(host, path).await)
     }
 
     /// The credentials for a repository, looked up once.
@@ -104,24 +97,15 @@ impl Registry {
         if let Some(found) = logins.get(path) {
             return found.clone();
         }
-        let nobody = |problem: &str| Found {
-            key: "nobody".to_owned(),
-            login: Login::Anonymous,
-            problem: Some(problem.to_owned()),
-        };
         let found = match format!("{}/{path}", host.name).parse() {
-            Err(_) => nobody("the repository's name cannot be looked up"),
+            Err(_) => Found {
+                key: "nobody".to_owned(),
+                login: Login::Anonymous,
+                problem: Some("the repository's name cannot be looked up".to_owned()),
+            },
             Ok(repository) => {
-                let (tell, told) = tokio::sync::oneshot::channel();
-                let credentials = self.shared.credentials.clone();
-                // A thread of its own, not the runtime's: a helper that hangs must not keep the
-                // runtime from ending.
-                std::thread::spawn(move || tell.send(credentials.find(&repository)));
-                match tokio::time::timeout(LOOKUP_TIMEOUT, told).await {
-                    Ok(Ok(found)) => found,
-                    Ok(Err(_)) => nobody("the search for credentials failed"),
-                    Err(_) => nobody("the credential helper took longer than 10 s"),
-                }
+                let alone = self.shared.hosts.lock().unwrap_or_else(PoisonError::into_inner).len() == 1;
+                self.shared.credentials.find(&repository, alone).await
             }
         };
         if let Login::Password { password: secret, .. } | Login::Identity(secret) = &found.login {
@@ -161,12 +145,12 @@ impl Registry {
             }
         }
         let wider = grants.len() > need.len() || grants.get(path) > need.get(path);
-        let first = self.ask_token(host, &realm, service, &found.login, &grants).await;
+        let first = self.ask_token(host, &realm, service, &found, &grants).await;
         let (value, lifetime) = match first {
             // A service that grants all or nothing may still grant what is needed now.
             Err(Error::Denied { .. }) if wider => {
                 grants = need;
-                self.ask_token(host, &realm, service, &found.login, &grants).await?
+                self.ask_token(host, &realm, service, &found, &grants).await?
             }
             other => other?,
         };
@@ -205,13 +189,13 @@ impl Registry {
         host: &Host,
         realm: &Url,
         service: Option<&str>,
-        login: &Login,
+        found: &Found,
         grants: &BTreeMap<String, Access>,
     ) -> Result<(Secret, Duration), Error> {
         let scopes: Vec<String> = grants.iter().map(|(p, a)| a.scope(p)).collect();
         let mut url = realm.clone();
         url.set_fragment(None);
-        let (method, header, body) = if let Login::Identity(token) = login {
+        let (method, header, body) = if let Login::Identity(token) = &found.login {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("grant_type", "refresh_token")
                 .append_pair("client_id", "quorate")
@@ -233,37 +217,24 @@ impl Registry {
                     query.append_pair("scope", scope);
                 }
             }
-            let header = match login {
+            let header = match &found.login {
                 Login::Password { user, password } => Some(basic(host, user, password)?),
                 _ => None,
             };
             (Method::GET, header, None)
         };
-        let named = asked(host, &method, &url);
-        let led = url.host() != host.api.host();
+        let call = Call {
+            accept: Some("application/json"),
+            body,
+            retry: true,
+            led: url.host() != host.api.host(),
+            ..Call::new(method, url, Proof::Given(header))
+        };
+        let named = call.asked(host);
         // Boxed, for sending asks for tokens and asking for tokens sends.
-        let answer = Box::pin(self.send(
-            host,
-            Call {
-                method,
-                url,
-                accept: Some("application/json"),
-                body,
-                limit: MAX_ERROR_BODY,
-                sink: None,
-                follow: Follow::Nowhere,
-                retry: true,
-                proof: Proof::Given(header),
-                fresh: false,
-                led,
-            },
-        ))
-        .await?;
+        let answer = Box::pin(self.send(host, call)).await?;
         if answer.status != StatusCode::OK {
-            let lookup = match login {
-                Login::Anonymous => Some("asked without credentials".to_owned()),
-                _ => Some("these credentials were not taken".to_owned()),
-            };
+            let lookup = note(found).or_else(|| Some("these credentials were not taken".to_owned()));
             return Err(unexpected(named, host, &answer, lookup));
         }
         // The parser's words could repeat the token.
@@ -278,6 +249,15 @@ impl Registry {
             .ok_or_else(|| Error::Malformed { asked: named, why: "it holds no token".to_owned() })?;
         let lifetime = granted.expires_in.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME);
         Ok((Secret::new(value), Duration::from_secs(lifetime)))
+    }
+}
+
+/// What is known of credentials that were not enough; never the secret.
+fn note(found: &Found) -> Option<String> {
+    match (&found.problem, &found.login) {
+        (Some(problem), _) => Some(problem.clone()),
+        (None, Login::Anonymous) => Some("asked without credentials, none are configured".to_owned()),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::oci::{Digest, Repository};
 use super::Registry;
 use super::error::Error;
 use super::host::Access;
-use super::transport::{Call, Follow, Proof, Sink, asked};
+use super::transport::{Call, Follow, Sink};
 
 impl Registry {
     /// Fetches a blob of `size` bytes into memory. `Ok(None)` only when the registry says 404.
@@ -25,29 +25,12 @@ impl Registry {
     ) -> Result<Option<Vec<u8>>, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
-        let url = host.url(path, &format!("blobs/{digest}"))?;
-        let asked = asked(&host, &Method::GET, &url);
+        let call = host.call(Method::GET, path, &format!("blobs/{digest}"), Access::Pull)?;
+        let asked = call.asked(&host);
         if size > limit {
             return Err(Error::TooLarge { what: asked.to_string(), limit });
         }
-        let answer = self
-            .send(
-                &host,
-                Call {
-                    method: Method::GET,
-                    url,
-                    accept: None,
-                    body: None,
-                    limit,
-                    sink: None,
-                    follow: Follow::Anywhere,
-                    retry: true,
-                    proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
-                    fresh: false,
-                    led: false,
-                },
-            )
-            .await?;
+        let answer = self.send(&host, Call { limit, follow: Follow::Anywhere, ..call }).await?;
         match answer.status {
             StatusCode::OK => {}
             // Only the registry itself can say that it has no such blob.
@@ -80,21 +63,9 @@ impl Registry {
     ) -> Result<bool, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
-        let url = host.url(path, &format!("blobs/{digest}"))?;
-        let asked = asked(&host, &Method::GET, &url);
-        let call = Call {
-            method: Method::GET,
-            url,
-            accept: None,
-            body: None,
-            limit: size,
-            sink: Some(sink),
-            follow: Follow::Anywhere,
-            retry: true,
-            proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
-            fresh: false,
-            led: false,
-        };
+        let call = host.call(Method::GET, path, &format!("blobs/{digest}"), Access::Pull)?;
+        let asked = call.asked(&host);
+        let call = Call { limit: size, sink: Some(sink), follow: Follow::Anywhere, ..call };
         let answer = self.send(&host, call).await?;
         match answer.status {
             StatusCode::OK => Ok(true),
@@ -108,26 +79,9 @@ impl Registry {
     pub(super) async fn has_blob(&self, repository: &Repository, digest: Digest) -> Result<bool, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
-        let url = host.url(path, &format!("blobs/{digest}"))?;
-        let asked = asked(&host, &Method::HEAD, &url);
-        let answer = self
-            .send(
-                &host,
-                Call {
-                    method: Method::HEAD,
-                    url,
-                    accept: None,
-                    body: None,
-                    limit: 0,
-                    sink: None,
-                    follow: Follow::Nowhere,
-                    retry: true,
-                    proof: Proof::Registry { path: path.to_owned(), access: Access::Push },
-                    fresh: false,
-                    led: false,
-                },
-            )
-            .await?;
+        let call = host.call(Method::HEAD, path, &format!("blobs/{digest}"), Access::Push)?;
+        let asked = call.asked(&host);
+        let answer = self.send(&host, call).await?;
         match answer.status.as_u16() {
             // A redirect leads to the store that has it.
             200 | 301 | 302 | 303 | 307 | 308 => Ok(true),

@@ -4,16 +4,18 @@
 //! public registry starts no credential helper.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
 
 use crate::oci::Repository;
 
+use super::program;
 use super::secret::Secret;
+use super::source::Source;
 
 /// A configuration file of more bytes than this is not read.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -41,12 +43,12 @@ pub(super) struct Found {
 
 /// The credentials a run may use.
 ///
-/// In order: logins given for a host, the files one after the other, then the fallback for a
-/// host. In a file the longest key that is a prefix of the repository wins
+/// In order: the sources that the user named, the files one after the other, then the fallback
+/// for a host. In a file the longest key that is a prefix of the repository wins
 /// (`host/team/app`, `host/team`, `host`; containers-auth.json(5)).
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    given: BTreeMap<String, Login>,
+    named: Vec<Source>,
     files: Vec<PathBuf>,
     fallback: BTreeMap<String, Login>,
 }
@@ -95,10 +97,10 @@ impl Credentials {
         self
     }
 
-    /// A user and password for `host` (as in references) that go before every file.
+    /// A source that goes before every file.
     #[must_use]
-    pub fn with_login(mut self, host: &str, user: &str, password: Secret) -> Self {
-        self.given.insert(host.to_owned(), Login::Password { user: user.to_owned(), password });
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.named.push(source);
         self
     }
 
@@ -109,15 +111,21 @@ impl Credentials {
         self
     }
 
-    /// Searches. Blocks: it reads files and may start a credential helper.
-    pub(super) fn find(&self, repository: &Repository) -> Found {
+    /// Searches; may start a credential helper. `alone`: the run speaks to no other registry.
+    pub(super) async fn find(&self, repository: &Repository, alone: bool) -> Found {
         let host = repository.host();
-        if let Some(login) = self.given.get(host) {
-            return Found { key: format!("given {host}"), login: login.clone(), problem: None };
+        if let Some(source) =
+            self.named.iter().max_by_key(|source| source.fits(host)).filter(|s| s.fits(host).is_some())
+        {
+            let key = format!("named {host}");
+            return match source.proof(alone).await {
+                Ok(login) => Found { key, login, problem: None },
+                Err(why) => Found { key, login: Login::Anonymous, problem: Some(why) },
+            };
         }
         let mut problem = None;
         for file in &self.files {
-            match from_file(file, repository) {
+            match from_file(file, repository).await {
                 Ok(Some((key, login))) => {
                     return Found { key: format!("{} {key}", file.display()), login, problem: None };
                 }
@@ -133,70 +141,73 @@ impl Credentials {
     }
 }
 
-/// The keys of a configuration; `docker_credential` reads the rest.
+/// A configuration; `docker_credential` reads its entries.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Keys {
+struct Config {
     #[serde(default)]
-    auths: Option<BTreeMap<String, serde_json::Value>>,
+    auths: Option<BTreeMap<String, Value>>,
     #[serde(default)]
     cred_helpers: Option<BTreeMap<String, String>>,
     #[serde(default)]
     creds_store: Option<String>,
 }
 
-fn from_file(path: &Path, repository: &Repository) -> Result<Option<(String, Login)>, String> {
-    let file = match File::open(path) {
+async fn from_file(path: &Path, repository: &Repository) -> Result<Option<(String, Login)>, String> {
+    let file = match tokio::fs::File::open(path).await {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).await.map_err(|error| error.to_string())?;
     if bytes.len() as u64 > MAX_FILE {
         return Err("it is larger than 1 MiB".to_owned());
     }
     // The parser's words would repeat what stands in the file.
-    let keys: Keys =
+    let config: Config =
         serde_json::from_slice(&bytes).map_err(|_| "it is not a configuration file".to_owned())?;
-    let Some(key) = best_key(&keys, repository) else {
+    let Some(key) = best_key(&config, repository) else {
         return Ok(None);
     };
-    match docker_credential::get_credential_from_reader(bytes.as_slice(), &key) {
+    let helpers = config.cred_helpers.unwrap_or_default();
+    let mut helper = helpers.get(&key).cloned().filter(|helper| !helper.is_empty());
+    if helper.is_none() {
+        let entry = config.auths.and_then(|mut auths| auths.remove(&key));
+        if let Some(login) = entry.map(|entry| from_entry(&key, &entry)).transpose()?.flatten() {
+            return Ok(Some((key, login)));
+        }
+        helper = config.creds_store.filter(|store| !store.is_empty());
+    }
+    let login = match helper {
+        Some(helper) => program::credential_helper(&helper, &key).await?,
+        None => None,
+    };
+    Ok(login.map(|login| (key, login)))
+}
+
+/// What an entry of `auths` holds; it may hold nothing.
+fn from_entry(key: &str, entry: &Value) -> Result<Option<Login>, String> {
+    let alone = json!({"auths": {key: entry}}).to_string();
+    match docker_credential::get_credential_from_reader(alone.as_bytes(), key) {
         Ok(DockerCredential::UsernamePassword(user, password)) => {
-            Ok(Some((key, Login::Password { user, password: Secret::new(password) })))
+            Ok(Some(Login::Password { user, password: Secret::new(password) }))
         }
         Ok(DockerCredential::IdentityToken(token)) => {
-            Ok((!token.is_empty()).then(|| (key, Login::Identity(Secret::new(token)))))
+            Ok((!token.is_empty()).then(|| Login::Identity(Secret::new(token))))
         }
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
-        // The words every helper of docker-credential-helpers uses for "none stored".
-        Err(CredentialRetrievalError::HelperFailure { stdout, .. })
-            if stdout.contains("credentials not found") =>
-        {
-            Ok(None)
-        }
-        // What a helper printed may hold a secret, and is not repeated.
-        Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
-            Err(format!("the credential helper {helper} failed"))
-        }
-        Err(CredentialRetrievalError::HelperCommunicationError) => {
-            Err("its credential helper could not be started".to_owned())
-        }
-        Err(CredentialRetrievalError::MalformedHelperResponse) => {
-            Err("its credential helper gave a malformed answer".to_owned())
-        }
         Err(_) => Err(format!("the entry `{key}` cannot be read")),
     }
 }
 
 /// The key as written under which the file may have credentials for `repository`.
-fn best_key(keys: &Keys, repository: &Repository) -> Option<String> {
+fn best_key(config: &Config, repository: &Repository) -> Option<String> {
     let full = repository.to_string();
     let mut candidate = full.as_str();
     loop {
-        let helper = keys.cred_helpers.iter().flat_map(BTreeMap::keys);
-        let auths = keys.auths.iter().flat_map(BTreeMap::keys);
+        let helper = config.cred_helpers.iter().flat_map(BTreeMap::keys);
+        let auths = config.auths.iter().flat_map(BTreeMap::keys);
         if let Some(key) = helper.chain(auths).find(|key| plain(key) == candidate) {
             return Some(key.clone());
         }
@@ -205,7 +216,7 @@ fn best_key(keys: &Keys, repository: &Repository) -> Option<String> {
             None => break,
         }
     }
-    keys.creds_store.as_deref().filter(|s| !s.is_empty())?;
+    config.creds_store.as_deref().filter(|s| !s.is_empty())?;
     Some(match repository.host() {
         "docker.io" => "https://index.docker.io/v1/".to_owned(),
         host => host.to_owned(),
@@ -239,7 +250,7 @@ mod tests {
         "https://index.docker.io/v1/":{"auth":"aHViOnA0"}
       },"credHelpers":{"helped.example":"quorate-no-such-helper"}}"#;
 
-    fn user(repository: &str) -> String {
+    async fn user(repository: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         std::fs::write(&path, FILE).unwrap();
@@ -247,8 +258,9 @@ mod tests {
             .with_file(dir.path().join("absent.json"))
             .with_file(path)
             .with_fallback("fall.example", "fallback", Secret::new("p9"))
-            .with_login("given.example", "given", Secret::new("p8"))
-            .find(&repository.parse().unwrap());
+            .with_source(Source::login("given.example", "given", Secret::new("p8")))
+            .find(&repository.parse().unwrap(), true)
+            .await;
         let shown = format!("{found:?}");
         for secret in ["p0", "p1", "p2", "p3", "p4", "p8", "p9"] {
             assert!(!shown.contains(&format!("\"{secret}\"")), "{shown}");
@@ -261,8 +273,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_longest_key_wins() {
+    #[tokio::test]
+    async fn the_longest_key_wins() {
         for (repository, expected) in [
             ("r.example/team/app", "app"),
             ("r.example/team/other", "team"),
@@ -276,9 +288,9 @@ mod tests {
             ("given.example/app", "given"),
             ("unknown.example/app", "-"),
             ("broken.example/app", "the entry `broken.example` cannot be read"),
-            ("helped.example/app", "its credential helper could not be started"),
+            ("helped.example/app", "`docker-credential-quorate-no-such-helper` could not be started"),
         ] {
-            assert_eq!(user(repository), expected, "{repository}");
+            assert_eq!(user(repository).await, expected, "{repository}");
         }
     }
 }

@@ -13,13 +13,15 @@ use super::credentials::Found;
 use super::error::Error;
 use super::secret::Secret;
 
-/// What is done to a repository. `Push` includes reading.
+/// What is done to a repository; each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Read.
     Pull,
     /// Read and write.
     Push,
+    /// Read, write and remove.
+    Delete,
 }
 
 impl Access {
@@ -28,6 +30,7 @@ impl Access {
         match self {
             Self::Pull => format!("repository:{path}:pull"),
             Self::Push => format!("repository:{path}:pull,push"),
+            Self::Delete => format!("repository:{path}:pull,push,delete"),
         }
     }
 }

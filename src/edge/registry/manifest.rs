@@ -1,9 +1,10 @@
 //! Manifests and tags (distribution-spec, "Pulling manifests", "Pushing manifests").
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use url::Url;
 
 use crate::oci::{Digest, Reference, Repository, Tag, Target, media_type};
 
@@ -11,7 +12,7 @@ use super::Registry;
 use super::error::{Asked, Error};
 use super::host::{Access, Host};
 use super::retry;
-use super::transport::{Answer, Call, Follow, Proof, asked, unexpected};
+use super::transport::{Answer, Call, Follow, unexpected};
 
 /// Bytes of a manifest or an index (contract §8).
 pub(super) const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
@@ -70,16 +71,6 @@ impl Fetched {
     }
 }
 
-impl Host {
-    /// The URL of `/v2/<path>/<rest>`.
-    pub(super) fn url(&self, path: &str, rest: &str) -> Result<Url, Error> {
-        // Repository, tag and digest hold no character that a URL would read otherwise.
-        self.api
-            .join(&format!("v2/{path}/{rest}"))
-            .map_err(|error| Error::Setup(format!("{}/{path}: {error}", self.name)))
-    }
-}
-
 impl Registry {
     /// Fetches a manifest or index, byte for byte. `Ok(None)` only when the registry says 404.
     ///
@@ -103,26 +94,11 @@ impl Registry {
         let repository = &reference.repository;
         let host = self.host(repository)?;
         let path = repository.path();
-        let url = host.url(path, &format!("manifests/{}", reference.target))?;
-        let asked = asked(&host, &Method::GET, &url);
-        let answer = self
-            .send(
-                &host,
-                Call {
-                    method: Method::GET,
-                    url,
-                    accept: Some(ACCEPT),
-                    body: None,
-                    limit,
-                    sink: None,
-                    follow: Follow::SameOrigin,
-                    retry: true,
-                    proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
-                    fresh,
-                    led: false,
-                },
-            )
-            .await?;
+        let rest = format!("manifests/{}", reference.target);
+        let call = host.call(Method::GET, path, &rest, Access::Pull)?;
+        let asked = call.asked(&host);
+        let call = Call { accept: Some(ACCEPT), limit, follow: Follow::SameOrigin, fresh, ..call };
+        let answer = self.send(&host, call).await?;
         match answer.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
@@ -148,9 +124,27 @@ impl Registry {
         bytes: &[u8],
     ) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
-        let target = Target::Digest(digest);
-        self.put(repository, &target, media_type, bytes, true).await?;
+        self.put(repository, &digest.to_string(), media_type, bytes, true).await?;
         Ok(digest)
+    }
+
+    /// Pushes a manifest by digest and names `tags` in the same request (distribution-spec,
+    /// "Pushing Manifests", the query parameter `tag`). Only the tags that the registry confirms
+    /// in `OCI-Tag` are set: one that does not know the parameter passes over it.
+    pub(in crate::edge) async fn push_tagged(
+        &self,
+        repository: &Repository,
+        tags: &[&Tag],
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<BTreeSet<Tag>, Error> {
+        let query: Vec<String> = tags.iter().map(|tag| format!("tag={tag}")).collect();
+        let target = format!("{}?{}", Digest::of(bytes), query.join("&"));
+        let answer = self.put(repository, &target, media_type, bytes, false).await?;
+        let confirmed = answer.headers.get_all("oci-tag").iter().filter_map(|value| value.to_str().ok());
+        let confirmed =
+            confirmed.flat_map(|value| value.split(',')).filter_map(|tag| tag.trim().parse().ok());
+        Ok(confirmed.filter(|tag| tags.contains(&tag)).collect())
     }
 
     /// Points a tag at a manifest. After a failure the tag is read before it is written again:
@@ -162,12 +156,12 @@ impl Registry {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<(), Error> {
-        let target = Target::Tag(tag.clone());
+        let target = tag.as_str();
         let reference = repository.at_tag(tag.clone());
         let before = std::sync::OnceLock::new();
         for delay in retry::delays() {
-            let error = match self.put(repository, &target, media_type, bytes, false).await {
-                Ok(()) => return Ok(()),
+            let error = match self.put(repository, target, media_type, bytes, false).await {
+                Ok(_) => return Ok(()),
                 Err(
                     error @ (Error::Unreachable { .. }
                     | Error::Throttled { .. }
@@ -194,42 +188,28 @@ impl Registry {
                 return Err(error);
             }
         }
-        self.put(repository, &target, media_type, bytes, false).await
+        self.put(repository, target, media_type, bytes, false).await?;
+        Ok(())
     }
 
+    /// PUTs a manifest to `manifests/<target>`.
     async fn put(
         &self,
         repository: &Repository,
-        target: &Target,
+        target: &str,
         media_type: &str,
         bytes: &[u8],
         retry: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Answer, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
-        let url = host.url(path, &format!("manifests/{target}"))?;
-        let asked = asked(&host, &Method::PUT, &url);
+        let call = host.call(Method::PUT, path, &format!("manifests/{target}"), Access::Push)?;
+        let asked = call.asked(&host);
         if bytes.len() as u64 > MAX_MANIFEST {
             return Err(Error::TooLarge { what: asked.to_string(), limit: MAX_MANIFEST });
         }
-        let answer = self
-            .send(
-                &host,
-                Call {
-                    method: Method::PUT,
-                    url,
-                    accept: None,
-                    body: Some((media_type.to_owned(), Bytes::copy_from_slice(bytes))),
-                    limit: super::transport::MAX_ERROR_BODY,
-                    sink: None,
-                    follow: Follow::Nowhere,
-                    retry,
-                    proof: Proof::Registry { path: path.to_owned(), access: Access::Push },
-                    fresh: false,
-                    led: false,
-                },
-            )
-            .await?;
+        let body = Some((media_type.to_owned(), Bytes::copy_from_slice(bytes)));
+        let answer = self.send(&host, Call { body, retry, ..call }).await?;
         if !matches!(answer.status.as_u16(), 200..=202 | 204) {
             return Err(self.refusal(&host, path, asked, &answer).await);
         }
@@ -238,7 +218,7 @@ impl Registry {
             Some(named) if named != found => {
                 Err(Error::DigestMismatch { asked, expected: found, found: named })
             }
-            _ => Ok(()),
+            _ => Ok(answer),
         }
     }
 
@@ -254,7 +234,7 @@ impl Registry {
 }
 
 /// `Docker-Content-Digest`, which must be one if it is there.
-fn named_digest(answer: &Answer, asked: &Asked) -> Result<Option<Digest>, Error> {
+pub(super) fn named_digest(answer: &Answer, asked: &Asked) -> Result<Option<Digest>, Error> {
     answer
         .headers
         .get("docker-content-digest")

@@ -1,11 +1,11 @@
 //! The registry plane: everything the gate knows of a registry comes through here.
 //!
 //! ```text
-//! manifest, blob, tags, referrers      what is asked (distribution-spec)
+//! manifest, blob, upload, tags, referrers   what is asked (distribution-spec)
 //! evidence                             bundles: attached and collected
 //!        │ Call
 //! transport ─ retry                    limits, redirects, asking again
-//!   ├─ host ─ auth ─ challenge, realm, credentials
+//!   ├─ host ─ auth ─ challenge, realm, credentials ─ source, program
 //!   └─ clients ─ address               TLS, proxies, names
 //! ```
 //!
@@ -25,10 +25,14 @@ mod fallback;
 mod host;
 mod manifest;
 mod outcome;
+mod pages;
+mod program;
 mod realm;
 mod referrers;
 mod retry;
 mod secret;
+mod source;
+mod tags;
 mod transport;
 mod upload;
 mod witness;
@@ -53,6 +57,8 @@ pub use host::Access;
 pub use manifest::RawManifest;
 pub use referrers::Referrers;
 pub use secret::Secret;
+pub use source::Source;
+pub use tags::Untagged;
 
 /// How a run talks to registries.
 #[derive(Debug, Clone)]
@@ -134,7 +140,9 @@ impl Registry {
         Self { shared: self.shared.clone(), deadline: Instant::now() + deadline }
     }
 
-    /// Says what this run will do to a repository, so that the first token already covers it.
+    /// Says what this run will do to a repository, so that the first token already covers it. To
+    /// be said of all repositories before anything is asked: credentials that name no registry are
+    /// used only where there is but one.
     ///
     /// # Errors
     /// [`Error::Setup`] when the host makes no URL.

@@ -1,19 +1,16 @@
 //! The referrers API (distribution-spec, "Listing Referrers").
 
-use reqwest::header::LINK;
 use reqwest::{Method, StatusCode};
-use url::Url;
 
 use crate::oci::{Descriptor, Digest, ImageIndex, Repository, media_type};
 
 use super::Registry;
 use super::error::{Asked, Error};
-use super::host::{Access, Host};
+use super::host::Access;
 use super::manifest::MAX_MANIFEST;
-use super::transport::{Answer, Call, Follow, Proof, asked};
+use super::pages::Pages;
+use super::transport::{Answer, Call, Follow};
 
-/// Pages of one list (contract §8).
-const MAX_PAGES: usize = 20;
 /// Entries of one list (contract §8).
 pub(super) const MAX_ENTRIES: usize = 1000;
 
@@ -37,57 +34,33 @@ impl Registry {
         if host.lacks_referrers(path) {
             return Ok(Referrers::Unsupported);
         }
-        let first = host.url(path, &format!("referrers/{digest}"))?;
-        let mut next = Some(first.clone());
+        let what = format!("referrers of {repository}@{digest}");
+        let call = Call {
+            accept: Some(media_type::INDEX),
+            limit: MAX_MANIFEST,
+            follow: Follow::SameOrigin,
+            fresh: true,
+            ..host.call(Method::GET, path, &format!("referrers/{digest}"), Access::Pull)?
+        };
+        let mut pages = Pages::new(call, what.clone());
         let mut listed = Vec::new();
-        let mut pages = 0;
-        while let Some(url) = next {
-            if pages == MAX_PAGES {
-                return Err(Error::TooMany {
-                    what: format!("pages of referrers of {repository}@{digest}"),
-                    limit: MAX_PAGES,
-                });
-            }
-            let asked = asked(&host, &Method::GET, &url);
-            let answer = self.page(&host, path, url.clone()).await?;
-            if pages == 0 && is_unsupported(&answer) {
+        while let Some(call) = pages.next()? {
+            let asked = call.asked(&host);
+            let answer = self.send(&host, call).await?;
+            if pages.is_first() && is_unsupported(&answer) {
                 host.remember_no_referrers(path);
                 return Ok(Referrers::Unsupported);
             }
             if answer.status != StatusCode::OK {
                 return Err(self.refusal(&host, path, asked, &answer).await);
             }
-            pages += 1;
-            next = next_page(&url, &first, &answer, &asked)?;
+            pages.turn(&answer, &asked)?;
             listed.extend(read(answer, &asked)?);
             if listed.len() > MAX_ENTRIES {
-                return Err(Error::TooMany {
-                    what: format!("referrers of {repository}@{digest}"),
-                    limit: MAX_ENTRIES,
-                });
+                return Err(Error::TooMany { what, limit: MAX_ENTRIES });
             }
         }
         Ok(Referrers::Listed(listed))
-    }
-
-    async fn page(&self, host: &Host, path: &str, url: Url) -> Result<Answer, Error> {
-        self.send(
-            host,
-            Call {
-                method: Method::GET,
-                url,
-                accept: Some(media_type::INDEX),
-                body: None,
-                limit: MAX_MANIFEST,
-                sink: None,
-                follow: Follow::SameOrigin,
-                retry: true,
-                proof: Proof::Registry { path: path.to_owned(), access: Access::Pull },
-                fresh: true,
-                led: false,
-            },
-        )
-        .await
     }
 }
 
@@ -106,48 +79,4 @@ fn read(answer: Answer, asked: &Asked) -> Result<Vec<Descriptor>, Error> {
     let malformed = |why: String| Error::Malformed { asked: asked.clone(), why };
     let index = ImageIndex::parse(answer.body).map_err(|error| malformed(error.to_string()))?;
     Ok(index.manifests)
-}
-
-/// `Link: <…>; rel="next"` (RFC 8288), which must stay with this list.
-fn next_page(url: &Url, first: &Url, answer: &Answer, asked: &Asked) -> Result<Option<Url>, Error> {
-    let links = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    for link in links.flat_map(|value| value.split(",<").collect::<Vec<_>>()) {
-        let link = link.trim();
-        let link = link.strip_prefix('<').unwrap_or(link);
-        let Some((target, parameters)) = link.split_once('>') else {
-            return Err(Error::Malformed {
-                asked: asked.clone(),
-                why: "a Link header that is none".to_owned(),
-            });
-        };
-        let is_next = parameters.split(';').any(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            name.trim().eq_ignore_ascii_case("rel")
-                && value
-                    .trim()
-                    .trim_matches('"')
-                    .split_ascii_whitespace()
-                    .any(|rel| rel.eq_ignore_ascii_case("next"))
-        });
-        if !is_next {
-            continue;
-        }
-        let next = url.join(target).map_err(|_| Error::Malformed {
-            asked: asked.clone(),
-            why: "the link to the next page is no URL".to_owned(),
-        })?;
-        if next.origin() != first.origin()
-            || next.path() != first.path()
-            || !next.username().is_empty()
-            || next.password().is_some()
-        {
-            return Err(Error::Redirect {
-                asked: asked.clone(),
-                to: format!("{}://{}", next.scheme(), next.host_str().unwrap_or_default()),
-                why: "the next page of a list must belong to the same list",
-            });
-        }
-        return Ok(Some(next));
-    }
-    Ok(None)
 }

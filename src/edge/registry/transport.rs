@@ -73,6 +73,43 @@ pub(super) struct Call {
     pub(super) led: bool,
 }
 
+impl Call {
+    /// A request without a body, to which no more than a few words are expected; no redirect is
+    /// followed, and only what reads is asked again.
+    pub(super) fn new(method: Method, url: Url, proof: Proof) -> Self {
+        Self {
+            accept: None,
+            body: None,
+            limit: MAX_ERROR_BODY,
+            sink: None,
+            follow: Follow::Nowhere,
+            retry: method == Method::GET || method == Method::HEAD,
+            proof,
+            fresh: false,
+            led: false,
+            method,
+            url,
+        }
+    }
+
+    /// Its name for errors and logs.
+    pub(super) fn asked(&self, host: &Host) -> Asked {
+        asked(host, &self.method, &self.url)
+    }
+}
+
+impl Host {
+    /// A request for `/v2/<path>/<rest>`, with what this access wants for proof.
+    pub(super) fn call(&self, method: Method, path: &str, rest: &str, access: Access) -> Result<Call, Error> {
+        // Repository, tag and digest hold no character that a URL would read otherwise.
+        let url = self
+            .api
+            .join(&format!("v2/{path}/{rest}"))
+            .map_err(|error| Error::Setup(format!("{}/{path}: {error}", self.name)))?;
+        Ok(Call::new(method, url, Proof::Registry { path: path.to_owned(), access }))
+    }
+}
+
 /// An answer, its body read in full.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -114,7 +151,7 @@ impl Registry {
     /// Asks, and asks again where that is allowed and may help. Every status but the transient
     /// ones is an answer; 401 only when credentials did not help.
     pub(super) async fn send(&self, host: &Host, call: Call) -> Result<Answer, Error> {
-        let asked = asked(host, &call.method, &call.url);
+        let asked = call.asked(host);
         let mut delays = retry::delays();
         let mut attempts = 0;
         loop {
@@ -122,7 +159,10 @@ impl Registry {
             let outcome = tokio::time::timeout_at(self.deadline.into(), async {
                 match &call.proof {
                     Proof::Given(header) => self.once(host, &call, header.as_ref()).await,
-                    Proof::Registry { path, access } => self.proven(host, &call, path, *access).await,
+                    // Boxed, for it is large, and everything that asks holds a place for it.
+                    Proof::Registry { path, access } => {
+                        Box::pin(self.proven(host, &call, path, *access)).await
+                    }
                 }
             })
             .await
@@ -207,7 +247,7 @@ impl Registry {
         call: &Call,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
-        let asked = asked(host, &call.method, &call.url);
+        let asked = call.asked(host);
         let mut url = call.url.clone();
         let mut way = if call.led { self.way_to(host, &url, &asked).await? } else { host.way };
         let mut foreign = false;
@@ -372,8 +412,7 @@ impl Registry {
     }
 }
 
-/// The request's name for errors and logs.
-pub(super) fn asked(host: &Host, method: &Method, url: &Url) -> Asked {
+fn asked(host: &Host, method: &Method, url: &Url) -> Asked {
     Asked {
         method: method.as_str().into(),
         url: format!("{}{}", origin(url), url.path()).into(),

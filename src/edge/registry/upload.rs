@@ -10,8 +10,9 @@ use crate::oci::{Digest, Repository};
 use super::Registry;
 use super::error::{Asked, Error};
 use super::host::{Access, Host};
+use super::manifest::named_digest;
 use super::retry;
-use super::transport::{Call, Follow, MAX_ERROR_BODY, Proof, asked};
+use super::transport::{Call, Proof};
 
 impl Registry {
     /// Uploads a blob, unless the repository has it, and returns its digest.
@@ -52,24 +53,47 @@ impl Registry {
         }
     }
 
+    /// Has the registry take a blob of another of its repositories into this one, without its
+    /// bytes passing through here (distribution-spec, "Mounting a blob from another repository").
+    /// `Ok(false)` where it did not, for whatever reason: the blob is to be uploaded then, and
+    /// if that is not allowed either, the upload says why.
+    ///
+    /// # Errors
+    /// When it could not be found out whether the blob was mounted.
+    pub async fn mount_blob(
+        &self,
+        into: &Repository,
+        from: &Repository,
+        digest: Digest,
+    ) -> Result<bool, Error> {
+        if into.host() != from.host() {
+            return Ok(false);
+        }
+        let host = self.host(into)?;
+        // The token must cover both repositories.
+        host.announce(into.path(), Access::Push);
+        host.announce(from.path(), Access::Pull);
+        let rest = format!("blobs/uploads/?mount={digest}&from={}", from.path());
+        let call = host.call(Method::POST, into.path(), &rest, Access::Push)?;
+        let asked = call.asked(&host);
+        // A mount that is done twice is done once.
+        let answer = self.send(&host, Call { retry: true, ..call }).await?;
+        match answer.status.as_u16() {
+            201 => match named_digest(&answer, &asked)? {
+                Some(found) if found != digest => {
+                    Err(Error::DigestMismatch { asked, expected: digest, found })
+                }
+                _ => Ok(true),
+            },
+            202 | 400..=499 => Ok(false),
+            _ => Err(self.refusal(&host, into.path(), asked, &answer).await),
+        }
+    }
+
     async fn upload(&self, host: &Host, path: &str, bytes: Bytes, digest: Digest) -> Result<(), Error> {
-        let begin = host.url(path, "blobs/uploads/")?;
-        let named = asked(host, &Method::POST, &begin);
-        let ours = Proof::Registry { path: path.to_owned(), access: Access::Push };
-        let call = |method, url, body, proof, led| Call {
-            method,
-            url,
-            accept: None,
-            body,
-            limit: MAX_ERROR_BODY,
-            sink: None,
-            follow: Follow::Nowhere,
-            retry: false,
-            proof,
-            fresh: false,
-            led,
-        };
-        let answer = self.send(host, call(Method::POST, begin.clone(), None, ours.clone(), false)).await?;
+        let call = host.call(Method::POST, path, "blobs/uploads/", Access::Push)?;
+        let (begin, ours, named) = (call.url.clone(), call.proof.clone(), call.asked(host));
+        let answer = self.send(host, call).await?;
         match answer.status.as_u16() {
             201 => return Ok(()),
             202 => {}
@@ -89,9 +113,10 @@ impl Registry {
         let proof = if foreign { Proof::Given(None) } else { ours };
         url.set_fragment(None);
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let named = asked(host, &Method::PUT, &url);
         let body = Some(("application/octet-stream".to_owned(), bytes));
-        let answer = self.send(host, call(Method::PUT, url, body, proof, foreign)).await?;
+        let call = Call { body, led: foreign, ..Call::new(Method::PUT, url, proof) };
+        let named = call.asked(host);
+        let answer = self.send(host, call).await?;
         match answer.status.as_u16() {
             200 | 201 | 202 | 204 => Ok(()),
             _ => Err(self.refusal(host, path, named, &answer).await),

@@ -21,6 +21,7 @@ mod log;
 mod registry;
 mod runtime;
 mod server;
+mod tls;
 mod traffic;
 mod trusted_root;
 mod tsa;

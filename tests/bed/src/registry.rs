@@ -1,8 +1,10 @@
 //! An OCI 1.1 registry, and the ways in which real ones differ from it.
 
 mod access;
+mod extras;
 mod quirks;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +14,12 @@ use ferro_oci_server::{AppState, InMemoryRegistryMeta, router};
 use http::Response;
 
 use crate::fault::Fault;
-use crate::server::{Server, call};
+use crate::server::Server;
 use crate::traffic::Request;
 
 use access::Access;
 pub use access::Auth;
+use extras::Extras;
 
 /// A registry in memory.
 pub struct Registry {
@@ -39,6 +42,12 @@ pub struct RegistryOptions {
     pub strict_accept: bool,
     /// How many referrers a page holds; all when `None`.
     pub referrers_page: Option<usize>,
+    /// Whether a blob can be mounted from another repository.
+    pub mount: bool,
+    /// Whether `?tag=` on a push by digest sets tags, confirmed in `OCI-Tag`.
+    pub tag_parameters: bool,
+    /// Whether a tag can be removed by its name. Without it the answer is 405.
+    pub tag_deletion: bool,
 }
 
 impl Default for RegistryOptions {
@@ -49,6 +58,9 @@ impl Default for RegistryOptions {
             auth: Auth::None,
             strict_accept: false,
             referrers_page: None,
+            mount: true,
+            tag_parameters: false,
+            tag_deletion: false,
         }
     }
 }
@@ -62,12 +74,13 @@ impl Registry {
         let access = Arc::new(Access::new(options.auth.clone()));
         let handler_access = access.clone();
         let server = Server::start(latency, move |address| {
-            let context = Arc::new((router, options, handler_access, address.to_string()));
+            let extras = Extras::default();
+            let context = Arc::new((router, options, handler_access, extras, address.to_string()));
             move |request: http::Request<Bytes>| {
                 let context = context.clone();
                 async move {
-                    let (router, options, access, host) = &*context;
-                    serve(router, options, access, host, request).await
+                    let (router, options, access, extras, host) = &*context;
+                    serve(router, options, access, extras, host, request).await
                 }
             }
         });
@@ -77,6 +90,12 @@ impl Registry {
     /// Where it listens: `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
         self.server.address().to_string()
+    }
+
+    /// Answers on one more port, over TLS as `name`: where, and the certificate (PEM) to trust.
+    /// Offers HTTP/2 if `http2`, else HTTP/1.1 alone.
+    pub fn listen_tls(&self, name: &str, http2: bool) -> (SocketAddr, String) {
+        self.server.listen_tls(name, http2)
     }
 
     /// Every request, in order of arrival.
@@ -115,6 +134,11 @@ impl Registry {
         self.access.full()
     }
 
+    /// The identity (refresh) token that `/token` takes by POST in the place of the user's password.
+    pub fn identity_token(&self) -> &str {
+        self.access.identity()
+    }
+
     /// Makes every bearer token given out so far invalid, whatever its lifetime.
     pub fn expire_tokens(&self) {
         self.access.expire();
@@ -125,6 +149,7 @@ async fn serve(
     router: &axum::Router,
     options: &RegistryOptions,
     access: &Access,
+    extras: &Extras,
     host: &str,
     request: http::Request<Bytes>,
 ) -> Response<Bytes> {
@@ -137,8 +162,7 @@ async fn serve(
     if let Some(absent) = quirks::before(&request, options) {
         return absent;
     }
-    let (head, body) = request.into_parts();
-    let asked = http::Request::from_parts(head.clone(), ());
-    let response = call(router.clone(), http::Request::from_parts(head, body)).await;
+    let asked = request.clone().map(|_| ());
+    let response = extras.answer(router, options, request).await;
     quirks::after(&asked, response, options)
 }

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,15 +15,17 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::{Accept, TlsAcceptor};
 
 use crate::fault::{Answer, Fault, FaultAction, Faults};
 use crate::runtime;
+use crate::tls;
 use crate::traffic::{Request, Traffic, depth};
 
 type Handled = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
@@ -33,7 +35,7 @@ type Handler = dyn Fn(http::Request<Bytes>) -> Handled + Send + Sync;
 pub(crate) struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: AbortHandle,
+    accepting: Mutex<Vec<AbortHandle>>,
 }
 
 struct Shared {
@@ -50,10 +52,7 @@ impl Server {
         H: Fn(http::Request<Bytes>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Bytes>> + Send + 'static,
     {
-        let listener =
-            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-        listener.set_nonblocking(true).expect("a fresh socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let (listener, address) = bind();
         let handler = handler(address);
         let shared = Arc::new(Shared {
             handler: Box::new(move |request| Box::pin(handler(request))),
@@ -61,10 +60,25 @@ impl Server {
             traffic: Arc::default(),
             faults: Faults::default(),
         });
+        let server = Server { address, shared, accepting: Mutex::default() };
+        server.listen(listener, None);
+        server
+    }
+
+    /// Answers on one more port, over TLS: where, and the certificate (PEM) to trust. Offers
+    /// HTTP/2 if `http2`, else HTTP/1.1 alone.
+    pub(crate) fn listen_tls(&self, name: &str, http2: bool) -> (SocketAddr, String) {
+        let (config, ca) = tls::server(name, http2);
+        let (listener, address) = bind();
+        self.listen(listener, Some(TlsAcceptor::from(Arc::new(config))));
+        (address, ca)
+    }
+
+    fn listen(&self, listener: std::net::TcpListener, tls: Option<TlsAcceptor>) {
         let _context = runtime::handle().enter();
         let listener = TcpListener::from_std(listener).expect("the socket is non-blocking");
-        let accepting = runtime::handle().spawn(accept(listener, shared.clone())).abort_handle();
-        Server { address, shared, accepting }
+        let accepting = runtime::handle().spawn(accept(listener, self.shared.clone(), tls)).abort_handle();
+        self.accepting.lock().expect("no handle panics").push(accepting);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -94,16 +108,28 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.accepting.abort();
+        for accepting in self.accepting.lock().expect("no handle panics").iter() {
+            accepting.abort();
+        }
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+fn bind() -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.set_nonblocking(true).expect("a fresh socket can be made non-blocking");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    (listener, address)
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     // Dropped with this future, and takes the open connections along.
     let mut connections = JoinSet::new();
     loop {
         if let Ok((stream, _)) = listener.accept().await {
-            connections.spawn(converse(stream, shared.clone()));
+            match &tls {
+                None => connections.spawn(converse(stream, shared.clone())),
+                Some(tls) => connections.spawn(converse_tls(tls.accept(stream), shared.clone())),
+            };
         }
         while connections.try_join_next().is_some() {}
     }
@@ -129,6 +155,21 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
         let stream = connection.into_parts().io.into_inner();
         let _ = stream.set_zero_linger();
     }
+}
+
+async fn converse_tls(handshake: Accept<TcpStream>, shared: Arc<Shared>) {
+    // A client that does not trust the certificate leaves.
+    let Ok(stream) = handshake.await else { return };
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move { shared.answer(request).await }
+    });
+    let io = TokioIo::new(stream);
+    let _ = match http2 {
+        true => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
+        false => http1::Builder::new().serve_connection(io, service).await,
+    };
 }
 
 /// Why a request gets no answer.

@@ -18,6 +18,8 @@ pub struct Request {
     pub accept: Vec<String>,
     /// Whether an `Authorization` header came with it.
     pub authorization: bool,
+    /// Whether it came over HTTP/2.
+    pub http2: bool,
     /// The status of the answer; `None` where none was given.
     pub status: Option<u16>,
     /// When the head of the request had been read.
@@ -56,6 +58,7 @@ impl Traffic {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
                 .collect(),
             authorization: head.headers.contains_key(AUTHORIZATION),
+            http2: head.version == http::Version::HTTP_2,
             status: None,
             started: Instant::now(),
             ended: None,

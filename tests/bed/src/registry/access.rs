@@ -50,11 +50,18 @@ struct Token {
 pub(super) struct Access {
     auth: Auth,
     tokens: Mutex<HashMap<String, Token>>,
+    /// Stands for the user where a token is asked for by POST.
+    identity: String,
 }
 
 impl Access {
     pub(super) fn new(auth: Auth) -> Access {
-        Access { auth, tokens: Mutex::default() }
+        Access { auth, tokens: Mutex::default(), identity: random() }
+    }
+
+    /// The identity (refresh) token of the user.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// The challenge to answer with, unless the request may go on.
@@ -96,8 +103,8 @@ impl Access {
         let Auth::Bearer { user, password, lifetime, anonymous_pull } = &self.auth else {
             return error(StatusCode::NOT_FOUND, "UNSUPPORTED", "no tokens are needed");
         };
-        if request.method() != Method::GET {
-            return error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "tokens are given to GET only");
+        if request.method() == Method::POST {
+            return self.token_for_identity(request, *lifetime);
         }
         let known = match request.headers().get(AUTHORIZATION) {
             None if *anonymous_pull => false,
@@ -107,16 +114,35 @@ impl Access {
             }
         };
         let query = request.uri().query().unwrap_or_default();
-        let scopes: Vec<String> = form_urlencoded::parse(query.as_bytes())
-            .filter(|(name, _)| name == "scope")
-            .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
-            .collect();
         // What may not be granted is left out without a word, as the protocol wants it.
-        let grants = split(&scopes).into_iter().filter(|(_, action)| known || action == "pull").collect();
+        let grants =
+            scopes(query.as_bytes()).into_iter().filter(|(_, action)| known || action == "pull").collect();
         let token = self.issue(grants, false, *lifetime);
         let body = json!({
             "token": token,
             "access_token": token,
+            "expires_in": lifetime.as_secs().max(1),
+        });
+        answer(StatusCode::OK, "application/json", body.to_string())
+    }
+
+    /// The OAuth2 form of the same, which calls the token `access_token` alone.
+    fn token_for_identity(&self, request: &Request<Bytes>, lifetime: Duration) -> Response<Bytes> {
+        let form: HashMap<_, _> = form_urlencoded::parse(request.body()).into_owned().collect();
+        let given = |name: &str| form.get(name).map_or("", String::as_str);
+        if given("grant_type") != "refresh_token"
+            || ["service", "client_id"].iter().any(|n| given(n).is_empty())
+        {
+            return error(StatusCode::BAD_REQUEST, "UNSUPPORTED", "invalid_request");
+        }
+        if given("refresh_token") != self.identity {
+            return error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "wrong identity token");
+        }
+        let token = self.issue(scopes(request.body()), false, lifetime);
+        let body = json!({
+            "access_token": token,
+            "refresh_token": self.identity,
+            "scope": given("scope"),
             "expires_in": lifetime.as_secs().max(1),
         });
         answer(StatusCode::OK, "application/json", body.to_string())
@@ -139,9 +165,7 @@ impl Access {
     }
 
     fn issue(&self, grants: HashSet<Grant>, everything: bool, lifetime: Duration) -> String {
-        let mut random = [0; 24];
-        getrandom::fill(&mut random).expect("the system has randomness");
-        let name = base64(random);
+        let name = random();
         let token = Token { grants, everything, good_until: Instant::now() + lifetime };
         let mut tokens = self.tokens.lock().expect("no token panics");
         tokens.insert(name.clone(), token);
@@ -153,6 +177,21 @@ impl Access {
         let token = tokens.get(name)?;
         (Instant::now() < token.good_until).then(|| token.clone())
     }
+}
+
+fn random() -> String {
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).expect("the system has randomness");
+    base64(random)
+}
+
+/// The scopes of a query or form; one parameter may hold several.
+fn scopes(parameters: &[u8]) -> HashSet<Grant> {
+    let scopes: Vec<String> = form_urlencoded::parse(parameters)
+        .filter(|(name, _)| name == "scope")
+        .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    split(&scopes)
 }
 
 fn basic(user: &str, password: &str) -> String {

@@ -1,0 +1,104 @@
+//! Lists that come in pages (RFC 8288; distribution-spec, "Listing Tags", "Listing Referrers").
+
+use std::collections::HashSet;
+
+use reqwest::header::LINK;
+use url::Url;
+
+use super::error::{Asked, Error};
+use super::transport::{Answer, Call};
+
+/// Pages of one list (contract §8).
+const MAX_PAGES: usize = 20;
+
+/// Walks from page to page of one list, and nowhere else.
+pub(super) struct Pages {
+    /// The request for the first page.
+    first: Call,
+    /// What is listed, for errors.
+    what: String,
+    next: Option<Url>,
+    asked: HashSet<Url>,
+}
+
+impl Pages {
+    pub(super) fn new(first: Call, what: String) -> Self {
+        Self { next: Some(first.url.clone()), first, what, asked: HashSet::new() }
+    }
+
+    /// The request for the next page, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] after the last page that is read of any list.
+    pub(super) fn next(&mut self) -> Result<Option<Call>, Error> {
+        let Some(url) = self.next.take() else {
+            return Ok(None);
+        };
+        if self.asked.len() == MAX_PAGES {
+            return Err(Error::TooMany { what: format!("pages of {}", self.what), limit: MAX_PAGES });
+        }
+        self.asked.insert(url.clone());
+        Ok(Some(Call { url, ..self.first.clone() }))
+    }
+
+    /// Whether no more than one page was asked for.
+    pub(super) fn is_first(&self) -> bool {
+        self.asked.len() == 1
+    }
+
+    /// Reads from the answer where the list goes on.
+    pub(super) fn turn(&mut self, answer: &Answer, asked: &Asked) -> Result<(), Error> {
+        self.next = next_page(&self.first.url, answer, asked)?;
+        match &self.next {
+            Some(url) if self.asked.contains(url) => Err(Error::Malformed {
+                asked: asked.clone(),
+                why: "the link to the next page leads back to one that was read".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `Link: <…>; rel="next"` (RFC 8288), which must stay with this list.
+fn next_page(first: &Url, answer: &Answer, asked: &Asked) -> Result<Option<Url>, Error> {
+    let links = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    for link in links.flat_map(|value| value.split(",<").collect::<Vec<_>>()) {
+        let link = link.trim();
+        let link = link.strip_prefix('<').unwrap_or(link);
+        let Some((target, parameters)) = link.split_once('>') else {
+            return Err(Error::Malformed {
+                asked: asked.clone(),
+                why: "a Link header that is none".to_owned(),
+            });
+        };
+        let is_next = parameters.split(';').any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            name.trim().eq_ignore_ascii_case("rel")
+                && value
+                    .trim()
+                    .trim_matches('"')
+                    .split_ascii_whitespace()
+                    .any(|rel| rel.eq_ignore_ascii_case("next"))
+        });
+        if !is_next {
+            continue;
+        }
+        let next = first.join(target).map_err(|_| Error::Malformed {
+            asked: asked.clone(),
+            why: "the link to the next page is no URL".to_owned(),
+        })?;
+        if next.origin() != first.origin()
+            || next.path() != first.path()
+            || !next.username().is_empty()
+            || next.password().is_some()
+        {
+            return Err(Error::Redirect {
+                asked: asked.clone(),
+                to: format!("{}://{}", next.scheme(), next.host_str().unwrap_or_default()),
+                why: "the next page of a list must belong to the same list",
+            });
+        }
+        return Ok(Some(next));
+    }
+    Ok(None)
+}

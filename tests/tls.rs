@@ -1,0 +1,200 @@
+//! The way to a registry: TLS and whom it trusts, HTTP/2, proxies, plain http.
+//!
+//! What is not on this machine is asked for over TLS, so a proxy stands for the internet here: it
+//! leads every name to the registry of the test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod shop;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use shop::{Run, Shop};
+
+/// A proxy, and the first line of each connection to it.
+struct Proxy {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// `CONNECT` leads to `tunnel`, whatever it names, and everything else to `plain`.
+    fn start(tunnel: SocketAddr, plain: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let lines = asked.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let lines = lines.clone();
+                thread::spawn(move || lead(client.unwrap(), tunnel, plain, &lines));
+            }
+        });
+        Self { url, asked }
+    }
+
+    /// What was asked of it since the last time.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+fn lead(mut client: TcpStream, tunnel: SocketAddr, plain: SocketAddr, lines: &Mutex<Vec<String>>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n == 1) {
+        head.push(byte[0]);
+    }
+    let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+    let connect = line.starts_with("CONNECT ");
+    lines.lock().unwrap().push(line);
+    let mut server = TcpStream::connect(if connect { tunnel } else { plain }).unwrap();
+    if connect {
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    } else {
+        server.write_all(&head).unwrap();
+    }
+    let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    thread::spawn(move || {
+        std::io::copy(&mut from_client, &mut to_server).ok();
+        to_server.shutdown(Shutdown::Write).ok();
+    });
+    std::io::copy(&mut server, &mut client).ok();
+    client.shutdown(Shutdown::Write).ok();
+}
+
+fn shop() -> Shop {
+    let shop = Shop::open();
+    for architecture in ["amd64", "arm64"] {
+        shop.push(architecture, architecture, "hello");
+    }
+    shop.bed.registry.clear_log();
+    shop
+}
+
+fn plain(shop: &Shop) -> SocketAddr {
+    shop.host().parse().unwrap()
+}
+
+/// Reads both images of `host`, with `environment` in the place of every proxy and TLS root that
+/// the environment of the test names.
+fn read(shop: &Shop, host: &str, more: &[&str], environment: &[(&str, &str)]) -> Run {
+    let [target, amd64, arm64] = ["all", "amd64", "arm64"].map(|tag| format!("{host}/acme/app:{tag}"));
+    let mut command = shop.command(&[&["assemble", "--dry-run", &target, &amd64, &arm64], more].concat());
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+    let output = command.envs(environment.iter().copied()).stdin(Stdio::null()).output().unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[test]
+fn one_http2_connection_serves_a_run() {
+    let shop = shop();
+    let (tls, ca) = shop.bed.registry.listen_tls("registry.example", true);
+    shop.write("ca.pem", ca);
+    let proxy = Proxy::start(tls, plain(&shop));
+    let environment = [("HTTPS_PROXY", proxy.url.as_str())];
+    read(&shop, "registry.example", &["--ca-file", "ca.pem"], &environment).exits(0);
+    assert_eq!(proxy.asked(), ["CONNECT registry.example:443 HTTP/1.1"]);
+    // Two manifests and their configurations.
+    let log = shop.bed.registry.log();
+    assert_eq!(log.len(), 4);
+    assert!(log.iter().all(|r| r.http2));
+}
+
+#[test]
+fn a_registry_without_http2_is_as_good() {
+    let shop = shop();
+    let (tls, ca) = shop.bed.registry.listen_tls("registry.example", false);
+    shop.write("ca.pem", ca);
+    let proxy = Proxy::start(tls, plain(&shop));
+    let environment = [("HTTPS_PROXY", proxy.url.as_str())];
+    read(&shop, "registry.example", &["--ca-file", "ca.pem"], &environment).exits(0);
+    assert!(proxy.asked().iter().all(|line| line.starts_with("CONNECT registry.example:443 ")));
+    let log = shop.bed.registry.log();
+    assert_eq!(log.len(), 4);
+    assert!(log.iter().all(|r| !r.http2));
+}
+
+#[test]
+fn only_certificates_that_are_trusted_are_taken() {
+    let shop = shop();
+    let (tls, ca) = shop.bed.registry.listen_tls("registry.example", true);
+    let (_, other) = shop.bed.registry.listen_tls("registry.example", true);
+    shop.write("ca.pem", ca);
+    shop.write("other.pem", other);
+    shop.write("none.pem", "nothing\n");
+    let proxy = Proxy::start(tls, plain(&shop));
+    let absolute = |name: &str| shop.path(name).display().to_string();
+    let (ca, other) = (absolute("ca.pem"), absolute("other.pem"));
+    // Host, option, SSL_CERT_FILE, and the reason, if it is to fail.
+    for (host, option, variable, expected) in [
+        ("registry.example", Some("ca.pem"), None, None),
+        ("registry.example", None, Some(&ca), None),
+        ("registry.example", Some("ca.pem"), Some(&other), None),
+        ("registry.example", None, None, Some("registry-unreachable")),
+        ("registry.example", None, Some(&other), Some("registry-unreachable")),
+        ("registry.example", Some("other.pem"), None, Some("registry-unreachable")),
+        ("another.example", Some("ca.pem"), None, Some("registry-unreachable")),
+        ("registry.example", Some("none.pem"), None, Some("registry-setup")),
+        ("registry.example", Some("absent.pem"), None, Some("registry-setup")),
+        ("registry.example", None, Some(&absolute("absent.pem")), Some("registry-setup")),
+    ] {
+        shop.bed.registry.clear_log();
+        let more: Vec<&str> = option.map_or(vec![], |file| vec!["--ca-file", file]);
+        let mut environment = vec![("HTTPS_PROXY", proxy.url.as_str())];
+        environment.extend(variable.map(|file| ("SSL_CERT_FILE", file.as_str())));
+        let run = read(&shop, host, &more, &environment);
+        match expected {
+            None => assert_eq!(run.code, 0, "{host} {option:?} {variable:?}: {}", run.stderr),
+            Some(reason) => {
+                assert!(run.stderr.contains(reason), "{host} {option:?} {variable:?}: {}", run.stderr);
+                run.exits(3);
+                assert!(shop.bed.registry.log().is_empty(), "nothing was said to a stranger");
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_http_is_for_hosts_that_are_named() {
+    let shop = shop();
+    let proxy = Proxy::start(plain(&shop), plain(&shop));
+    let environment = [("HTTP_PROXY", proxy.url.as_str()), ("HTTPS_PROXY", &proxy.url)];
+    let host = "plain.example:5000";
+    let refused = read(&shop, host, &[], &environment).exits(3).says("registry-unreachable");
+    assert!(refused.stderr.contains("--plain-http plain.example:5000"), "{}", refused.stderr);
+    assert!(proxy.asked().iter().all(|line| line.starts_with("CONNECT plain.example:5000 ")));
+    assert!(shop.bed.registry.log().iter().all(|r| !r.path.starts_with("/v2/")));
+    for other in ["plain.example", "example:5000"] {
+        read(&shop, host, &["--plain-http", other], &environment).exits(3).says("registry-unreachable");
+    }
+    proxy.asked();
+    read(&shop, host, &["--plain-http", host], &environment).exits(0);
+    let asked = proxy.asked();
+    assert!(asked.iter().all(|line| line.starts_with("GET http://plain.example:5000/v2/")), "{asked:?}");
+}
+
+#[test]
+fn this_machine_is_never_asked_through_a_proxy() {
+    let shop = shop();
+    let proxy = Proxy::start(plain(&shop), plain(&shop));
+    let everywhere =
+        ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, proxy.url.as_str()));
+    let port = plain(&shop).port();
+    for host in [shop.host(), format!("localhost:{port}")] {
+        read(&shop, &host, &[], &everywhere).exits(0);
+    }
+    assert!(proxy.asked().is_empty());
+    read(&shop, "plain.example", &["--plain-http", "plain.example"], &everywhere).exits(0);
+    assert!(!proxy.asked().is_empty(), "others are");
+}
