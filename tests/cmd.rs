@@ -4,5 +4,5 @@
 
 #[test]
 fn help_pages_are_as_reviewed() {
-    trycmd::TestCases::new().case("tests/cmd/*.md").env("COLUMNS", "100");
+    trycmd::TestCases::new().case("tests/cmd/*.md").env("COLUMNS", "100").env("GITHUB_ACTIONS", "");
 }
