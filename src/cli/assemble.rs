@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::str::FromStr as _;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args};
@@ -14,9 +15,11 @@ use crate::edge::tags::CandidateTag;
 use crate::edge::{files, handover};
 use crate::error::Error;
 use crate::oci::handover::Source;
+use crate::oci::place::{Entry, LAYOUT_SCHEME, LayoutReference};
 use crate::oci::release::{Expected, Platforms};
 use crate::oci::{
-    Annotations, Platform, Reference, Repository, System, Tag, Target, reference::ReferenceError,
+    Annotations, Place, Platform, Reference, Repository, Store, System, Tag, Target,
+    reference::ReferenceError,
 };
 use crate::ops::assemble::{Request, run};
 use crate::policy::ImageRule;
@@ -39,6 +42,7 @@ const LATEST_OF_THE_ACTION: &str = "docker/metadata-action adds it by itself: se
 /// nor to a tag that the policy governs. The first line printed is the reference of the index by
 /// digest.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(
     override_usage = "quorate assemble [OPTIONS] <TARGET> <SOURCE>...\n       \
         quorate assemble [OPTIONS] <TARGET> --from-tags <TAG> --arch <ARCH>\n       \
@@ -68,12 +72,14 @@ Examples:
       --platforms linux/amd64,linux/arm64"
 )]
 pub(super) struct Arguments {
-    /// `host/repository:tag`, or `host/repository` to write by digest, or to `--tag` alone
+    /// `host/repository:tag`, or `host/repository` to write by digest, or to `--tag` alone; or an
+    /// OCI layout on disk, `oci:PATH` or `oci:PATH:tag`
     #[arg(value_name = "TARGET", value_parser = target)]
     target: Destination,
-    /// The images: `host/repository:tag` or `host/repository@digest`
-    #[arg(value_name = "SOURCE")]
-    sources: Vec<Reference>,
+    /// The images: `host/repository:tag`, `host/repository@digest`, or in a layout `oci:PATH`,
+    /// `oci:PATH:name`, `oci:PATH@digest`. Those that are elsewhere than TARGET are copied there
+    #[arg(value_name = "SOURCE", value_parser = Place::from_str)]
+    sources: Vec<Place>,
     /// Take `host/repository:tag-ARCH` for each of `--arch`
     #[arg(long, value_name = "TAG", requires = "arch", env = "QUORATE_FROM_TAGS")]
     from_tags: Option<Reference>,
@@ -124,6 +130,9 @@ pub(super) struct Arguments {
     /// as `$SOURCE_DATE_EPOCH`
     #[arg(long, value_name = "SECONDS", value_parser = seconds, env = "QUORATE_COMMIT_TIME")]
     commit_time: Option<Timestamp>,
+    /// Read every layer: hold it to the configuration, and the programs in it to the platform
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_CHECK_CONTENT")]
+    check_content: bool,
     /// Check everything and print the result, but write nothing, files included
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_DRY_RUN")]
     dry_run: bool,
@@ -140,21 +149,42 @@ pub(super) struct Arguments {
 
 #[derive(Clone)]
 struct Destination {
-    repository: Repository,
+    store: Store,
     tag: Option<Tag>,
 }
 
+impl Destination {
+    /// Its repository, for what speaks of images there.
+    fn repository(&self) -> Result<&Repository, Error> {
+        match &self.store {
+            Store::Repository(repository) => Ok(repository),
+            Store::Layout(_) => {
+                Err(Error::request(format!("`{}` is a layout, and has no repository", self.store))
+                    .hint("name the images as SOURCE, or a repository as TARGET"))
+            }
+        }
+    }
+}
+
 fn target(text: &str) -> Result<Destination, String> {
+    const NO_DIGEST: &str = "the digest of an index follows from what is in it; name a repository or a tag";
+    if text.starts_with(LAYOUT_SCHEME) {
+        let LayoutReference { path, entry } = text.parse()?;
+        let tag = match entry {
+            Entry::Only => None,
+            Entry::Named(tag) => Some(tag),
+            Entry::Digest(_) => return Err(NO_DIGEST.to_owned()),
+        };
+        return Ok(Destination { store: Store::Layout(path), tag });
+    }
     match text.parse::<Reference>() {
         Ok(Reference { repository, target: Target::Tag(tag) }) => {
-            Ok(Destination { repository, tag: Some(tag) })
+            Ok(Destination { store: Store::Repository(repository), tag: Some(tag) })
         }
-        Ok(Reference { target: Target::Digest(_), .. }) => {
-            Err("the digest of an index follows from what is in it; name a repository or a tag".to_owned())
-        }
+        Ok(Reference { target: Target::Digest(_), .. }) => Err(NO_DIGEST.to_owned()),
         Err(ReferenceError::NoTarget(_)) => {
             let repository = text.parse().map_err(|error: ReferenceError| error.to_string())?;
-            Ok(Destination { repository, tag: None })
+            Ok(Destination { store: Store::Repository(repository), tag: None })
         }
         Err(error) => Err(error.to_string()),
     }
@@ -179,11 +209,21 @@ impl Arguments {
                 .hint("leave one of them out; `-o json` lists every image of the index"));
         }
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
-        let rule = policy.as_ref().and_then(|policy| policy.image(&self.target.repository));
+        let rule = policy.as_ref().zip(self.target.repository().ok());
+        let rule = rule.and_then(|(policy, repository)| policy.image(repository));
         let (request, notes) = self.request(rule)?;
-        let registry = global.registry(60)?;
-        let access = if self.dry_run { Access::Pull } else { Access::Push };
-        registry.announce(&self.target.repository, access)?;
+        let stores = || request.sources.iter().map(|source| source.place.store());
+        // Layers may be large.
+        let reads_layers = self.check_content || stores().any(|store| store != self.target.store);
+        let registry = global.registry(if reads_layers { 600 } else { 60 })?;
+        for store in stores() {
+            if let Store::Repository(repository) = store {
+                registry.announce(&repository, Access::Pull)?;
+            }
+        }
+        if let Store::Repository(repository) = &self.target.store {
+            registry.announce(repository, if self.dry_run { Access::Pull } else { Access::Push })?;
+        }
         let report = run(&registry, request).await?;
         let (text, json, summary) = (report::text(&report), report::json(&report), report::markdown(&report));
         Ok(match &report {
@@ -209,7 +249,7 @@ impl Arguments {
 
     /// What is asked, and notes on what was left out of it.
     fn request(&self, rule: Option<&ImageRule>) -> Result<(Request, Vec<String>), Error> {
-        let repository = &self.target.repository;
+        let repository = || self.target.repository();
         let wrong = |error| Error::request("an annotation cannot be set").because(error);
         let mut annotations = Annotations::default();
         for annotation in &self.annotations {
@@ -220,16 +260,16 @@ impl Arguments {
         if let Some(time) = self.commit_time {
             annotations.add_to_index(CREATED, time.to_string()).map_err(wrong)?;
         }
-        let mut sources: Vec<Source> = self.sources.iter().cloned().map(Source::registry).collect();
+        let mut sources: Vec<Source> = self.sources.iter().cloned().map(Source::from).collect();
         sources.extend(self.suffixed()?);
         if let Some(folder) = &self.digests {
-            sources.extend(handover::digests(folder, repository)?);
+            sources.extend(handover::digests(folder, repository()?)?);
         }
         for path in &self.descriptors {
-            sources.extend(handover::descriptors(path, repository)?);
+            sources.extend(handover::descriptors(path, repository()?)?);
         }
         if let Some(path) = &self.plan {
-            let plan = handover::plan(path, repository, self.target.tag.as_ref())?;
+            let plan = handover::plan(path, repository()?, self.target.tag.as_ref())?;
             sources.extend(plan.sources);
             let mut planned = Annotations::default();
             for (key, value) in plan.annotations {
@@ -243,7 +283,7 @@ impl Arguments {
         }
         let mut notes = Vec::new();
         if self.docker_metadata {
-            let metadata = handover::docker_metadata(repository)?;
+            let metadata = handover::docker_metadata(repository()?)?;
             for tag in metadata.tags {
                 let latest = tag.as_str() == "latest";
                 tags.push(
@@ -257,7 +297,7 @@ impl Arguments {
         let mut seen = BTreeSet::new();
         tags.retain(|tag| seen.insert(tag.tag().clone()));
         let request = Request {
-            repository: repository.clone(),
+            store: self.target.store.clone(),
             tags,
             sources,
             expected: Expected {
@@ -265,6 +305,7 @@ impl Arguments {
                 commit: self.commit.as_ref().map(ToString::to_string),
             },
             annotations,
+            check_content: self.check_content,
             dry_run: self.dry_run,
         };
         Ok((request, notes))
@@ -283,7 +324,7 @@ impl Arguments {
                 let tag = format!("{tag}-{arch}").parse().map_err(|error: ReferenceError| {
                     Error::request("`--from-tags` and `--arch` make no tag").because(error)
                 })?;
-                Ok(Source::registry(base.repository.at_tag(tag)))
+                Ok(Place::Registry(base.repository.at_tag(tag)).into())
             })
             .collect()
     }

@@ -303,7 +303,7 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
     let work = async {
         match &cli.command {
             Command::Assemble(arguments) => arguments.run(&cli.global).await,
-            Command::Attest(arguments) => arguments.run(&cli.global).await,
+            Command::Attest(arguments) => Box::pin(arguments.run(&cli.global)).await,
             Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
             Command::Verify(arguments) => arguments.run(&cli.global, printer).await,
             Command::Inspect(arguments) => arguments.run(&cli.global).await,

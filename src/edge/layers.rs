@@ -11,10 +11,11 @@ use flate2::write::GzDecoder;
 use futures_util::future::try_join_all;
 use ring::digest::{Context, SHA256};
 
+use super::images;
 use super::registry::Registry;
 use crate::error::Error;
 use crate::oci::layer::{Machine, Programs, TarError};
-use crate::oci::{Config, Descriptor, Digest, Manifest, Repository};
+use crate::oci::{Config, Descriptor, Digest, Manifest, Store};
 
 /// Uncompressed layers (image-spec, `layer.md`).
 const PLAIN: [&str; 2] =
@@ -60,7 +61,7 @@ pub type Machines = BTreeMap<Machine, String>;
 /// When a layer could not be read.
 pub async fn bind(
     registry: &Registry,
-    repository: &Repository,
+    store: &Store,
     manifest: &Manifest,
     config: &Config,
     depth: Depth,
@@ -77,8 +78,7 @@ pub async fn bind(
     }
     let layers = manifest.layers.iter().zip(&config.diff_ids);
     let checked =
-        try_join_all(layers.map(|(layer, diff_id)| check(registry, repository, layer, *diff_id, depth)))
-            .await?;
+        try_join_all(layers.map(|(layer, diff_id)| check(registry, store, layer, *diff_id, depth))).await?;
     let mut machines = Machines::new();
     for layer in checked {
         match layer {
@@ -95,7 +95,7 @@ pub async fn bind(
 
 async fn check(
     registry: &Registry,
-    repository: &Repository,
+    store: &Store,
     layer: &Descriptor,
     diff_id: Digest,
     depth: Depth,
@@ -134,10 +134,10 @@ async fn check(
                 Some(bytes) => reading.take(bytes),
             }
         };
-        registry.read_blob(repository, layer.digest, layer.size, Arc::new(Mutex::new(sink))).await?
+        images::read(registry, store, layer, Arc::new(Mutex::new(sink))).await?
     };
     if !found {
-        return unbound("layer-absent", "is not in the registry".to_owned());
+        return unbound("layer-absent", "is absent".to_owned());
     }
     let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
     let read = std::mem::replace(&mut *reading, Reading::new(gzip, depth)).finish();
@@ -146,10 +146,7 @@ async fn check(
         return unbound("layer-malformed", format!("has {length} bytes, its descriptor says {}", layer.size));
     }
     if read.digest != layer.digest {
-        return Err(Error::undecided(format!(
-            "the registry answered other bytes than the layer {}",
-            layer.digest
-        )));
+        return Err(Error::undecided(format!("other bytes were answered than the layer {}", layer.digest)));
     }
     match read.content {
         Err(error) => unbound("layer-malformed", format!("is not one gzip stream: {error}")),

@@ -2,19 +2,17 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde_json::{Value, json};
 
 use super::registry::RawManifest;
 use crate::error::Error;
 use crate::oci::json::{Shape, parse};
+use crate::oci::place::{Entry, LAYOUT_SCHEME};
 use crate::oci::{Descriptor, Digest, ImageIndex, Tag, media_type};
 
-/// What stands before the path in a reference to a layout, as in skopeo's.
-pub const SCHEME: &str = "oci:";
 /// Names an entry of `index.json` (image-spec, `annotations.md`).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The most bytes of a manifest or an index: 4 MiB.
@@ -27,66 +25,9 @@ pub struct Layout {
     root: PathBuf,
 }
 
-/// An image in a layout, written `oci:PATH`, `oci:PATH:NAME` or `oci:PATH@DIGEST`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayoutReference {
-    /// The layout's folder.
-    pub path: PathBuf,
-    /// Which image.
-    pub entry: Entry,
-}
-
-/// Which image of a layout is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// The only one.
-    Only,
-    /// The one with this name.
-    Named(Tag),
-    /// The one with this digest, whether `index.json` lists it or not.
-    Digest(Digest),
-}
-
-impl FromStr for LayoutReference {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix(SCHEME).ok_or_else(|| format!("`{text}` does not begin with `oci:`"))?;
-        let (path, entry) = if let Some((path, digest)) = rest.split_once('@') {
-            (
-                path,
-                Entry::Digest(
-                    digest.parse().map_err(|error: crate::oci::digest::DigestError| error.to_string())?,
-                ),
-            )
-        } else if let Some((path, name)) = rest.split_once(':') {
-            let name =
-                name.parse().map_err(|error: crate::oci::reference::ReferenceError| error.to_string())?;
-            (path, Entry::Named(name))
-        } else {
-            (rest, Entry::Only)
-        };
-        if path.is_empty() {
-            return Err(format!("`{text}` names no folder: write `oci:PATH` or `oci:PATH:NAME`"));
-        }
-        Ok(Self { path: path.into(), entry })
-    }
-}
-
-impl fmt::Display for LayoutReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", self.path.display())?;
-        match &self.entry {
-            Entry::Only => Ok(()),
-            Entry::Named(name) => write!(f, ":{name}"),
-            Entry::Digest(digest) => write!(f, "@{digest}"),
-        }
-    }
-}
-
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", self.root.display())
+        write!(f, "{LAYOUT_SCHEME}{}", self.root.display())
     }
 }
 
@@ -206,9 +147,19 @@ impl Layout {
         Ok(digest)
     }
 
-    /// Where a blob stands, for whoever writes it piece by piece and checks it.
-    pub fn blob_path(&self, digest: Digest) -> PathBuf {
-        self.root.join(blob(digest))
+    /// Whether a blob of that size is there. What it holds is for its readers to check.
+    pub fn has(&self, named: &Descriptor) -> bool {
+        fs::metadata(self.root.join(blob(named.digest)))
+            .is_ok_and(|found| found.is_file() && found.len() == named.size)
+    }
+
+    /// Takes over the content of a file that was checked to be the blob.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn adopt(&self, mut content: File, digest: Digest) -> io::Result<()> {
+        content.rewind()?;
+        self.write_with(&blob(digest), |file| io::copy(&mut content, file).map(|_| ()))
     }
 
     /// Lists an image in `index.json`, under `name` if there is one; what had that name loses it.
@@ -273,13 +224,17 @@ impl Layout {
 
     /// Writes a file whole or not at all.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.write_with(name, |file| file.write_all(bytes))
+    }
+
+    fn write_with(&self, name: &str, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let path = self.root.join(name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         let part = path.with_extension(format!("part-{}", std::process::id()));
         let mut file = File::create(&part)?;
-        file.write_all(bytes)?;
+        content(&mut file)?;
         file.sync_all()?;
         fs::rename(&part, &path)
     }
@@ -305,6 +260,7 @@ fn stated(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::place::LayoutReference;
 
     fn index(name: &str) -> Vec<u8> {
         json!({ "schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": [], "annotations": { "a": name } })
@@ -371,25 +327,11 @@ mod tests {
         let bytes = index("one");
         let digest = layout.write_blob(&bytes).unwrap();
         assert!(layout.manifest(digest).unwrap().is_some());
-        fs::write(layout.blob_path(digest), index("two")).unwrap();
+        fs::write(layout.root.join(blob(digest)), index("two")).unwrap();
         assert!(layout.manifest(digest).unwrap_err().to_string().contains("holds other bytes"));
-        fs::write(layout.blob_path(digest), vec![b' '; 5 << 20]).unwrap();
+        fs::write(layout.root.join(blob(digest)), vec![b' '; 5 << 20]).unwrap();
         assert!(layout.manifest(digest).unwrap_err().to_string().contains("cannot be read"));
         fs::write(folder.path().join("index.json"), r#"{"manifests":1,"manifests":2}"#).unwrap();
         assert!(layout.find(&Entry::Only).is_err());
-    }
-
-    #[test]
-    fn references_are_read_as_skopeo_writes_them() {
-        let parse = |text: &str| text.parse::<LayoutReference>();
-        let named = parse("oci:/tmp/a:1.0").unwrap();
-        assert_eq!((named.path, named.entry), ("/tmp/a".into(), Entry::Named("1.0".parse().unwrap())));
-        assert_eq!(parse("oci:a").unwrap().entry, Entry::Only);
-        for text in ["oci:a", "oci:a:b", &format!("oci:a@{}", Digest::of(b""))] {
-            assert_eq!(parse(text).unwrap().to_string(), text);
-        }
-        for bad in ["oci:", "a", "oci::b", "oci:a:", "oci:a:b:c", "oci:a@sha256:1"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -4,6 +4,7 @@ pub mod ci;
 pub mod clock;
 pub mod files;
 pub mod handover;
+pub mod images;
 pub mod layers;
 pub mod layout;
 pub mod log;

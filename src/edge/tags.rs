@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
+
 use super::registry::{RawManifest, Registry, Untagged};
 use crate::error::Error;
 use crate::oci::{Digest, ImageIndex, Repository, Tag, media_type};
@@ -55,25 +57,14 @@ impl CandidateTag {
     }
 }
 
-/// Names a new index by a candidate tag.
-pub async fn write_candidate(
-    registry: &Registry,
-    repository: &Repository,
-    tag: &CandidateTag,
-    index: &ImageIndex,
-) -> Result<(), Error> {
-    registry.put_tag(repository, &tag.0, media_type::INDEX, index.bytes()).await?;
-    Ok(())
-}
-
-/// Names a new index by several candidate tags: in one request where the registry can, and one
-/// by one where it cannot.
+/// Names a new index by candidate tags: in one request where the registry can, and one by one
+/// where it cannot. What became of each, in their order.
 pub async fn write_candidates(
     registry: &Registry,
     repository: &Repository,
     tags: &[CandidateTag],
     index: &ImageIndex,
-) -> Result<(), Error> {
+) -> Vec<Result<(), Error>> {
     let names: Vec<&Tag> = tags.iter().map(|tag| &tag.0).collect();
     let written = match names.as_slice() {
         [] | [_] => BTreeSet::new(),
@@ -83,10 +74,13 @@ pub async fn write_candidates(
             .await
             .unwrap_or_default(),
     };
-    for tag in tags.iter().filter(|tag| !written.contains(&tag.0)) {
-        write_candidate(registry, repository, tag, index).await?;
-    }
-    Ok(())
+    join_all(tags.iter().map(|tag| async {
+        if !written.contains(&tag.0) {
+            registry.put_tag(repository, &tag.0, media_type::INDEX, index.bytes()).await?;
+        }
+        Ok(())
+    }))
+    .await
 }
 
 /// Removes a candidate tag that names `digest`; the manifest stays.

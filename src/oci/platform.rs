@@ -95,7 +95,7 @@ impl System {
     }
 
     /// What the programs of this system are built for.
-    pub fn machine(&self) -> Machine {
+    pub fn machine(self) -> Machine {
         self.0.machine
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::handover::{Place, Stated};
+use super::handover::Stated;
 use super::index::IndexError;
+use super::layer::Machine;
+use super::place::{Entry, LayoutReference};
 use super::{
-    Annotations, Config, Descriptor, Digest, ImageIndex, Manifest, Platform, System, Target, media_type,
+    Annotations, Config, Descriptor, Digest, ImageIndex, Manifest, Place, Platform, Reference, System,
+    Target, media_type,
 };
 
 /// Where an image says which commit it was built from: a label, or an annotation of its manifest
@@ -68,6 +71,10 @@ faults! {
     RevisionMismatch = "revision-mismatch", "assemble the images of one commit";
     /// The images were built from different commits.
     RevisionsDiffer = "revisions-differ", "assemble the images of one commit";
+    /// A layer is not what the configuration says, or cannot be read strictly.
+    Content = "content-mismatch", "push the image again, from the build";
+    /// The programs in an image are for another machine than the image.
+    Programs = "programs-mismatch", "find out which build made it: the image would not run";
     /// An annotation is for a platform that is not there.
     AnnotationPlatform = "annotation-platform", "add the image, or leave the annotation out";
 }
@@ -86,6 +93,10 @@ pub struct Refusal {
 pub struct Image {
     /// The source that it was named by, or that holds it.
     pub place: Place,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its configuration.
+    pub config: Config,
     descriptor: Descriptor,
     platform: Platform,
     revisions: BTreeSet<String>,
@@ -195,7 +206,7 @@ impl Image {
     pub fn new(
         place: &Place,
         stated: &[&Stated],
-        manifest: &Manifest,
+        manifest: Manifest,
         config: Option<&[u8]>,
     ) -> Result<Self, Refusal> {
         let Some(config) = config else { return Err(absent(place, manifest.config.digest)) };
@@ -222,18 +233,43 @@ impl Image {
                 .into_iter()
                 .flatten()
                 .collect(),
+            manifest,
+            config,
         })
+    }
+}
+
+impl Image {
+    /// Holds the machines of the programs that were found in the layers, each with the name of one
+    /// program, to the platform. Programs for other machines are not amiss beside those for the
+    /// right one: an image may carry firmware, or test data.
+    ///
+    /// # Errors
+    /// When there are programs, and none for the platform.
+    pub fn runs(&self, programs: &BTreeMap<Machine, String>) -> Result<(), Refusal> {
+        let machine = System::for_platform(&self.platform).map(System::machine);
+        match programs.first_key_value() {
+            Some((other, program)) if machine.is_none_or(|machine| !programs.contains_key(&machine)) => {
+                refuse(
+                    Fault::Programs,
+                    &self.place,
+                    format_args!("is an image for {}, but its `{program}` is for {other}", self.platform),
+                )
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// The platform of an image: what its configuration states, or where that leaves the variant
 /// open, what its tag or descriptor names.
 fn platform(place: &Place, stated: &[&Stated], config: &Config) -> Result<Platform, Refusal> {
-    let Place::Registry(reference) = place;
-    let suffix = match &reference.target {
-        Target::Tag(tag) => System::from_tag_suffix(tag.as_str()).map(|system| system.platform()),
-        Target::Digest(_) => None,
+    let tag = match place {
+        Place::Registry(Reference { target: Target::Tag(tag), .. })
+        | Place::Layout(LayoutReference { entry: Entry::Named(tag), .. }) => Some(tag),
+        _ => None,
     };
+    let suffix = tag.and_then(|tag| System::from_tag_suffix(tag.as_str())).map(|system| system.platform());
     if let Some(suffix) = suffix.as_ref().filter(|suffix| !config.fits(suffix)) {
         return refuse(
             Fault::SuffixMismatch,

@@ -2,13 +2,14 @@
 
 use futures_util::future::try_join_all;
 
-use super::gather::{self, resolve};
+use crate::edge::layout::Layout;
 use crate::edge::registry::Registry;
 use crate::edge::tags::{self, CandidateTag};
+use crate::edge::{images, layers};
 use crate::error::Error;
-use crate::oci::handover::{Place, Source, Stated};
-use crate::oci::release::{self, Expected, Image, Refusal};
-use crate::oci::{Annotations, Config, Descriptor, Digest, Repository, media_type};
+use crate::oci::handover::{Source, Stated};
+use crate::oci::release::{self, Expected, Fault, Image, Refusal};
+use crate::oci::{Annotations, Config, Descriptor, Digest, Place, Store, media_type};
 use crate::report::assemble::{Assembled, Report};
 
 /// The most images that are read. A release has at most one for each known system.
@@ -21,15 +22,17 @@ const MAX_TAGS: usize = 100;
 #[derive(Debug)]
 pub struct Request {
     /// Where the index goes.
-    pub repository: Repository,
+    pub store: Store,
     /// What names it; without any it is written by digest alone.
     pub tags: Vec<CandidateTag>,
-    /// The images, all in that repository.
+    /// The images; those that are elsewhere are brought over.
     pub sources: Vec<Source>,
     /// What the release must be.
     pub expected: Expected,
     /// Annotations of the index and its descriptors.
     pub annotations: Annotations,
+    /// Whether to read the layers as well.
+    pub check_content: bool,
     /// Whether to write nothing.
     pub dry_run: bool,
 }
@@ -46,12 +49,6 @@ struct Taken {
 /// # Errors
 /// When the sources could not be read or the index not be written.
 pub async fn run(registry: &Registry, request: Request) -> Result<Report, Error> {
-    for Place::Registry(reference) in request.sources.iter().map(|source| &source.place) {
-        if reference.repository != request.repository {
-            return Err(Error::request(format!("`{reference}` is not in `{}`", request.repository))
-                .hint("an index can only name manifests of its own repository: push the image there first"));
-        }
-    }
     if request.sources.len() > MAX_IMAGES {
         return Err(Error::request(format!("{} sources, and at most {MAX_IMAGES}", request.sources.len()))
             .hint("a release has one image for each platform"));
@@ -67,34 +64,65 @@ pub async fn run(registry: &Registry, request: Request) -> Result<Report, Error>
     };
     let (images, left_out): (Vec<_>, Vec<_>) =
         taken.into_iter().map(|taken| (taken.images, taken.left_out)).unzip();
-    let (index, sources) = match release::assemble(&images.concat(), &request.expected, &request.annotations)
-    {
+    let images = images.concat();
+    let (index, sources) = match release::assemble(&images, &request.expected, &request.annotations) {
         Ok(assembled) => assembled,
         Err(refusal) => return Ok(Report::Refused(refusal)),
     };
+    if request.check_content {
+        let read = try_join_all(images.iter().map(|image| content(registry, image))).await?;
+        if let Some(refusal) = read.into_iter().find_map(Result::err) {
+            return Ok(Report::Refused(refusal));
+        }
+    }
     let done = Assembled {
         tags: request.tags.iter().map(|tag| tag.tag().clone()).collect(),
-        repository: request.repository,
+        store: request.store,
         index,
         sources,
         left_out: left_out.concat(),
         dry_run: request.dry_run,
     };
     if !request.dry_run {
+        let elsewhere = images.iter().filter(|image| image.place.store() != done.store);
+        for image in elsewhere {
+            images::bring(registry, &image.place.store(), &done.store, &image.manifest).await?;
+        }
         write(registry, &done, &request.tags).await?;
     }
     Ok(Report::Assembled(done))
 }
 
+/// Reads the layers of an image, and holds them to its configuration and platform.
+async fn content(registry: &Registry, image: &Image) -> Result<Result<(), Refusal>, Error> {
+    let store = image.place.store();
+    let read = layers::bind(registry, &store, &image.manifest, &image.config, layers::Depth::Read).await?;
+    Ok(match read {
+        Ok(programs) => image.runs(&programs),
+        Err(unbound) => Err(Refusal {
+            fault: Fault::Content,
+            detail: format!("`{}`: {}: {}", image.place, unbound.reason, unbound.detail),
+        }),
+    })
+}
+
 /// Writes the index under all tags, or by digest where there are none.
 async fn write(registry: &Registry, done: &Assembled, tags: &[CandidateTag]) -> Result<(), Error> {
+    let repository = match &done.store {
+        Store::Repository(repository) => repository,
+        Store::Layout(path) => {
+            let layout = Layout::create(path)?;
+            layout.write_blob(done.index.bytes())?;
+            if tags.is_empty() {
+                layout.list(&done.index.descriptor(), None)?;
+            }
+            return tags.iter().try_for_each(|tag| layout.list(&done.index.descriptor(), Some(tag.tag())));
+        }
+    };
     if tags.is_empty() {
-        registry.push_manifest(&done.repository, media_type::INDEX, done.index.bytes()).await?;
+        registry.push_manifest(repository, media_type::INDEX, done.index.bytes()).await?;
     }
-    let written = gather::all(
-        tags.iter().map(|tag| tags::write_candidate(registry, &done.repository, tag, &done.index)),
-    )
-    .await;
+    let written = tags::write_candidates(registry, repository, tags, &done.index).await;
     let named = |wrote: bool| {
         let tags = tags.iter().zip(&written).filter(|(_, written)| written.is_ok() == wrote);
         tags.map(|(tag, _)| tag.tag().as_str()).collect::<Vec<_>>().join(", ")
@@ -114,8 +142,8 @@ async fn write(registry: &Registry, done: &Assembled, tags: &[CandidateTag]) -> 
 
 /// Reads a source: one image, or the images of an index.
 async fn take(registry: &Registry, source: &Source) -> Result<Result<Taken, Refusal>, Error> {
-    let Source { place: place @ Place::Registry(reference), stated } = source;
-    let raw = resolve(registry, reference).await?;
+    let Source { place, stated } = source;
+    let raw = images::find(registry, place).await?;
     if let Err(refusal) = release::as_stated(place, stated, &raw.media_type, raw.bytes.len()) {
         return Ok(Err(refusal));
     }
@@ -149,8 +177,7 @@ async fn flattened(
     source: &Source,
     child: &Descriptor,
 ) -> Result<Result<Image, Refusal>, Error> {
-    let Place::Registry(reference) = &source.place;
-    let Some(raw) = registry.manifest(&reference.repository.at_digest(child.digest)).await? else {
+    let Some(raw) = images::manifest(registry, &source.place.store(), child.digest).await? else {
         return Ok(Err(release::absent(&source.place, child.digest)));
     };
     let said = Stated::from(child);
@@ -167,12 +194,10 @@ async fn image(
     stated: &[&Stated],
     bytes: Vec<u8>,
 ) -> Result<Result<Image, Refusal>, Error> {
-    let Place::Registry(reference) = place;
     let manifest = match release::manifest(place, bytes) {
         Ok(manifest) => manifest,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let config = &manifest.config;
-    let config = registry.blob(&reference.repository, config.digest, config.size, Config::MAX_BYTES).await?;
-    Ok(Image::new(place, stated, &manifest, config.as_deref()))
+    let config = images::blob(registry, &place.store(), &manifest.config, Config::MAX_BYTES).await?;
+    Ok(Image::new(place, stated, manifest, config.as_deref()))
 }

@@ -15,7 +15,7 @@ use crate::edge::signer::Signer;
 use crate::edge::{layers, log, tsa};
 use crate::error::Error;
 use crate::oci::{
-    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Slot, System, media_type,
+    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Slot, Store, System, media_type,
 };
 use crate::report::attest::{Attached, Attested, Difference, Report};
 
@@ -155,7 +155,14 @@ async fn compare(
             format!("platform\n  built:  {platform} ({system})\n  pushed: {states}"),
         );
     }
-    let bound = layers::bind(registry, repository, manifest, &config, layers::Depth::Bind).await?;
+    let bound = layers::bind(
+        registry,
+        &Store::Repository(repository.clone()),
+        manifest,
+        &config,
+        layers::Depth::Bind,
+    )
+    .await?;
     Ok(bound.err().map(|unbound| Difference {
         reason: unbound.reason,
         manifest: manifest.digest(),

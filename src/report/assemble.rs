@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::markdown;
-use crate::oci::handover::Place;
 use crate::oci::release::Refusal;
-use crate::oci::{Descriptor, Digest, ImageIndex, Platform, Repository, Tag};
+use crate::oci::{Descriptor, Digest, ImageIndex, Place, Platform, Store, Tag};
 use crate::text::printable;
 
 /// The media type of the JSON document.
@@ -26,7 +25,7 @@ pub enum Report {
 #[derive(Debug)]
 pub struct Assembled {
     /// Where it is.
-    pub repository: Repository,
+    pub store: Store,
     /// What names it.
     pub tags: Vec<Tag>,
     /// The index.
@@ -48,7 +47,7 @@ impl Assembled {
 
     /// The index by digest.
     pub fn image(&self) -> String {
-        format!("{}@{}", self.repository, self.index.digest())
+        format!("{}@{}", self.store, self.index.digest())
     }
 }
 
@@ -89,7 +88,7 @@ pub fn json(report: &Report) -> Value {
             "mediaType": MEDIA_TYPE,
             "outcome": if done.dry_run { "dry-run" } else { "assembled" },
             "image": {
-                "repository": done.repository.to_string(),
+                "repository": done.store.to_string(),
                 "digest": done.index.digest(),
             },
             "size": done.index.bytes().len(),
@@ -136,8 +135,7 @@ pub fn markdown(report: &Report) -> String {
 /// The metadata file, with the keys of buildx's.
 pub fn metadata(done: &Assembled) -> Value {
     let descriptor = done.index.descriptor();
-    let names: Vec<String> =
-        done.tags.iter().map(|tag| done.repository.at_tag(tag.clone()).to_string()).collect();
+    let names: Vec<String> = done.tags.iter().map(|tag| format!("{}:{tag}", done.store)).collect();
     json!({
         "containerimage.descriptor": {
             "mediaType": descriptor.media_type,
@@ -145,6 +143,6 @@ pub fn metadata(done: &Assembled) -> Value {
             "size": descriptor.size,
         },
         "containerimage.digest": descriptor.digest,
-        "image.name": if names.is_empty() { done.repository.to_string() } else { names.join(",") },
+        "image.name": if names.is_empty() { done.store.to_string() } else { names.join(",") },
     })
 }

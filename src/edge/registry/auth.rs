@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -20,7 +19,7 @@ use super::error::Error;
 use super::host::{Access, Host, Manner, Token};
 use super::realm;
 use super::secret::Secret;
-use super::transport::{Answer, Call, Proof, unexpected};
+use super::transport::{Answer, Call, Payload, Proof, unexpected};
 
 /// What `expires_in` means when it is not there.
 const DEFAULT_LIFETIME: u64 = 60;
@@ -204,7 +203,7 @@ impl Registry {
             if let Some(service) = service {
                 form.append_pair("service", service);
             }
-            let body = Bytes::from(form.finish());
+            let body = Payload::Bytes(form.finish().into());
             let content_type = "application/x-www-form-urlencoded".to_owned();
             (Method::POST, None, Some((content_type, body)))
         } else {

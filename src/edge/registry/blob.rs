@@ -76,7 +76,11 @@ impl Registry {
 
     /// Whether the repository holds a blob. A registry that errs here wrongly makes a later push
     /// of a manifest fail, nothing else; nothing is decided on it.
-    pub(super) async fn has_blob(&self, repository: &Repository, digest: Digest) -> Result<bool, Error> {
+    pub(in crate::edge) async fn has_blob(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+    ) -> Result<bool, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
         let call = host.call(Method::HEAD, path, &format!("blobs/{digest}"), Access::Push)?;

@@ -12,7 +12,7 @@ use super::Registry;
 use super::error::{Asked, Error};
 use super::host::{Access, Host};
 use super::retry;
-use super::transport::{Answer, Call, Follow, unexpected};
+use super::transport::{Answer, Call, Follow, Payload, unexpected};
 
 /// Bytes of a manifest or an index (contract §8).
 pub(super) const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
@@ -208,7 +208,7 @@ impl Registry {
         if bytes.len() as u64 > MAX_MANIFEST {
             return Err(Error::TooLarge { what: asked.to_string(), limit: MAX_MANIFEST });
         }
-        let body = Some((media_type.to_owned(), Bytes::copy_from_slice(bytes)));
+        let body = Some((media_type.to_owned(), Payload::Bytes(Bytes::copy_from_slice(bytes))));
         let answer = self.send(&host, Call { body, retry, ..call }).await?;
         if !matches!(answer.status.as_u16(), 200..=202 | 204) {
             return Err(self.refusal(&host, path, asked, &answer).await);

@@ -59,6 +59,7 @@ pub use referrers::Referrers;
 pub use secret::Secret;
 pub use source::Source;
 pub use tags::Untagged;
+pub(in crate::edge) use transport::Sink;
 
 /// How a run talks to registries.
 #[derive(Debug, Clone)]

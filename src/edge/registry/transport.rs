@@ -1,13 +1,16 @@
 //! One request and its answer: limits, redirects, retries.
 
+use std::fs::File;
+use std::io::Seek as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap,
+    HeaderValue, LOCATION,
 };
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use url::Url;
 
 use super::Registry;
@@ -49,7 +52,29 @@ pub(super) enum Proof {
 }
 
 /// Takes the body of a success as it comes: `None` when one begins, then its pieces.
-pub(super) type Sink = Arc<Mutex<dyn FnMut(Option<&[u8]>) + Send>>;
+pub(in crate::edge) type Sink = Arc<Mutex<dyn FnMut(Option<&[u8]>) + Send>>;
+
+/// What a request carries.
+#[derive(Clone)]
+pub(super) enum Payload {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A file and its length. The time limit is that of the run, for it may be large.
+    File(Arc<File>, u64),
+}
+
+impl Payload {
+    fn attach(&self, request: RequestBuilder) -> std::io::Result<RequestBuilder> {
+        Ok(match self {
+            Self::Bytes(bytes) => request.body(bytes.clone()),
+            Self::File(file, length) => {
+                let mut file = file.try_clone()?;
+                file.rewind()?;
+                request.header(CONTENT_LENGTH, *length).body(tokio::fs::File::from_std(file))
+            }
+        })
+    }
+}
 
 /// A request.
 #[derive(Clone)]
@@ -57,7 +82,8 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: Option<&'static str>,
-    pub(super) body: Option<(String, Bytes)>,
+    /// Its media type, and the bytes.
+    pub(super) body: Option<(String, Payload)>,
     /// Bytes allowed in the body of a success.
     pub(super) limit: u64,
     /// Where the body of a success goes, if not into the answer. Its time limit is that of the
@@ -338,14 +364,18 @@ impl Registry {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         if let Some((content_type, body)) = &call.body {
-            request = request.header(CONTENT_TYPE, content_type).body(body.clone());
+            request = body
+                .attach(request.header(CONTENT_TYPE, content_type))
+                .map_err(|error| Error::Setup(format!("cannot read what is to be sent: {error}")))?;
         } else if call.method == Method::POST {
             // Some registries want a length on every POST.
-            request = request.header(reqwest::header::CONTENT_LENGTH, "0");
+            request = request.header(CONTENT_LENGTH, "0");
         }
-        let limit = match call.sink {
-            Some(_) => self.deadline.saturating_duration_since(Instant::now()),
-            None => self.shared.request_timeout,
+        let limit = match (&call.sink, &call.body) {
+            (Some(_), _) | (_, Some((_, Payload::File(..)))) => {
+                self.deadline.saturating_duration_since(Instant::now())
+            }
+            _ => self.shared.request_timeout,
         };
         match tokio::time::timeout(limit, self.receive(request, call, asked)).await {
             Ok(result) => result,
@@ -354,12 +384,7 @@ impl Registry {
     }
 
     /// Sends and reads the body up to its limit, whatever `Content-Length` promises.
-    async fn receive(
-        &self,
-        request: reqwest::RequestBuilder,
-        call: &Call,
-        asked: &Asked,
-    ) -> Result<Answer, Failure> {
+    async fn receive(&self, request: RequestBuilder, call: &Call, asked: &Asked) -> Result<Answer, Failure> {
         let broken = |source| Failure::Broken { source };
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status();

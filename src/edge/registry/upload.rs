@@ -1,6 +1,8 @@
 //! Uploading blobs: POST, then PUT (distribution-spec, "POST then PUT").
 
-use bytes::Bytes;
+use std::fs::File;
+use std::sync::Arc;
+
 use reqwest::Method;
 use reqwest::header::LOCATION;
 use url::Url;
@@ -12,7 +14,7 @@ use super::error::{Asked, Error};
 use super::host::{Access, Host};
 use super::manifest::named_digest;
 use super::retry;
-use super::transport::{Call, Proof};
+use super::transport::{Call, Payload, Proof};
 
 impl Registry {
     /// Uploads a blob, unless the repository has it, and returns its digest.
@@ -27,13 +29,33 @@ impl Registry {
     /// Uploads a blob that is not expected to be there.
     pub(super) async fn upload_blob(&self, repository: &Repository, bytes: Vec<u8>) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
-        let bytes = Bytes::from(bytes);
+        self.upload_payload(repository, Payload::Bytes(bytes.into()), digest).await?;
+        Ok(digest)
+    }
+
+    /// Uploads the content of a file of `length` bytes, which is not expected to be there.
+    pub(in crate::edge) async fn upload_file(
+        &self,
+        repository: &Repository,
+        file: File,
+        length: u64,
+        digest: Digest,
+    ) -> Result<(), Error> {
+        self.upload_payload(repository, Payload::File(Arc::new(file), length), digest).await
+    }
+
+    async fn upload_payload(
+        &self,
+        repository: &Repository,
+        payload: Payload,
+        digest: Digest,
+    ) -> Result<(), Error> {
         let host = self.host(repository)?;
         let mut delays = retry::delays();
         loop {
             // A PUT that failed may have used up its session: both are done again.
-            let error = match self.upload(&host, repository.path(), bytes.clone(), digest).await {
-                Ok(()) => return Ok(digest),
+            let error = match self.upload(&host, repository.path(), payload.clone(), digest).await {
+                Ok(()) => return Ok(()),
                 Err(error @ (Error::Server { .. } | Error::Throttled { .. } | Error::Unreachable { .. })) => {
                     error
                 }
@@ -90,7 +112,7 @@ impl Registry {
         }
     }
 
-    async fn upload(&self, host: &Host, path: &str, bytes: Bytes, digest: Digest) -> Result<(), Error> {
+    async fn upload(&self, host: &Host, path: &str, payload: Payload, digest: Digest) -> Result<(), Error> {
         let call = host.call(Method::POST, path, "blobs/uploads/", Access::Push)?;
         let (begin, ours, named) = (call.url.clone(), call.proof.clone(), call.asked(host));
         let answer = self.send(host, call).await?;
@@ -113,7 +135,7 @@ impl Registry {
         let proof = if foreign { Proof::Given(None) } else { ours };
         url.set_fragment(None);
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let body = Some(("application/octet-stream".to_owned(), bytes));
+        let body = Some(("application/octet-stream".to_owned(), payload));
         let call = Call { body, led: foreign, ..Call::new(Method::PUT, url, proof) };
         let named = call.asked(host);
         let answer = self.send(host, call).await?;

@@ -13,7 +13,7 @@ mod plan;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Descriptor, Digest, Platform, Reference, Repository};
+use super::{Descriptor, Digest, Place, Platform, Repository};
 
 pub use descriptor::descriptor;
 pub use digest_name::digest_name;
@@ -28,13 +28,6 @@ pub struct Source {
     pub place: Place,
     /// What it is said to be.
     pub stated: Stated,
-}
-
-/// A place that holds an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A registry.
-    Registry(Reference),
 }
 
 /// What a file, a plan or an index says of an image. What is not said is not checked.
@@ -61,23 +54,16 @@ impl HandoverError {
     }
 }
 
-impl Source {
-    /// An image of which nothing is said but where it is.
-    pub fn registry(reference: Reference) -> Self {
-        Self { place: Place::Registry(reference), stated: Stated::default() }
-    }
-
-    /// The image that a file names by its digest.
-    fn in_repository(repository: &Repository, digest: Digest, stated: Stated) -> Self {
-        Self { place: Place::Registry(repository.at_digest(digest)), stated }
+impl From<Place> for Source {
+    fn from(place: Place) -> Self {
+        Self { place, stated: Stated::default() }
     }
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Registry(reference) => reference.fmt(f),
-        }
+impl Source {
+    /// The image that a file names by its digest.
+    fn in_repository(repository: &Repository, digest: Digest, stated: Stated) -> Self {
+        Self { place: Place::Registry(repository.at_digest(digest)), stated }
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{HandoverError, Place, Source, Stated};
+use super::{HandoverError, Source, Stated};
 use crate::oci::json::{self, Shape};
 use crate::oci::reference::ReferenceError;
-use crate::oci::{Digest, Repository, System, Tag};
+use crate::oci::{Digest, Place, Repository, System, Tag};
 
 const SHAPE: Shape = Shape::Closed(&[
     ("version", Shape::Any),
