@@ -5,7 +5,7 @@ use std::future::{Future, pending};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ struct Shared {
     handler: Box<Handler>,
     latency: Duration,
     traffic: Arc<Traffic>,
+    connections: AtomicUsize,
     faults: Faults,
 }
 
@@ -59,6 +60,7 @@ impl Server {
             handler: Box::new(move |request| Box::pin(handler(request))),
             latency,
             traffic: Arc::default(),
+            connections: AtomicUsize::new(0),
             faults: Faults::default(),
         });
         let _context = runtime::handle().enter();
@@ -77,6 +79,11 @@ impl Server {
 
     pub(crate) fn depth(&self) -> usize {
         depth(&self.requests())
+    }
+
+    /// How many connections were accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn clear_requests(&self) {
@@ -103,6 +110,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         if let Ok((stream, _)) = listener.accept().await {
+            shared.connections.fetch_add(1, Ordering::Relaxed);
             connections.spawn(converse(stream, shared.clone()));
         }
         while connections.try_join_next().is_some() {}
