@@ -18,6 +18,7 @@ mod project;
 mod proxy;
 mod registries;
 mod release;
+mod votes_at_once;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     trials.extend(release::trials(&peers));
     trials.extend(access::trials(&peers));
     trials.extend(assemblers::trials(&peers));
+    trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));

@@ -97,10 +97,7 @@ impl Project {
 
     /// Runs `quorate -o json`, checks the exit code, and returns the document.
     pub(crate) fn json(&self, code: i32, arguments: &[&str]) -> Value {
-        let stdout = self.run(code, &[arguments, &["-o", "json"]].concat());
-        serde_json::from_slice(&stdout).unwrap_or_else(|error| {
-            panic!("`quorate {}` printed no JSON: {error}\n{}", arguments.join(" "), text(&stdout))
-        })
+        document(&expect(code, self.command(arguments).args(["-o", "json"])))
     }
 
     /// One builder attests what it built for one system.
@@ -113,26 +110,23 @@ impl Project {
         built: &Build,
         more: &[&str],
     ) -> Value {
-        let key = format!("{builder}.key");
-        let mut arguments = vec!["attest", image, "--builder", builder, "--key", &key];
-        arguments.extend(["--system", system, "--commit", COMMIT, "--sequence", SEQUENCE]);
-        let result = built.result.to_str().unwrap();
-        arguments.extend(["--result", result, "--config-digest", &built.image.config_digest]);
-        arguments.extend(more);
-        self.json(code, &arguments)
+        let mut command = self.attesting(image, builder, system, built);
+        document(&expect(code, command.args(more).args(["-o", "json"])))
+    }
+
+    /// The command of that.
+    pub(crate) fn attesting(&self, image: &str, builder: &str, system: &str, built: &Build) -> Command {
+        let mut command = self.command(&["attest", image, "--builder", builder]);
+        command
+            .args(["--key", &format!("{builder}.key"), "--config-digest", &built.image.config_digest])
+            .args(["--system", system, "--commit", COMMIT, "--sequence", SEQUENCE, "--result"])
+            .arg(&built.result);
+        command
     }
 
     /// Runs `quorate`, checks the exit code, and returns what it printed.
     pub(crate) fn run(&self, code: i32, arguments: &[&str]) -> Vec<u8> {
-        let output = self.command(arguments).output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "the exit code of `quorate {}`\n{}",
-            arguments.join(" "),
-            said(&output)
-        );
-        output.stdout
+        expect(code, &mut self.command(arguments))
     }
 
     /// `quorate` with the settings of this project.
@@ -152,6 +146,17 @@ impl Project {
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+/// Runs a command, checks the exit code, and returns what it printed.
+fn expect(code: i32, command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "the exit code of {command:?}\n{}", said(&output));
+    output.stdout
+}
+
+fn document(stdout: &[u8]) -> Value {
+    serde_json::from_slice(stdout).unwrap_or_else(|error| panic!("no JSON: {error}\n{}", text(stdout)))
 }
 
 /// The tag of the candidate.
