@@ -26,8 +26,8 @@ impl Client {
         Self { peer, program: program.to_owned(), home: home.to_owned() }
     }
 
-    /// Runs that end with an index of `images` at `target`, in that order of both. An image is a
-    /// platform (`linux/arm/v7`) and a tag that ends in its architecture and variant (`-armv7`).
+    /// Runs that end with an index of `images` at `target`. An image is a platform
+    /// (`linux/arm/v7`) and a reference whose tag ends in its architecture and variant (`-armv7`).
     pub(crate) fn assemble(&self, target: &str, images: &[(&str, &str)]) -> Vec<Command> {
         let sources = images.iter().map(|(_, source)| *source);
         let Some((repository, tag)) = target.rsplit_once(':') else { return Vec::new() };
@@ -48,7 +48,8 @@ impl Client {
             Peer::ManifestTool => {
                 let platforms: Vec<_> = images.iter().map(|(platform, _)| *platform).collect();
                 command.args(["push", "--type", "oci", "from-args", "--target", target]);
-                command.args(["--template", &format!("{target}-ARCHVARIANT")]);
+                let stem = images.first().and_then(|(_, source)| source.rsplit_once('-'));
+                command.args(["--template", &format!("{}-ARCHVARIANT", stem.unwrap_or_default().0)]);
                 command.args(["--platforms", &platforms.join(",")]);
             }
             Peer::Buildx => {
