@@ -1,5 +1,5 @@
-//! quorate beside programs that nobody here wrote: a registry, a client, Nix, the schemas of the
-//! image specification, other verifiers of Sigstore bundles.
+//! quorate beside programs that nobody here wrote: registries, clients of registries, Nix, the
+//! schemas of the image specification, other verifiers of Sigstore bundles.
 //!
 //! Whatever is needed is looked for as [`peers::Peers`] says; a trial whose peer is absent is
 //! reported as ignored, with the reason in brackets before its name.
@@ -7,13 +7,18 @@
 // Tests talk, and end at the first surprise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod access;
+mod assemblers;
 mod bundles;
-mod docker_registry;
+mod clients;
 mod image_spec;
 mod nar;
 mod peers;
 mod project;
+mod proxy;
+mod registries;
 mod release;
+mod votes_at_once;
 
 use std::process::ExitCode;
 
@@ -26,6 +31,9 @@ fn main() -> ExitCode {
     let peers = Peers::find();
     let mut trials = Vec::new();
     trials.extend(release::trials(&peers));
+    trials.extend(access::trials(&peers));
+    trials.extend(assemblers::trials(&peers));
+    trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));

@@ -11,8 +11,22 @@ use libtest_mimic::Trial;
 pub(crate) enum Peer {
     /// The registry of the distribution project, 2.8: no referrers API.
     DockerRegistry,
-    /// A client of registries.
+    /// A registry with the referrers API.
+    Olareg,
+    /// Clients of registries.
     Skopeo,
+    /// That of go-containerregistry.
+    Crane,
+    /// That of regclient.
+    Regctl,
+    /// That of the ORAS project.
+    Oras,
+    /// A client that does nothing but indexes.
+    ManifestTool,
+    /// A builder of images, with indexes in a store of its own.
+    Buildah,
+    /// The plugin of docker, without docker.
+    Buildx,
     /// Nix 2.8 or later.
     Nix,
     /// The Go toolchain, and the module proxy or a module cache.
@@ -28,9 +42,16 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 15] = [
         Self::DockerRegistry,
+        Self::Olareg,
         Self::Skopeo,
+        Self::Crane,
+        Self::Regctl,
+        Self::Oras,
+        Self::ManifestTool,
+        Self::Buildah,
+        Self::Buildx,
         Self::Nix,
         Self::Go,
         Self::PythonSigstore,
@@ -40,10 +61,17 @@ impl Peer {
     ];
 
     /// The name in `QUORATE_BED_REQUIRE`, and in the file of `QUORATE_BED` with `_` for `-`.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DockerRegistry => "docker-registry",
+            Self::Olareg => "olareg",
             Self::Skopeo => "skopeo",
+            Self::Crane => "crane",
+            Self::Regctl => "regctl",
+            Self::Oras => "oras",
+            Self::ManifestTool => "manifest-tool",
+            Self::Buildah => "buildah",
+            Self::Buildx => "buildx",
             Self::Nix => "nix",
             Self::Go => "go",
             Self::PythonSigstore => "python-sigstore",
@@ -53,10 +81,24 @@ impl Peer {
         }
     }
 
+    /// Where it comes from: 2 if it takes a Go toolchain, else 1.
+    fn layer(self) -> u8 {
+        match self {
+            Self::Go
+            | Self::Olareg
+            | Self::Crane
+            | Self::Regctl
+            | Self::Oras
+            | Self::ManifestTool
+            | Self::Buildx => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether finding the program on `PATH` is enough. The others need packages from a registry,
     /// which no test fetches unasked.
     fn stands_alone(self) -> bool {
-        matches!(self, Self::DockerRegistry | Self::Skopeo | Self::Nix)
+        !matches!(self, Self::Go | Self::PythonSigstore | Self::NodeSigstore | Self::Node | Self::Vectors)
     }
 }
 
@@ -106,14 +148,22 @@ impl Peers {
         Self { found, required }
     }
 
+    /// Where a peer is, if it is there.
+    #[allow(dead_code, reason = "the benchmark uses it")]
+    pub(crate) fn get(&self, peer: Peer) -> Option<&Path> {
+        self.found.get(&peer).map(PathBuf::as_path)
+    }
+
     /// A trial that needs some peers: their paths are given to it in the same order. Without them
-    /// it is ignored, or fails where they are required.
+    /// it is ignored, or fails where they are required. The name gets the layer in front.
     pub(crate) fn trial<const N: usize>(
         &self,
         name: &str,
         needs: [Peer; N],
         test: impl FnOnce([&Path; N]) + Send + 'static,
     ) -> Trial {
+        let layer = needs.iter().map(|peer| peer.layer()).max().unwrap_or(1);
+        let name = format!("layer_{layer}::{name}");
         let absent: Vec<Peer> = needs.into_iter().filter(|peer| !self.found.contains_key(peer)).collect();
         if absent.is_empty() {
             let paths = needs.map(|peer| self.found[&peer].clone());

@@ -1,5 +1,6 @@
 //! Running the `quorate` binary as a project would, with its keys, its policy and its builds.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,6 +10,8 @@ use quorate_bed::image::{self, Image};
 use quorate_bed::{Log, Tsa, trusted_root};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::registries::Registry;
 
 /// The commit that is released.
 pub(crate) const COMMIT: &str = "5f1c2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
@@ -26,7 +29,9 @@ pub(crate) const BUILDERS: [(&str, &str); 3] =
 pub(crate) struct Project {
     folder: TempDir,
     registry: String,
-    log: Log,
+    environment: Vec<(&'static str, OsString)>,
+    /// Its log.
+    pub(crate) log: Log,
     tsa: Tsa,
 }
 
@@ -35,7 +40,13 @@ impl Project {
     /// policy that wants two of them.
     pub(crate) fn new(host: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let project = Self { folder, registry: host.to_owned(), log: Log::start(), tsa: Tsa::start() };
+        let project = Self {
+            folder,
+            registry: host.to_owned(),
+            environment: Vec::new(),
+            log: Log::start(),
+            tsa: Tsa::start(),
+        };
         let root = trusted_root(&[&project.log], &[&project.tsa]);
         fs::write(project.path("trusted_root.json"), root.to_string()).unwrap();
         let mut policy = format!(
@@ -52,6 +63,21 @@ impl Project {
         }
         fs::write(project.path("quorate.toml"), policy).unwrap();
         project
+    }
+
+    /// The same, logged in to that registry, and trusting its certificate.
+    pub(crate) fn at(registry: &Registry) -> Self {
+        let mut project = Self::new(registry.host());
+        fs::write(project.login(), registry.login()).unwrap();
+        let ca_file = registry.trusted().map(|folder| ("QUORATE_CA_FILE", folder.join("ca.crt").into()));
+        let proxy = registry.proxy.as_ref().map(|proxy| ("HTTPS_PROXY", proxy.into()));
+        project.environment = ca_file.into_iter().chain(proxy).collect();
+        project
+    }
+
+    /// The file of `docker login`.
+    pub(crate) fn login(&self) -> PathBuf {
+        self.path("config.json")
     }
 
     /// `HOST/acme/app`.
@@ -71,10 +97,7 @@ impl Project {
 
     /// Runs `quorate -o json`, checks the exit code, and returns the document.
     pub(crate) fn json(&self, code: i32, arguments: &[&str]) -> Value {
-        let stdout = self.run(code, &[arguments, &["-o", "json"]].concat());
-        serde_json::from_slice(&stdout).unwrap_or_else(|error| {
-            panic!("`quorate {}` printed no JSON: {error}\n{}", arguments.join(" "), text(&stdout))
-        })
+        document(&expect(code, self.command(arguments).args(["-o", "json"])))
     }
 
     /// One builder attests what it built for one system.
@@ -87,18 +110,29 @@ impl Project {
         built: &Build,
         more: &[&str],
     ) -> Value {
-        let key = format!("{builder}.key");
-        let mut arguments = vec!["attest", image, "--builder", builder, "--key", &key];
-        arguments.extend(["--system", system, "--commit", COMMIT, "--sequence", SEQUENCE]);
-        let result = built.result.to_str().unwrap();
-        arguments.extend(["--result", result, "--config-digest", &built.image.config_digest]);
-        arguments.extend(more);
-        self.json(code, &arguments)
+        let mut command = self.attesting(image, builder, system, built);
+        document(&expect(code, command.args(more).args(["-o", "json"])))
+    }
+
+    /// The command of that.
+    pub(crate) fn attesting(&self, image: &str, builder: &str, system: &str, built: &Build) -> Command {
+        let mut command = self.command(&["attest", image, "--builder", builder]);
+        command
+            .args(["--key", &format!("{builder}.key"), "--config-digest", &built.image.config_digest])
+            .args(["--system", system, "--commit", COMMIT, "--sequence", SEQUENCE, "--result"])
+            .arg(&built.result);
+        command
     }
 
     /// Runs `quorate`, checks the exit code, and returns what it printed.
     pub(crate) fn run(&self, code: i32, arguments: &[&str]) -> Vec<u8> {
-        let output = quorate()
+        expect(code, &mut self.command(arguments))
+    }
+
+    /// `quorate` with the settings of this project.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = quorate();
+        command
             .args(arguments)
             .current_dir(self.folder.path())
             // The credentials of whoever runs the tests are no part of them.
@@ -109,17 +143,20 @@ impl Project {
             .env("QUORATE_TRUSTED_ROOT", self.path("trusted_root.json"))
             .env("QUORATE_REKOR_URL", self.log.url())
             .env("QUORATE_TSA_URL", self.tsa.url())
-            .output()
-            .unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "the exit code of `quorate {}`\n{}",
-            arguments.join(" "),
-            said(&output)
-        );
-        output.stdout
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
+}
+
+/// Runs a command, checks the exit code, and returns what it printed.
+fn expect(code: i32, command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "the exit code of {command:?}\n{}", said(&output));
+    output.stdout
+}
+
+fn document(stdout: &[u8]) -> Value {
+    serde_json::from_slice(stdout).unwrap_or_else(|error| panic!("no JSON: {error}\n{}", text(stdout)))
 }
 
 /// The tag of the candidate.
@@ -176,26 +213,27 @@ impl Build {
 
     /// Writes the image as an OCI image layout, with `app` as its name in there.
     pub(crate) fn layout(&self, folder: &Path) {
-        let blobs = folder.join("blobs/sha256");
-        fs::create_dir_all(&blobs).unwrap();
-        let image = &self.image;
-        for (digest, bytes) in [
-            (&image.layer_digest, &image.layer),
-            (&image.config_digest, &image.config),
-            (&image.manifest_digest, &image.manifest),
-        ] {
-            fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes).unwrap();
-        }
-        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        let index = serde_json::json!({
-            "schemaVersion": 2,
-            "manifests": [{
-                "mediaType": image::MANIFEST,
-                "digest": image.manifest_digest,
-                "size": image.manifest.len(),
-                "annotations": {"org.opencontainers.image.ref.name": "app"},
-            }],
-        });
-        fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        let Image { layer, config, manifest, .. } = &self.image;
+        layout(folder, &[layer, config, manifest], image::MANIFEST, manifest);
     }
+}
+
+/// Writes an OCI image layout of these blobs, one of which gets the name `app`.
+pub(crate) fn layout(folder: &Path, blobs: &[&[u8]], media_type: &str, named: &[u8]) {
+    let place = folder.join("blobs/sha256");
+    fs::create_dir_all(&place).unwrap();
+    for bytes in blobs {
+        fs::write(place.join(image::digest(bytes).trim_start_matches("sha256:")), bytes).unwrap();
+    }
+    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": media_type,
+            "digest": image::digest(named),
+            "size": named.len(),
+            "annotations": {"org.opencontainers.image.ref.name": "app"},
+        }],
+    });
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
 }

@@ -1,19 +1,18 @@
-//! A whole release on the registry of the distribution project, which has no referrers API, with
-//! images pushed and tags read by skopeo.
+//! A whole release on each registry, with images pushed and tags read by skopeo.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use libtest_mimic::Trial;
 use quorate_bed::{client, image};
 use serde_json::{Value, json};
 
-use crate::docker_registry::DockerRegistry;
+use crate::clients::Skopeo;
 use crate::peers::{Peer, Peers};
 use crate::project::{
-    ARCHITECTURES, BUILDERS, Build, COMMIT, Project, REPOSITORY, SEQUENCE, candidate_tag, succeed,
+    ARCHITECTURES, BUILDERS, Build, COMMIT, Project, REPOSITORY, SEQUENCE, candidate_tag, layout,
 };
+use crate::registries::{Access, Registry, tokens};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -22,30 +21,40 @@ const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     let needs = [Peer::DockerRegistry, Peer::Skopeo];
+    let keep = ["--preserve-digests"];
     vec![
-        peers.trial("main_job_on_docker_registry", needs, |[registry, skopeo]| {
-            main_job(registry, skopeo, &["--preserve-digests"], LAYER);
+        peers.trial("main_job_on_olareg", [Peer::Olareg, Peer::Skopeo], move |[registry, skopeo]| {
+            main_job(&Registry::olareg(registry), skopeo, &keep, LAYER);
+        }),
+        peers.trial("main_job_on_docker_registry", needs, move |[registry, skopeo]| {
+            main_job(&Registry::docker_registry(registry, &Access::Open), skopeo, &keep, LAYER);
         }),
         peers.trial(
             "main_job_on_docker_registry_with_layers_compressed_by_skopeo",
             needs,
             |[registry, skopeo]| {
-                main_job(registry, skopeo, &[], LAYER_GZIP);
+                main_job(&Registry::docker_registry(registry, &Access::Open), skopeo, &[], LAYER_GZIP);
             },
         ),
+        peers.trial(
+            "main_job_on_docker_registry_with_tls_and_a_password",
+            needs,
+            move |[registry, skopeo]| {
+                main_job(&Registry::docker_registry(registry, &Access::TlsPassword), skopeo, &keep, LAYER);
+            },
+        ),
+        peers.trial("main_job_on_docker_registry_with_tokens", needs, move |[registry, skopeo]| {
+            let service = tokens(300, 300);
+            main_job(&Registry::docker_registry(registry, &Access::Token(&service)), skopeo, &keep, LAYER);
+        }),
     ]
 }
 
 /// From two pushed images to a promoted release, its refusal when it is replaced, and its end by a
 /// dissent. `how` tells skopeo how to push, which makes layers of `layer_type`.
-fn main_job(registry: &Path, skopeo: &Path, how: &[&str], layer_type: &str) {
-    let registry = DockerRegistry::start(registry);
-    let project = Project::new(registry.host());
-    let skopeo = Skopeo { program: skopeo.to_owned(), auth: project.path("no-credentials.json") };
-    let referrers = format!("/v2/{REPOSITORY}/referrers/{}", image::digest(b"anything"));
-    let answer = client::get(registry.host(), &referrers, None).unwrap();
-    assert_eq!(answer.status, 404, "this registry has no referrers API");
-
+fn main_job(registry: &Registry, skopeo: &Path, how: &[&str], layer_type: &str) {
+    let project = Project::at(registry);
+    let skopeo = Skopeo::new(skopeo, registry, &project);
     let candidate = project.candidate();
     let builds = builds(&project, "hello");
     let mut pushed = BTreeMap::new();
@@ -71,15 +80,15 @@ fn main_job(registry: &Path, skopeo: &Path, how: &[&str], layer_type: &str) {
     let again = project.json(0, &["assemble", &candidate, &arm64, &amd64]);
     assert_eq!(again["image"], assembled["image"], "the same images give the same index");
 
-    attest(&project, "github", &builds, &pushed);
+    attest(registry, &project, "github", &builds, &pushed);
     let promote = ["promote", &candidate, "--quorum", "2", "--tag", "latest", "--tag", "1.0.0"];
     let refused = project.json(1, &promote);
     assert_eq!((&refused["verdict"], &refused["outcome"]), (&json!("short"), &json!("refused")));
     assert_eq!(votes(&refused), both("1 of 2", [("counted", ""), ("missing", ""), ("missing", "")]));
     assert_eq!(moved(&refused), Vec::<&str>::new());
-    assert_eq!(ours(&registry), Vec::<String>::new(), "nothing was promoted");
+    assert_eq!(ours(&skopeo, &project), Vec::<String>::new(), "nothing was promoted");
 
-    attest(&project, "garnix", &builds, &pushed);
+    attest(registry, &project, "garnix", &builds, &pushed);
     let met = project.json(0, &promote);
     assert_eq!((&met["verdict"], &met["outcome"]), (&json!("met"), &json!("moved")));
     assert_eq!(met["image"], assembled["image"]);
@@ -106,14 +115,14 @@ fn main_job(registry: &Path, skopeo: &Path, how: &[&str], layer_type: &str) {
     let rejected = [("rejected", "commit-unexpected"), ("rejected", "commit-unexpected"), ("missing", "")];
     assert_eq!(votes(&unexpected), both("0 of 2", rejected));
 
-    let foreign = foreign_index(&project, &skopeo);
-    assert_eq!(client::put_manifest(registry.host(), REPOSITORY, "latest", INDEX, &foreign).unwrap(), 201);
+    let foreign = foreign_index(&project);
+    skopeo.push(&["--all", "--preserve-digests"], &project.path("foreign"), &latest);
     let refused = project.json(1, &["verify", &latest]);
     assert_eq!(refused["verdict"], "short");
     assert_eq!(refused["image"]["digest"], image::digest(&foreign));
     assert_eq!(votes(&refused), both("0 of 2", [("missing", ""); 3]));
 
-    evidence_lies_where_it_should(&registry, &skopeo, &project, &pushed, &["github", "garnix"]);
+    evidence_lies_where_it_should(registry, &skopeo, &project, &pushed, &["github", "garnix"]);
     let other = self::builds(&project, "hullo");
     for (architecture, system, build) in &other {
         let differs = project.attest(1, &candidate, "basement", system, build, &[]);
@@ -123,12 +132,12 @@ fn main_job(registry: &Path, skopeo: &Path, how: &[&str], layer_type: &str) {
         assert_eq!(dissent["predicateType"], "https://quorate.dev/predicates/dissent/v1");
         assert_eq!(dissent["manifest"], pushed[architecture]);
     }
-    evidence_lies_where_it_should(&registry, &skopeo, &project, &pushed, &["github", "garnix", "basement"]);
+    evidence_lies_where_it_should(registry, &skopeo, &project, &pushed, &["github", "garnix", "basement"]);
     let blocked = project.json(1, &["promote", &candidate, "--tag", "1.0.1"]);
     assert_eq!((&blocked["verdict"], &blocked["outcome"]), (&json!("dissent"), &json!("refused")));
     let cells = [("counted", ""), ("counted", ""), ("dissent", "signed-dissent")];
     assert_eq!(votes(&blocked), both("2 of 2", cells));
-    assert_eq!(ours(&registry), ["1.0.0", "latest"], "`1.0.1` does not exist");
+    assert_eq!(ours(&skopeo, &project), ["1.0.0", "latest"], "`1.0.1` does not exist");
     assert_eq!(skopeo.raw(&latest), foreign, "nothing put `latest` back unasked");
 }
 
@@ -143,24 +152,35 @@ fn builds(project: &Project, message: &str) -> Vec<(&'static str, &'static str, 
 }
 
 /// One builder attests every platform, twice: the second time there is nothing to say.
-fn attest(project: &Project, builder: &str, builds: &[(&str, &str, Build)], pushed: &BTreeMap<&str, String>) {
+fn attest(
+    registry: &Registry,
+    project: &Project,
+    builder: &str,
+    builds: &[(&str, &str, Build)],
+    pushed: &BTreeMap<&str, String>,
+) {
     let candidate = project.candidate();
     for (architecture, system, build) in builds {
         let manifest = &pushed[architecture];
         let attested = project.attest(0, &candidate, builder, system, build, &[]);
         assert_eq!(attested["outcome"], "attested");
         assert_eq!(attested["manifest"], **manifest);
-        assert_eq!(attested["attached"]["place"], format!("{}.q-{builder}.0", derived(manifest)));
+        let place = if registry.referrers {
+            "referrers".to_owned()
+        } else {
+            format!("{}.q-{builder}.0", derived(manifest))
+        };
+        assert_eq!(attested["attached"]["place"], place);
         let again = project.attest(0, &candidate, builder, system, build, &[]);
         assert_eq!(again["outcome"], "already");
         assert_eq!(again["bundle"], attested["bundle"]);
     }
 }
 
-/// On each manifest: a tag for each of these builders, and the fallback index that lists them all.
-/// No other tags besides those of the project.
+/// On each manifest, a bundle of each of these builders. With the referrers API, no tags; without,
+/// a tag for each builder, and the fallback index. No other tags besides those of the project.
 fn evidence_lies_where_it_should(
-    registry: &DockerRegistry,
+    registry: &Registry,
     skopeo: &Skopeo,
     project: &Project,
     pushed: &BTreeMap<&str, String>,
@@ -168,40 +188,45 @@ fn evidence_lies_where_it_should(
 ) {
     let mut expected = Vec::new();
     for manifest in pushed.values() {
-        let mut carriers: Vec<String> = Vec::new();
-        for builder in builders {
-            let tag = format!("{}.q-{builder}.0", derived(manifest));
-            let carrier = skopeo.raw(&format!("{}:{tag}", project.image()));
-            let parsed: Value = serde_json::from_slice(&carrier).unwrap();
-            assert_eq!(parsed["artifactType"], BUNDLE);
-            assert_eq!(parsed["subject"]["digest"], **manifest);
-            carriers.push(image::digest(&carrier));
-            expected.push(tag);
+        let listed = if registry.referrers {
+            let path = format!("/v2/{REPOSITORY}/referrers/{manifest}");
+            client::get(registry.host(), &path, None).unwrap().body
+        } else {
+            expected.push(derived(manifest));
+            skopeo.raw(&format!("{}:{}", project.image(), derived(manifest)))
+        };
+        let listed: Value = serde_json::from_slice(&listed).unwrap();
+        let listed = listed["manifests"].as_array().unwrap();
+        assert_eq!(listed.len(), builders.len(), "every bundle is listed");
+        let mut carriers: Vec<_> = listed.iter().map(|entry| entry["digest"].as_str().unwrap()).collect();
+        for (digest, entry) in carriers.iter().zip(listed) {
+            let carrier = skopeo.raw(&format!("{}@{digest}", project.image()));
+            let carrier: Value = serde_json::from_slice(&carrier).unwrap();
+            assert_eq!((&entry["artifactType"], &carrier["artifactType"]), (&json!(BUNDLE), &json!(BUNDLE)));
+            assert_eq!(carrier["subject"]["digest"], **manifest);
         }
-        let fallback = skopeo.raw(&format!("{}:{}", project.image(), derived(manifest)));
-        let fallback: Value = serde_json::from_slice(&fallback).unwrap();
-        let listed = fallback["manifests"].as_array().unwrap();
-        assert!(listed.iter().all(|entry| entry["artifactType"] == BUNDLE));
-        let mut listed: Vec<_> =
-            listed.iter().map(|entry| entry["digest"].as_str().unwrap().to_owned()).collect();
-        listed.sort();
-        carriers.sort();
-        assert_eq!(listed, carriers, "the fallback index lists every bundle");
-        expected.push(derived(manifest));
+        if !registry.referrers {
+            let tags = builders.iter().map(|builder| format!("{}.q-{builder}.0", derived(manifest)));
+            let tags: Vec<_> = tags.collect();
+            let mut named: Vec<_> = tags
+                .iter()
+                .map(|tag| image::digest(&skopeo.raw(&format!("{}:{tag}", project.image()))))
+                .collect();
+            named.sort();
+            carriers.sort_unstable();
+            assert_eq!(named, carriers, "the tags name what the fallback index lists");
+            expected.extend(tags);
+        }
     }
     expected.sort();
-    let tags: Vec<_> =
-        registry.tags(REPOSITORY).into_iter().filter(|tag| tag.starts_with("sha256-")).collect();
-    assert_eq!(tags, expected);
+    let tags = skopeo.tags(&project.image()).into_iter();
+    assert_eq!(tags.filter(|tag| tag.starts_with("sha256-")).collect::<Vec<_>>(), expected);
 }
 
 /// The tags that a promotion could have written.
-fn ours(registry: &DockerRegistry) -> Vec<String> {
-    let tags = registry.tags(REPOSITORY).into_iter();
-    tags.filter(|tag| {
-        !tag.starts_with("sha256-") && !tag.starts_with(&candidate_tag()) && !tag.starts_with("foreign-")
-    })
-    .collect()
+fn ours(skopeo: &Skopeo, project: &Project) -> Vec<String> {
+    let tags = skopeo.tags(&project.image()).into_iter();
+    tags.filter(|tag| !tag.starts_with("sha256-") && !tag.starts_with(&candidate_tag())).collect()
 }
 
 /// The tag that is derived from a digest.
@@ -209,21 +234,26 @@ fn derived(digest: &str) -> String {
     digest.replace(':', "-")
 }
 
-/// An index of images that nobody attested, for the same platforms.
-fn foreign_index(project: &Project, skopeo: &Skopeo) -> Vec<u8> {
-    let mut children = Vec::new();
-    for (architecture, _, build) in builds(project, "mine-now") {
-        let layout = project.path(&format!("foreign-{architecture}"));
-        build.layout(&layout);
-        skopeo.push(&["--preserve-digests"], &layout, &format!("{}:foreign-{architecture}", project.image()));
-        children.push(json!({
-            "mediaType": image::MANIFEST,
-            "digest": build.image.manifest_digest,
-            "size": build.image.manifest.len(),
-            "platform": {"architecture": architecture, "os": "linux"},
-        }));
-    }
-    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}).to_string().into_bytes()
+/// An index of images that nobody attested, for the same platforms; the layout `foreign` holds it.
+fn foreign_index(project: &Project) -> Vec<u8> {
+    let builds = builds(project, "mine-now");
+    let children: Vec<_> = builds
+        .iter()
+        .map(|(architecture, _, Build { image, .. })| {
+            json!({
+                "mediaType": image::MANIFEST,
+                "digest": image.manifest_digest,
+                "size": image.manifest.len(),
+                "platform": {"architecture": architecture, "os": "linux"},
+            })
+        })
+        .collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}).to_string();
+    let images = builds.iter().map(|(_, _, build)| &build.image);
+    let mut blobs: Vec<&[u8]> = images.flat_map(|i| [&*i.layer, &*i.config, &*i.manifest]).collect();
+    blobs.push(index.as_bytes());
+    layout(&project.path("foreign"), &blobs, INDEX, index.as_bytes());
+    index.into_bytes()
 }
 
 /// Architecture and digest of each child of an index.
@@ -272,38 +302,4 @@ fn moved(document: &Value) -> Vec<&str> {
     tags.filter(|tag| tag["action"] == "created" || tag["action"] == "moved")
         .map(|tag| tag["tag"].as_str().unwrap())
         .collect()
-}
-
-/// The client of registries, with no settings of this machine.
-struct Skopeo {
-    program: PathBuf,
-    auth: PathBuf,
-}
-
-impl Skopeo {
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["--insecure-policy", verb]).env("REGISTRY_AUTH_FILE", &self.auth);
-        command
-    }
-
-    /// Pushes the image named `app` of an OCI layout.
-    fn push(&self, how: &[&str], layout: &Path, target: &str) {
-        let mut command = self.command("copy");
-        command.arg("--dest-tls-verify=false").args(how);
-        succeed(command.arg(format!("oci:{}:app", layout.display())).arg(format!("docker://{target}")));
-    }
-
-    /// Copies a release with all its platforms to an OCI layout, checking every digest.
-    fn pull(&self, source: &str, layout: &Path) {
-        let mut command = self.command("copy");
-        command.args(["--all", "--preserve-digests", "--src-tls-verify=false"]);
-        succeed(command.arg(format!("docker://{source}")).arg(format!("oci:{}:app", layout.display())));
-    }
-
-    /// The bytes of a manifest or index.
-    fn raw(&self, reference: &str) -> Vec<u8> {
-        let mut command = self.command("inspect");
-        succeed(command.args(["--raw", "--tls-verify=false"]).arg(format!("docker://{reference}")))
-    }
 }

@@ -5,6 +5,7 @@
 //! | [`Registry`] | an OCI 1.1 registry, with or without the referrers API, open or behind credentials |
 //! | [`Log`] | a Rekor v2 transparency log |
 //! | [`Tsa`] | an RFC 3161 timestamp authority |
+//! | [`TokenService`] | the token service of a registry that has none of its own |
 //!
 //! Each listens on a free loopback port until it is dropped, can be told to misbehave by a
 //! [`Fault`], and remembers what was asked of it. [`trusted_root`] is what a verifier must be
@@ -13,6 +14,7 @@
 //! Nothing here depends on the code under test, and the cryptography is another implementation
 //! than the one the product uses: were they shared, a mistake would cancel itself out.
 
+mod authority;
 mod bed;
 pub mod client;
 mod fault;
@@ -22,14 +24,17 @@ mod registry;
 mod runtime;
 mod server;
 mod tls;
+mod token_service;
 mod traffic;
 mod trusted_root;
 mod tsa;
 
+pub use authority::Authority;
 pub use bed::Bed;
 pub use fault::{Answer, Fault, FaultAction};
 pub use log::Log;
 pub use registry::{Auth, Registry, RegistryOptions};
+pub use token_service::{TokenOptions, TokenService};
 pub use traffic::Request;
 pub use trusted_root::trusted_root;
 pub use tsa::Tsa;
@@ -40,6 +45,11 @@ use sha2::{Digest, Sha256};
 
 fn base64(bytes: impl AsRef<[u8]>) -> String {
     STANDARD.encode(bytes)
+}
+
+/// The `Authorization` value of a user.
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", base64(format!("{user}:{password}")))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -118,6 +118,11 @@ impl Registry {
         self.server.depth()
     }
 
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.server.connections()
+    }
+
     /// Adds a rule by which the registry misbehaves.
     pub fn fault(&self, fault: Fault) {
         self.server.fault(fault);

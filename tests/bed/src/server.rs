@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -42,6 +42,7 @@ struct Shared {
     handler: Box<Handler>,
     latency: Duration,
     traffic: Arc<Traffic>,
+    connections: AtomicUsize,
     faults: Faults,
 }
 
@@ -58,6 +59,7 @@ impl Server {
             handler: Box::new(move |request| Box::pin(handler(request))),
             latency,
             traffic: Arc::default(),
+            connections: AtomicUsize::new(0),
             faults: Faults::default(),
         });
         let server = Server { address, shared, accepting: Mutex::default() };
@@ -93,6 +95,11 @@ impl Server {
         depth(&self.requests())
     }
 
+    /// How many connections were accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn clear_requests(&self) {
         self.shared.traffic.clear();
     }
@@ -126,6 +133,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
     let mut connections = JoinSet::new();
     loop {
         if let Ok((stream, _)) = listener.accept().await {
+            shared.connections.fetch_add(1, Ordering::Relaxed);
             match &tls {
                 None => connections.spawn(converse(stream, shared.clone())),
                 Some(tls) => connections.spawn(converse_tls(tls.accept(stream), shared.clone())),

@@ -1,6 +1,6 @@
 //! An RFC 3161 timestamp authority.
 
-pub(crate) mod certificate;
+mod certificate;
 mod token;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -9,8 +9,8 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
-use crate::base64;
 use crate::server::answer;
+use crate::{base64, basic};
 
 /// Which credentials a registry asks for.
 #[derive(Clone, Debug)]
@@ -192,10 +192,6 @@ fn scopes(parameters: &[u8]) -> HashSet<Grant> {
         .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
         .collect();
     split(&scopes)
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64(format!("{user}:{password}")))
 }
 
 fn is_basic(sent: &str, user: &str, password: &str) -> bool {

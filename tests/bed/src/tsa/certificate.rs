@@ -1,8 +1,8 @@
-//! The two certificates of an authority, or of a TLS server.
+//! The two certificates of an authority.
 
 use std::str::FromStr;
 
-use der::asn1::{Ia5String, OctetString, UtcTime};
+use der::asn1::{OctetString, UtcTime};
 use der::oid::ObjectIdentifier;
 use der::{DateTime, Encode};
 use p256::ecdsa::{DerSignature, SigningKey};
@@ -12,10 +12,8 @@ use x509_cert::Certificate;
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder, Result};
 use x509_cert::certificate::TbsCertificate;
-use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
-    SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier,
 };
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
@@ -30,37 +28,21 @@ pub(crate) const VALID_FROM: &str = "2020-01-01T00:00:00Z";
 const VALID_UNTIL: &str = "2049-12-31T23:59:59Z";
 
 const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
-const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 
-/// A root, and the certificate below it.
-pub(crate) struct Chain {
-    pub(crate) root: Certificate,
+/// A root, and the certificate below it that signs timestamps.
+pub(super) struct Chain {
+    root: Certificate,
     pub(super) leaf: Certificate,
-    pub(crate) key: SigningKey,
+    pub(super) key: SigningKey,
 }
 
 impl Chain {
-    /// The certificate below signs timestamps.
     pub(super) fn generate(name: &str) -> Chain {
-        Chain::with(name, None)
-    }
-
-    /// The certificate below is that of the TLS server at this host.
-    pub(crate) fn for_server(host: &str) -> Chain {
-        Chain::with(host, Some(host))
-    }
-
-    fn with(name: &str, host: Option<&str>) -> Chain {
         let root_key = SigningKey::generate();
         let key = SigningKey::generate();
         let root_name = distinguished_name(&format!("{name} root"));
         let root = issue(&root_key, &root_key, Role::Root(root_name.clone()));
-        let subject = distinguished_name(name);
-        let role = match host {
-            None => Role::Leaf(root_name, subject),
-            Some(host) => Role::Server(root_name, subject, host.to_owned()),
-        };
-        let leaf = issue(&root_key, &key, role);
+        let leaf = issue(&root_key, &key, Role::Leaf(root_name, distinguished_name(name)));
         Chain {
             root: root.expect("the root has all a certificate needs"),
             leaf: leaf.expect("the leaf has all a certificate needs"),
@@ -69,7 +51,7 @@ impl Chain {
     }
 
     /// Leaf and root.
-    pub(crate) fn der(&self) -> [Vec<u8>; 2] {
+    pub(super) fn der(&self) -> [Vec<u8>; 2] {
         [&self.leaf, &self.root].map(|c| c.to_der().expect("a certificate has a DER form"))
     }
 }
@@ -102,20 +84,19 @@ fn issue(issuer: &SigningKey, subject: &SigningKey, role: Role) -> Result<Certif
 enum Role {
     Root(Name),
     Leaf(Name, Name),
-    Server(Name, Name, String),
 }
 
 impl BuilderProfile for Role {
     fn get_issuer(&self, subject: &Name) -> Name {
         match self {
             Role::Root(_) => subject.clone(),
-            Role::Leaf(issuer, _) | Role::Server(issuer, ..) => issuer.clone(),
+            Role::Leaf(issuer, _) => issuer.clone(),
         }
     }
 
     fn get_subject(&self) -> Name {
         match self {
-            Role::Root(name) | Role::Leaf(_, name) | Role::Server(_, name, _) => name.clone(),
+            Role::Root(name) | Role::Leaf(_, name) => name.clone(),
         }
     }
 
@@ -127,7 +108,7 @@ impl BuilderProfile for Role {
     ) -> Result<Vec<Extension>> {
         let (ca, usage) = match self {
             Role::Root(_) => (true, KeyUsages::KeyCertSign | KeyUsages::CRLSign),
-            Role::Leaf(..) | Role::Server(..) => (false, KeyUsages::DigitalSignature.into()),
+            Role::Leaf(..) => (false, KeyUsages::DigitalSignature.into()),
         };
         let constraints = BasicConstraints { ca, path_len_constraint: None };
         let authority = AuthorityKeyIdentifier {
@@ -141,19 +122,10 @@ impl BuilderProfile for Role {
             (false, &SubjectKeyIdentifier(key_identifier(key)?)).to_extension(subject, &[])?,
             (false, &authority).to_extension(subject, &[])?,
         ];
-        match self {
-            Role::Root(_) => {}
-            Role::Leaf(..) => {
-                // RFC 3161 wants it critical and alone.
-                let usage = ExtendedKeyUsage(vec![TIME_STAMPING]);
-                extensions.push((true, &usage).to_extension(subject, &[])?);
-            }
-            Role::Server(_, _, host) => {
-                let usage = ExtendedKeyUsage(vec![SERVER_AUTH]);
-                let names = SubjectAltName(vec![GeneralName::DnsName(Ia5String::new(host)?)]);
-                extensions.push((false, &usage).to_extension(subject, &[])?);
-                extensions.push((false, &names).to_extension(subject, &[])?);
-            }
+        if !ca {
+            // RFC 3161 wants it critical and alone.
+            let usage = ExtendedKeyUsage(vec![TIME_STAMPING]);
+            extensions.push((true, &usage).to_extension(subject, &[])?);
         }
         Ok(extensions)
     }

@@ -1,0 +1,181 @@
+//! Registries that nobody here wrote, each in a process of its own.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use quorate_bed::{Authority, TokenOptions, TokenService};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::proxy;
+
+/// How long one may take to start; it takes a tenth of a second.
+const START: Duration = Duration::from_secs(20);
+/// The name of the registry that has one.
+const NAME: &str = "registry.example";
+const USER: &str = "ci";
+const PASSWORD: &str = "secret";
+/// The same two as `htpasswd -B` writes them.
+const HTPASSWD: &str = "ci:$2y$05$hIiYYRJt2SkUmIJv/lOVJevbiJj3b2QkaE7AnWDQFh5xt2MdUFw66";
+
+/// A running registry, empty at first, that ends when this is dropped.
+pub(crate) struct Registry {
+    process: Child,
+    host: String,
+    folder: TempDir,
+    /// Whether it has the referrers API.
+    pub(crate) referrers: bool,
+    /// The proxy that it is reached through by its name, over TLS.
+    pub(crate) proxy: Option<String>,
+    /// Whether it asks who is there.
+    pub(crate) guarded: bool,
+}
+
+/// Who may do what with a registry.
+pub(crate) enum Access<'a> {
+    /// Anyone, over plain http.
+    Open,
+    /// One user with a password, over TLS, by a name that only a proxy knows.
+    TlsPassword,
+    /// Who has a token, over plain http.
+    Token(&'a TokenService),
+}
+
+impl Registry {
+    /// The registry of the distribution project, 2.8, which has no referrers API.
+    pub(crate) fn docker_registry(program: &Path, access: &Access) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            path.display().to_string()
+        };
+        let mut config = "version: 0.1\n\
+                          log: {level: info, accesslog: {disabled: true}}\n\
+                          storage: {inmemory: {}, delete: {enabled: true}}\n\
+                          http:\n  addr: 127.0.0.1:0\n  secret: none\n"
+            .to_owned();
+        match access {
+            Access::Open => {}
+            Access::TlsPassword => {
+                let authority = Authority::generate(NAME);
+                file("trusted/ca.crt", &authority.root());
+                let certificate = file("server.crt", &authority.certificate());
+                let key = file("server.key", &authority.key());
+                let users = file("htpasswd", HTPASSWD);
+                let _ = write!(
+                    config,
+                    "  tls: {{certificate: {certificate}, key: {key}}}\n\
+                     auth: {{htpasswd: {{realm: test, path: {users}}}}}\n"
+                );
+            }
+            Access::Token(service) => {
+                let (realm, name) = (service.url(), TokenService::NAME);
+                let bundle = file("tokens.crt", &service.root());
+                let _ = write!(
+                    config,
+                    "auth:\n  token: {{realm: \"{realm}\", service: {name}, issuer: {name}, \
+                     rootcertbundle: {bundle}}}\n"
+                );
+            }
+        }
+        let config = file("config.yml", &config);
+        let mut command = Command::new(program);
+        command.args(["serve", &config]).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        let mut registry = Self::run(folder, &mut command, |log| {
+            let address = log.split_once("listening on ")?.1.split_once('"')?.0;
+            Some(address.trim_end_matches(", tls").to_owned())
+        });
+        registry.referrers = false;
+        registry.guarded = !matches!(access, Access::Open);
+        if matches!(access, Access::TlsPassword) {
+            let address = std::mem::replace(&mut registry.host, NAME.to_owned());
+            registry.proxy = Some(format!("http://{}", proxy::to(address.parse().unwrap())));
+        }
+        registry
+    }
+
+    /// olareg, which has the referrers API.
+    pub(crate) fn olareg(program: &Path) -> Self {
+        // It does not say which port it was given, so it is told one that was free just now.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let mut command = Command::new(program);
+        command.args(["serve", "--store-type", "mem", "--addr", "127.0.0.1", "--port"]);
+        command.arg(address.port().to_string());
+        Self::run(tempfile::tempdir().unwrap(), &mut command, |_| {
+            TcpStream::connect(address).ok().map(|_| address.to_string())
+        })
+    }
+
+    /// Starts the program and waits until its address can be told, from its log or otherwise.
+    fn run(folder: TempDir, command: &mut Command, host: impl Fn(&str) -> Option<String>) -> Self {
+        let log = folder.path().join("log");
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + START;
+        loop {
+            let said = fs::read_to_string(&log).unwrap();
+            if let Some(host) = host(&said) {
+                return Self { process, host, folder, referrers: true, proxy: None, guarded: false };
+            }
+            let ended = process.try_wait().unwrap();
+            if ended.is_some() || Instant::now() > deadline {
+                let _ = end(&mut process);
+                panic!("{command:?} does not start ({ended:?}):\n{said}");
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Where it is reached: `127.0.0.1:PORT`, or a name.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// What `docker login` writes, for a registry that asks for it.
+    pub(crate) fn login(&self) -> String {
+        self.login_with(PASSWORD)
+    }
+
+    /// The same with another password.
+    pub(crate) fn login_with(&self, password: &str) -> String {
+        let auth = json!({"auth": STANDARD.encode(format!("{USER}:{password}"))});
+        json!({"auths": if self.guarded { json!({&self.host: auth}) } else { json!({}) }}).to_string()
+    }
+
+    /// The folder of the certificate to trust, `ca.crt`, where there is one.
+    pub(crate) fn trusted(&self) -> Option<PathBuf> {
+        Some(self.folder.path().join("trusted")).filter(|folder| folder.exists())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = end(&mut self.process);
+    }
+}
+
+fn end(process: &mut Child) -> io::Result<()> {
+    process.kill()?;
+    process.wait().map(drop)
+}
+
+/// A token service for the one user. Tokens are good for `lifetime`, and said to be good for
+/// `claimed`, in whole seconds.
+pub(crate) fn tokens(lifetime: u64, claimed: u64) -> TokenService {
+    let [lifetime, claimed_lifetime] = [lifetime, claimed].map(Duration::from_secs);
+    let (user, password) = (USER.to_owned(), PASSWORD.to_owned());
+    TokenService::start(TokenOptions { user, password, lifetime, claimed_lifetime })
+}
