@@ -76,7 +76,7 @@ fn a_registry_with_the_referrers_api() {
             (config, says(200, "Content-Encoding", "gzip"), "registry-malformed"),
             // What is attached to it.
             (&referrers, status(403), "registry-denied"),
-            (&referrers, says(429, "Retry-After", "Fri, 21 Oct 2199 07:28:00 GMT"), "registry-throttled"),
+            (&referrers, says(429, "Retry-After", "Mon, 21 Oct 2199 07:28:00 GMT"), "registry-throttled"),
             (&referrers, status(500), "registry-server-error"),
             (&referrers, FaultAction::Truncate, "registry-malformed"),
             (&referrers, says(302, "Location", stranger), "registry-redirect"),

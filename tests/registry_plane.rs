@@ -331,7 +331,7 @@ async fn what_does_not_pass_is_given_up() {
         (FaultAction::HalfBody, "registry-unreachable", 4),
         (FaultAction::Status(Answer::status(429).header("Retry-After", "9999")), "registry-throttled", 1),
         (
-            FaultAction::Status(Answer::status(503).header("Retry-After", "Fri, 21 Oct 2199 07:28:00 GMT")),
+            FaultAction::Status(Answer::status(503).header("Retry-After", "Mon, 21 Oct 2199 07:28:00 GMT")),
             "registry-server-error",
             1,
         ),
