@@ -310,6 +310,7 @@ async fn what_may_pass_is_asked_again() {
         FaultAction::HalfBody,
         FaultAction::Status(Answer::status(429).header("Retry-After", "1")),
         FaultAction::Status(Answer::status(503).header("Retry-After", "garbage")),
+        FaultAction::Status(Answer::status(429).header("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT")),
     ] {
         bed.clear_log();
         bed.fault(Fault::new(action.clone()).times(2));
@@ -329,6 +330,11 @@ async fn what_does_not_pass_is_given_up() {
         (say(500), "registry-server-error", 4),
         (FaultAction::HalfBody, "registry-unreachable", 4),
         (FaultAction::Status(Answer::status(429).header("Retry-After", "9999")), "registry-throttled", 1),
+        (
+            FaultAction::Status(Answer::status(503).header("Retry-After", "Mon, 21 Oct 2199 07:28:00 GMT")),
+            "registry-server-error",
+            1,
+        ),
         (say(400), "registry-refused", 1),
         (say(403), "registry-denied", 1),
         (say(418), "registry-refused", 1),

@@ -132,6 +132,13 @@ pub async fn collected(
 pub fn raw(
     answer: impl Fn(&mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> (String, Arc<AtomicU64>) {
+    raw_for(move |_, out| answer(out))
+}
+
+/// The same, told the path and query that were asked for.
+pub fn raw_for(
+    answer: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+) -> (String, Arc<AtomicU64>) {
     struct Counted(std::net::TcpStream, Arc<AtomicU64>);
     impl Write for Counted {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -157,7 +164,9 @@ pub fn raw(
                 while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
                     head.push(byte[0]);
                 }
-                answer(&mut Counted(stream, count)).ok();
+                let head = String::from_utf8_lossy(&head);
+                let target = head.split(' ').nth(1).unwrap_or_default();
+                answer(target, &mut Counted(stream, count)).ok();
             });
         }
     });

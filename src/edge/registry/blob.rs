@@ -45,6 +45,7 @@ impl Registry {
         if length != size {
             return Err(Error::SizeMismatch { asked, expected: size, found: length });
         }
+        self.keep(&answer.body)?;
         Ok(Some(answer.body))
     }
 

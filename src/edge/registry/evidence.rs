@@ -1,7 +1,6 @@
 //! Bundles at an image: attaching one, collecting all (contract §5).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 
 use futures_util::future::{try_join, try_join_all, try_join3};
 
@@ -23,8 +22,6 @@ const MAX_CARRIER: u64 = 3 * 1024 * 1024 / 2;
 const MAX_READ: usize = 200;
 /// Derived tags of one slot.
 const MAX_TAGS: u32 = 100;
-/// Bytes of evidence kept in one run, so that memory stays bounded whatever is attached.
-const MAX_KEPT: u64 = 32 * 1024 * 1024;
 /// Where Sigstore's tools say what a bundle is about.
 const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 
@@ -312,7 +309,6 @@ impl Registry {
             fetched.into_manifest()?;
             return Ok(None);
         }
-        self.keep(fetched.bytes.len())?;
         Ok(Some(Tagged::Found(fetched)))
     }
 
@@ -334,9 +330,6 @@ impl Registry {
                     }
                     other => other?,
                 };
-                if let Some(fetched) = &fetched {
-                    self.keep(fetched.bytes.len())?;
-                }
                 let hinted = entry.artifact_type.as_deref() == Some(media_type::BUNDLE);
                 (entry.digest, hinted, fetched)
             }
@@ -378,24 +371,12 @@ impl Registry {
             return Ok(Read::Bundle(layer.digest, data.clone()));
         }
         match self.blob(repository, layer.digest, layer.size, MAX_BUNDLE).await {
-            Ok(Some(bytes)) => {
-                self.keep(bytes.len())?;
-                Ok(Read::Bundle(layer.digest, bytes))
-            }
+            Ok(Some(bytes)) => Ok(Read::Bundle(layer.digest, bytes)),
             Ok(None) => skip("the registry does not have its bundle".to_owned()),
             Err(Error::TooLarge { .. }) => Ok(Read::Skipped(too_large(digest))),
             Err(Error::SizeMismatch { .. }) => skip("its bundle has another size than it says".to_owned()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Counts bytes that stay in memory.
-    fn keep(&self, bytes: usize) -> Result<(), Error> {
-        let before = self.shared.evidence.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before + bytes as u64 > MAX_KEPT {
-            return Err(Error::TooLarge { what: "the evidence of this run".to_owned(), limit: MAX_KEPT });
-        }
-        Ok(())
     }
 }
 

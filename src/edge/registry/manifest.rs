@@ -113,6 +113,7 @@ impl Registry {
         if let Some(expected) = [wanted, named].into_iter().flatten().find(|expected| *expected != found) {
             return Err(Error::DigestMismatch { asked, expected, found });
         }
+        self.keep(&answer.body)?;
         Ok(Some(Fetched { content_type: answer.content_type(), bytes: answer.body, digest: found, asked }))
     }
 

@@ -39,7 +39,7 @@ mod witness;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,10 @@ pub use secret::Secret;
 pub use source::Source;
 pub use tags::Untagged;
 pub(in crate::edge) use transport::Sink;
+
+/// Bytes of manifests, lists and blobs in one look at an image, so that memory stays bounded
+/// however many of them there are.
+const MAX_KEPT: usize = 16 * 1024 * 1024;
 
 /// How a run talks to registries.
 #[derive(Debug, Clone)]
@@ -97,6 +101,8 @@ impl Default for Options {
 pub struct Registry {
     shared: Arc<Shared>,
     deadline: Instant,
+    /// Bytes of manifests, lists and blobs handed out so far: a caller may keep them all.
+    kept: Arc<AtomicU64>,
 }
 
 struct Shared {
@@ -108,8 +114,6 @@ struct Shared {
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     /// A permit for each MiB of body that may be on its way.
     memory: Semaphore,
-    /// Bytes of evidence kept so far.
-    evidence: AtomicU64,
 }
 
 impl Registry {
@@ -121,6 +125,7 @@ impl Registry {
         let connect_timeout = options.request_timeout.min(Duration::from_secs(10));
         Ok(Self {
             deadline: Instant::now() + options.deadline,
+            kept: Arc::default(),
             shared: Arc::new(Shared {
                 clients: Clients::new(options.ca_file.as_deref(), connect_timeout)?,
                 credentials: options.credentials,
@@ -129,16 +134,26 @@ impl Registry {
                 request_timeout: options.request_timeout,
                 hosts: Mutex::default(),
                 memory: Semaphore::new(transport::MEMORY_MIB),
-                evidence: AtomicU64::new(0),
             }),
         })
     }
 
-    /// The same registries, connections and tokens with a deadline of its own, for a run that
-    /// waits and looks again.
+    /// The same registries, connections and tokens with a deadline and a share of memory of its
+    /// own, for a run that waits and looks again.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { shared: self.shared.clone(), deadline: Instant::now() + deadline }
+        Self { shared: self.shared.clone(), deadline: Instant::now() + deadline, kept: Arc::default() }
+    }
+
+    /// Counts bytes that the caller may keep.
+    fn keep(&self, bytes: &[u8]) -> Result<(), Error> {
+        let length = bytes.len() as u64;
+        if self.kept.fetch_add(length, Ordering::Relaxed) + length > MAX_KEPT as u64 {
+            // Not `TooLarge`, which a caller may take for one thing that can be left out.
+            let what = "bytes of manifests and evidence at once".to_owned();
+            return Err(Error::TooMany { what, limit: MAX_KEPT });
+        }
+        Ok(())
     }
 
     /// Says what this run will do to a repository, so that the first token already covers it. To

@@ -55,6 +55,7 @@ impl Registry {
                 return Err(self.refusal(&host, path, asked, &answer).await);
             }
             pages.turn(&answer, &asked)?;
+            self.keep(&answer.body)?;
             listed.extend(read(answer, &asked)?);
             if listed.len() > MAX_ENTRIES {
                 return Err(Error::TooMany { what, limit: MAX_ENTRIES });

@@ -29,7 +29,7 @@ const MIB: u64 = 1024 * 1024;
 /// A body of no more than this is read without a share of the memory below.
 const SMALL_BODY: u64 = 64 * 1024;
 /// What all larger bodies on their way to us may take together, in MiB.
-pub(super) const MEMORY_MIB: usize = 32;
+pub(super) const MEMORY_MIB: usize = 8;
 
 /// Where redirects may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

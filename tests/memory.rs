@@ -1,0 +1,329 @@
+//! Memory stays under 100 MB whatever a registry sends, measured on the real binary.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod plane;
+mod shop;
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use quorate_bed::image;
+use serde_json::json;
+use shop::{AMD64, Run, Shop};
+
+/// In kB, as the kernel counts.
+const LIMIT: u64 = 100_000;
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MIB: usize = 1024 * 1024;
+
+type Answer = Box<dyn Fn(&mut dyn Write) -> std::io::Result<()> + Send + Sync>;
+
+/// Runs the binary to its end; what it came to, and the most memory it held (kB).
+fn measured(shop: &Shop, arguments: &[&str]) -> (Run, u64) {
+    let mut child = shop
+        .command(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        // A high-water mark: nothing between two looks is missed.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let mark = mark.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = mark.unwrap_or(0).max(peak);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let output = child.wait_with_output().unwrap();
+    let run = Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    (run, peak)
+}
+
+/// Asserts the exit code, the reason and the limit.
+#[track_caller]
+fn bounded(shop: &Shop, name: &str, arguments: &[&str], code: i32, reason: &str) {
+    let (run, peak) = measured(shop, arguments);
+    assert!(peak < LIMIT, "{name}: {peak} kB");
+    assert!(peak > 1_000, "{name}: nothing was measured");
+    assert_eq!(run.code, code, "{name}: {}", run.stderr);
+    assert!(
+        run.stderr.contains(reason) || run.stdout.contains(reason),
+        "{name}: {}{}",
+        run.stdout,
+        run.stderr
+    );
+}
+
+/// A policy for another host than the shop's own.
+fn policy_for(shop: &Shop, host: &str) {
+    shop.write("quorate.toml", shop.policy(2).replace(&shop.host(), host));
+}
+
+fn reply(out: &mut dyn Write, media_type: &str, more: &str, body: &[u8]) -> std::io::Result<()> {
+    write!(
+        out,
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {media_type}\r\n{more}Content-Length: {}\r\n\r\n",
+        body.len()
+    )?;
+    out.write_all(body)
+}
+
+fn endless(out: &mut dyn Write, head: &str) -> std::io::Result<()> {
+    write!(out, "{head}\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 65536], b"\r\n"].concat();
+    for _ in 0..600 * MIB / 65536 {
+        out.write_all(&chunk)?;
+    }
+    out.write_all(b"0\r\n\r\n")
+}
+
+#[test]
+fn bodies_without_measure() {
+    let shop = Shop::open();
+    let ok = format!("HTTP/1.1 200 OK\r\nContent-Type: {INDEX}");
+    let announced = format!("{ok}\r\nContent-Length: 629145600\r\n\r\n");
+    let gzip = format!("{ok}\r\nContent-Encoding: gzip");
+    let trickle = format!("{ok}\r\nContent-Length: 1000\r\n\r\n");
+    let cases: [(&str, &str, Answer); 5] = [
+        ("600 MiB without a length", "registry-too-large", Box::new(move |out| endless(out, &ok))),
+        ("600 MiB announced", "registry-too-large", Box::new(move |out| out.write_all(announced.as_bytes()))),
+        ("600 MiB said to be compressed", "registry-malformed", Box::new(move |out| endless(out, &gzip))),
+        ("600 MiB of an error", "registry-refused", Box::new(|out| endless(out, "HTTP/1.1 418 No"))),
+        (
+            "a byte now and then",
+            "registry-timeout",
+            Box::new(move |out| {
+                out.write_all(trickle.as_bytes())?;
+                loop {
+                    out.write_all(b" ")?;
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }),
+        ),
+    ];
+    for (name, reason, answer) in cases {
+        let (host, _) = plane::raw(answer);
+        policy_for(&shop, &host);
+        let started = Instant::now();
+        let image = format!("{host}/acme/app:v1");
+        bounded(&shop, name, &["verify", &image, "--timeout", "5"], 3, reason);
+        assert!(started.elapsed() < Duration::from_secs(10), "{name}");
+    }
+}
+
+#[test]
+fn a_release_that_is_met_is_measured_too() {
+    let shop = Shop::open();
+    let release = shop.release("candidate", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    bounded(&shop, "a release that is met", &["verify", &release.reference], 0, "met");
+}
+
+#[test]
+fn json_that_grows_when_it_is_read() {
+    let shop = Shop::open();
+    let fill = |piece: &str| vec![piece; 4 * MIB / (piece.len() + 1) - 200].join(",");
+    for (name, reason, filling) in [
+        ("empty lists", "more than 250000 values", format!(r#""x":[{}]"#, fill("[]"))),
+        ("numbers", "more than 250000 values", format!(r#""x":[{}]"#, fill("1"))),
+        ("lists in lists", "index-malformed", format!(r#""x":{}{}"#, "[".repeat(100), "]".repeat(100))),
+        (
+            "keys",
+            "more than 250000 values",
+            format!(
+                r#""annotations":{{{}}}"#,
+                (0..300_000).map(|n| format!("\"{n}\":\"\"")).collect::<Vec<_>>().join(",")
+            ),
+        ),
+        ("entries", "more than 250000 values", format!(r#""manifests":[{}]"#, fill("{}"))),
+    ] {
+        let body = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}",{filling}}}"#).into_bytes();
+        assert!(body.len() <= 4 * MIB, "{name}");
+        let (host, _) = plane::raw(move |out| reply(out, INDEX, "", &body));
+        policy_for(&shop, &host);
+        bounded(&shop, name, &["verify", &format!("{host}/acme/app:v1")], 1, reason);
+    }
+}
+
+#[test]
+fn many_large_children() {
+    let shop = Shop::open();
+    // Thirty-two images, each of whose manifest and configuration is as large as it may be.
+    let digest = |bytes: &[u8]| quorate::oci::Digest::of(bytes).to_string();
+    let padding = "a".repeat(4 * MIB - 20_000);
+    let pieces: Vec<(String, Vec<u8>)> = (0..32)
+        .flat_map(|n| {
+            let config = json!({"architecture": "amd64", "os": "linux", "author": padding,
+                                "config": {}, "rootfs": {"type": "layers", "diff_ids": []}, "created": format!("1970-01-01T00:00:{:02}Z", n % 60)});
+            let config = format!("{config}{}", " ".repeat(n)).into_bytes();
+            let manifest = json!({"schemaVersion": 2, "mediaType": image::MANIFEST, "layers": [],
+                "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                           "digest": digest(&config), "size": config.len()},
+                "annotations": {"a": padding}});
+            let manifest = manifest.to_string().into_bytes();
+            [(digest(&manifest), manifest), (digest(&config), config)]
+        })
+        .collect();
+    let entries: Vec<_> = pieces
+        .iter()
+        .step_by(2)
+        .map(|(digest, bytes)| {
+            json!({"mediaType": image::MANIFEST, "digest": digest, "size": bytes.len(),
+                   "platform": {"os": "linux", "architecture": "amd64"}})
+        })
+        .collect();
+    let index = list(&entries);
+    let (host, _) = plane::raw_for(move |target, out| {
+        if target.contains("/referrers/") {
+            return reply(out, INDEX, "", &list(&[]));
+        }
+        match pieces.iter().find(|(digest, _)| target.ends_with(digest)) {
+            Some((_, bytes)) if target.contains("/manifests/") => reply(out, image::MANIFEST, "", bytes),
+            Some((_, bytes)) => reply(out, "application/octet-stream", "", bytes),
+            None => reply(out, INDEX, "", &index),
+        }
+    });
+    policy_for(&shop, &host);
+    bounded(
+        &shop,
+        "many large children",
+        &["verify", &format!("{host}/acme/app:v1")],
+        3,
+        "registry-too-many",
+    );
+}
+
+/// Serves two images and their index; `referrers` answers for both, told what was asked.
+fn serve_release(
+    referrers: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
+    let images = ["amd64", "arm64"].map(|architecture| (architecture, shop::build(architecture, "hello")));
+    let entries: Vec<_> = images
+        .iter()
+        .map(|(architecture, image)| {
+            json!({"mediaType": image::MANIFEST, "digest": image.manifest_digest, "size": image.manifest.len(),
+                   "platform": {"os": "linux", "architecture": architecture}})
+        })
+        .collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string();
+    plane::raw_for(move |target, out| {
+        if target.contains("/referrers/") {
+            return referrers(target, out);
+        }
+        for (_, image) in &images {
+            if target.contains(&image.manifest_digest) {
+                return reply(out, image::MANIFEST, "", &image.manifest);
+            }
+            if target.contains(&image.config_digest) {
+                return reply(out, "application/octet-stream", "", &image.config);
+            }
+        }
+        reply(out, INDEX, "", index.as_bytes())
+    })
+    .0
+}
+
+fn list(entries: &[serde_json::Value]) -> Vec<u8> {
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string().into_bytes()
+}
+
+#[test]
+fn pages_without_end() {
+    let shop = Shop::open();
+    // Few entries, each as large as fits: what is kept of a page must not add up.
+    let entry = json!({"mediaType": image::MANIFEST, "digest": image::digest(b"x"), "size": 1,
+                       "annotations": {"a": "a".repeat(80_000)}});
+    let page = list(&vec![entry; 49]);
+    let asked = AtomicUsize::new(0);
+    let host = serve_release(move |_, out| {
+        let n = asked.fetch_add(1, Ordering::Relaxed);
+        reply(out, INDEX, &format!("Link: <?n={n}>; rel=\"next\"\r\n"), &page)
+    });
+    policy_for(&shop, &host);
+    bounded(&shop, "pages without end", &["verify", &format!("{host}/acme/app:v1")], 3, "registry-too-many");
+}
+
+#[test]
+fn a_flood_of_evidence() {
+    let shop = Shop::open();
+    // Each as large as a bundle may be, and each another one.
+    let release = shop.release("candidate", "hello");
+    let subject = &release.images[0];
+    let repository: quorate::oci::Repository = shop.repository().parse().unwrap();
+    let descriptor = quorate::oci::Descriptor::of(image::MANIFEST, &subject.manifest);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        for n in 0..30 {
+            let bundle = [n.to_string().as_bytes(), &vec![b'0'; 1_000_000]].concat();
+            let slot = plane::slot("a");
+            // A time limit for each, however slow the machine.
+            plane::anonymous()
+                .attach(&repository, &descriptor, &slot, &bundle, plane::annotations(plane::TYPE))
+                .await
+                .unwrap();
+        }
+    });
+    bounded(&shop, "thirty bundles of 1 MB", &["verify", &release.reference], 3, "registry-too-many");
+}
+
+#[test]
+fn a_layer_that_is_a_bomb() {
+    use std::io::Read as _;
+    let shop = Shop::open();
+    let image = shop::build("amd64", "hello");
+    image.push(&shop.host(), "acme/app", "plain").unwrap();
+    let mut bomb = Vec::new();
+    let zeros = std::io::repeat(0).take(600 * MIB as u64);
+    flate2::read::GzEncoder::new(zeros, flate2::Compression::best()).read_to_end(&mut bomb).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
+    manifest["layers"][0]["digest"] = image::digest(&bomb).into();
+    manifest["layers"][0]["size"] = bomb.len().into();
+    plane_push(&shop, &bomb);
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    let status =
+        quorate_bed::client::put_manifest(&shop.host(), "acme/app", "bomb", image::MANIFEST, &bytes).unwrap();
+    assert_eq!(status, 201);
+    let attest = |tag: &str, code: i32, reason: &str| {
+        let reference = shop.at(tag);
+        let arguments = [
+            "attest",
+            &reference,
+            "--builder",
+            "github",
+            "--key",
+            "github.key",
+            "--system",
+            AMD64.1,
+            "--config-digest",
+            &image.config_digest,
+            "--commit",
+            shop::COMMIT,
+            "--sequence",
+            "1763700000",
+            "--nar-hash",
+            shop::NAR_HASH,
+        ];
+        bounded(&shop, tag, &arguments, code, reason);
+    };
+    attest("bomb", 1, "layer");
+    attest("plain", 0, "");
+}
+
+fn plane_push(shop: &Shop, blob: &[u8]) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let repository = shop.repository().parse().unwrap();
+    runtime.block_on(plane::anonymous().push_blob(&repository, blob.to_vec())).unwrap();
+}
