@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use ring::digest::{Context, SHA256};
 
@@ -117,25 +118,32 @@ pub(super) async fn read(
     }
 }
 
-/// Brings an image from one store to another: what is there already stays, what the registry can
-/// take from a neighbouring repository does not pass through here, and the manifest comes last.
+/// Brings images from their stores to another: what is there already stays, what the registry can
+/// take from a neighbouring repository does not pass through here, and manifests come last.
 ///
 /// # Errors
 /// When a part is absent, is not what its digest says, or could not be read or written.
-pub async fn bring(registry: &Registry, from: &Store, to: &Store, manifest: &Manifest) -> Result<(), Error> {
-    // Each once, and a layer that is there twice is one blob.
-    let blobs: BTreeMap<Digest, &Descriptor> =
-        manifest.layers.iter().chain([&manifest.config]).map(|blob| (blob.digest, blob)).collect();
-    stream::iter(blobs.into_values().map(|blob| bring_blob(registry, from, to, blob)))
+pub async fn bring(registry: &Registry, images: &[(Store, &Manifest)], to: &Store) -> Result<(), Error> {
+    // Layers that images share are one blob.
+    let blobs: BTreeMap<Digest, (&Store, &Descriptor)> = images
+        .iter()
+        .flat_map(|(from, image)| image.layers.iter().chain([&image.config]).map(move |blob| (from, blob)))
+        .map(|(from, blob)| (blob.digest, (from, blob)))
+        .collect();
+    stream::iter(blobs.into_values().map(|(from, blob)| bring_blob(registry, from, to, blob)))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
     match to {
         Store::Repository(repository) => {
-            registry.push_manifest(repository, &manifest.media_type, manifest.bytes()).await?;
+            let pushes = images
+                .iter()
+                .map(|(_, image)| registry.push_manifest(repository, &image.media_type, image.bytes()));
+            try_join_all(pushes).await?;
         }
         Store::Layout(path) => {
-            Layout::create(path)?.write_blob(manifest.bytes())?;
+            let layout = Layout::create(path)?;
+            images.iter().try_for_each(|(_, image)| layout.write_blob(image.bytes()).map(|_| ()))?;
         }
     }
     Ok(())

@@ -84,10 +84,12 @@ pub async fn run(registry: &Registry, request: Request) -> Result<Report, Error>
         dry_run: request.dry_run,
     };
     if !request.dry_run {
-        let elsewhere = images.iter().filter(|image| image.place.store() != done.store);
-        for image in elsewhere {
-            images::bring(registry, &image.place.store(), &done.store, &image.manifest).await?;
-        }
+        let elsewhere: Vec<_> = images
+            .iter()
+            .map(|image| (image.place.store(), &image.manifest))
+            .filter(|(store, _)| *store != done.store)
+            .collect();
+        images::bring(registry, &elsewhere, &done.store).await?;
         write(registry, &done, &request.tags).await?;
     }
     Ok(Report::Assembled(done))
