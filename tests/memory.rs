@@ -12,7 +12,8 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate_bed::image;
+use quorate_bed::image::{self, Image};
+use quorate_bed::{Registry, RegistryOptions};
 use serde_json::json;
 use shop::{AMD64, Run, Shop};
 
@@ -276,6 +277,23 @@ fn a_flood_of_evidence() {
         }
     });
     bounded(&shop, "thirty bundles of 1 MB", &["verify", &release.reference], 3, "registry-too-many");
+}
+
+#[test]
+fn layers_that_are_brought_over() {
+    let (shop, other) = (Shop::open(), Registry::start(RegistryOptions::default()));
+    let large = vec![7; 64 * MIB];
+    for (tag, architecture) in [("amd64", "amd64"), ("arm64", "arm64")] {
+        let files: [(&str, &[u8], u32); 2] = [("data", &large, 0o644), ("name", tag.as_bytes(), 0o644)];
+        let image = Image::build("linux", architecture, None, &files);
+        image.push(&other.host(), "builds/app", tag).unwrap();
+    }
+    let [amd64, arm64] = ["amd64", "arm64"].map(|tag| format!("{}/builds/app:{tag}", other.host()));
+    let target = shop.at("git-1");
+    bounded(&shop, "to a registry", &["assemble", &target, &amd64, &arm64], 0, "git-1");
+    assert!(shop.named("git-1").is_some());
+    let layout = format!("oci:{}:git-1", shop.path("disk").display());
+    bounded(&shop, "to a layout", &["assemble", &layout, &amd64, &arm64, "--check-content"], 0, "git-1");
 }
 
 #[test]
