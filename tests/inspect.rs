@@ -108,7 +108,7 @@ fn a_stranger_is_shown_as_one() {
 }
 
 #[test]
-fn derived_tags_are_found_with_the_policy() {
+fn derived_tags_are_found_with_the_policy_and_without() {
     let shop = Shop::new(RegistryOptions { referrers: false, ..RegistryOptions::default() });
     let release = shop.release("git-1", "hello");
     shop.attest_all(&release, &["github", "garnix"]);
@@ -118,6 +118,21 @@ fn derived_tags_are_found_with_the_policy() {
         let mut builders: Vec<_> = evidence.iter().map(|seen| seen["builder"].as_str().unwrap()).collect();
         builders.sort_unstable();
         assert_eq!(builders, ["garnix", "github"]);
+    }
+    // Another tool emptied the shared referrers tags: only the list of all tags tells.
+    let index = "application/vnd.oci.image.index.v1+json";
+    let empty = json!({ "schemaVersion": 2, "mediaType": index, "manifests": [] }).to_string();
+    for image in &release.images {
+        let tag = image.manifest_digest.replace(':', "-");
+        let put = client::put_manifest(&shop.host(), "acme/app", &tag, index, empty.as_bytes());
+        assert_eq!(put.unwrap(), 201);
+    }
+    let mut command = shop.command(&["inspect", &release.reference, "-o", "json"]);
+    let output = command.env_remove("QUORATE_POLICY").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for name in ["linux/amd64", "linux/arm64"] {
+        assert_eq!(platform(&document, name)["evidence"].as_array().unwrap().len(), 2);
     }
 }
 

@@ -4,7 +4,7 @@ use futures_util::future::{try_join, try_join_all};
 
 use super::gather::{MAX_CHILDREN, PREDICATE_TYPES, resolve};
 use crate::attestation::{Bundle, Rejection, Trust, verify::verify};
-use crate::edge::registry::{Collected, RawManifest, Registry};
+use crate::edge::registry::{Collected, RawManifest, Referrers, Registry};
 use crate::error::Error;
 use crate::oci::{Config, Descriptor, ImageIndex, Manifest, Reference, Repository, Slot, media_type};
 use crate::policy::Policy;
@@ -30,12 +30,17 @@ pub struct Request {
 /// When it could not be found out what there is.
 pub async fn run(registry: &Registry, request: &Request) -> Result<Inspected, Error> {
     let raw = resolve(registry, &request.image).await?;
-    let asked = Asked {
-        registry,
-        repository: &request.image.repository,
-        judge: request.policy.as_ref().zip(request.trust.as_ref()),
-        slots: request.policy.as_ref().map(Policy::slots).unwrap_or_default(),
+    let repository = &request.image.repository;
+    let slots = match &request.policy {
+        Some(policy) => policy.slots(),
+        // Only a list of all tags tells where evidence is, if the registry does not.
+        None => match registry.referrers(repository, raw.digest).await? {
+            Referrers::Listed(_) => Vec::new(),
+            Referrers::Unsupported => registry.listed_slots(repository).await?,
+        },
     };
+    let judge = request.policy.as_ref().zip(request.trust.as_ref());
+    let asked = Asked { registry, repository, judge, slots };
     let descriptor = Descriptor::of(&raw.media_type, &raw.bytes);
     let root = if media_type::is_index(&raw.media_type) {
         let (mut root, evidence) = match ImageIndex::parse(raw.bytes) {

@@ -266,6 +266,16 @@ impl Registry {
         Ok(Collected { bundles: bundles.into_values().collect(), skipped, others })
     }
 
+    /// The slots that derived tags of a repository name, for who has no policy to tell them.
+    ///
+    /// # Errors
+    /// Those of [`Registry::tags`]: a repository may have too many tags to list.
+    pub async fn listed_slots(&self, repository: &Repository) -> Result<Vec<Slot>, Error> {
+        let tags = self.tags(repository).await?.unwrap_or_default();
+        let slots: BTreeSet<Slot> = tags.iter().filter_map(slot_of).collect();
+        Ok(slots.into_iter().collect())
+    }
+
     /// The manifests under the derived tags of one slot, two tags at a time.
     async fn slot_tags(
         &self,
@@ -378,6 +388,15 @@ impl Registry {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The slot that a derived tag names.
+fn slot_of(tag: &Tag) -> Option<Slot> {
+    let (hex, rest) = tag.as_str().strip_prefix("sha256-")?.split_once(".q-")?;
+    let (slot, k) = rest.rsplit_once('.')?;
+    Digest::from_hex(hex).ok()?;
+    k.parse::<u32>().ok()?;
+    slot.parse().ok()
 }
 
 /// Where a manifest comes from.
