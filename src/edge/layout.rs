@@ -149,7 +149,7 @@ impl Layout {
 
     /// Whether a blob of that size is there. What it holds is for its readers to check.
     pub fn has(&self, named: &Descriptor) -> bool {
-        fs::metadata(self.root.join(blob(named.digest)))
+        fs::symlink_metadata(self.root.join(blob(named.digest)))
             .is_ok_and(|found| found.is_file() && found.len() == named.size)
     }
 
@@ -240,10 +240,11 @@ impl Layout {
     }
 }
 
-/// A regular file; a pipe could keep us waiting.
+/// A regular file: a pipe could keep us waiting, and a link could lead out of the layout.
 fn open_file(path: &Path) -> io::Result<File> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    if !fs::symlink_metadata(path)?.is_file() {
+        let why = "it is not a regular file; `cp -RL` makes a copy of a layout without links";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     File::open(path)
 }
@@ -331,6 +332,17 @@ mod tests {
         assert!(layout.manifest(digest).unwrap_err().to_string().contains("holds other bytes"));
         fs::write(layout.root.join(blob(digest)), vec![b' '; 5 << 20]).unwrap();
         assert!(layout.manifest(digest).unwrap_err().to_string().contains("cannot be read"));
+        let path = layout.root.join(blob(digest));
+        fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        fs::write(folder.path().join("elsewhere"), &bytes).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+            assert!(layout.manifest(digest).unwrap_err().to_string().contains("cannot be read"));
+            fs::remove_file(&path).unwrap();
+        }
+        fs::rename(folder.path().join("elsewhere"), &path).unwrap();
+        assert!(layout.manifest(digest).unwrap().is_some());
         fs::write(folder.path().join("index.json"), r#"{"manifests":1,"manifests":2}"#).unwrap();
         assert!(layout.find(&Entry::Only).is_err());
     }
