@@ -89,9 +89,14 @@ impl Clients {
                 builder.tls_certs_merge(self.extra.iter().cloned()).build()
             }
         };
-        with(false)
-            .or_else(|error| if roots_are_chosen() { Err(error) } else { with(true) })
-            .map_err(|error| Error::Setup(chain(&error)))
+        match with(false) {
+            Ok(client) => Ok(client),
+            Err(error) if roots_are_chosen() => Err(Error::Setup(format!(
+                "{}; SSL_CERT_FILE or SSL_CERT_DIR is set, and names no certificates",
+                chain(&error)
+            ))),
+            Err(_) => with(true).map_err(|error| Error::Setup(chain(&error))),
+        }
     }
 }
 
