@@ -245,7 +245,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ci = Ci::detect(cli.global.ci);
     let printer = Printer::new(cli.global.color, cli.global.quiet, ci.is_some());
     if cli.global.verbose {
-        crate::edge::output::trace();
+        printer.trace();
     }
     let media_type = cli.command.media_type();
     let result = crate::init().map_err(Stop::from).and_then(|()| run(&cli, printer));
