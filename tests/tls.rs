@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use quorate_bed::{Answer, Fault, FaultAction};
 use shop::{Run, Shop};
 
 /// A proxy, and the first line of each connection to it.
@@ -197,4 +198,41 @@ fn this_machine_is_never_asked_through_a_proxy() {
     assert!(proxy.asked().is_empty());
     read(&shop, "plain.example", &["--plain-http", "plain.example"], &everywhere).exits(0);
     assert!(!proxy.asked().is_empty(), "others are");
+}
+
+/// What Go's `net/http`, in which most registries are written, says to plain http at a TLS port.
+const WANTS_TLS: &str = "Client sent an HTTP request to an HTTPS server.\n";
+
+#[test]
+fn this_machine_is_asked_over_tls_where_that_is_wished() {
+    let shop = shop();
+    let (tls, ca) = shop.bed.registry.listen_tls("localhost", true);
+    shop.write("ca.pem", ca);
+    let host = format!("localhost:{}", tls.port());
+    let wished = ["--ca-file", "ca.pem", "--tls", &host];
+    read(&shop, &host, &wished, &[]).exits(0);
+    // Through no proxy, and before `--plain-http`.
+    let proxy = Proxy::start(tls, tls);
+    read(&shop, &host, &wished, &[("HTTPS_PROXY", &proxy.url), ("QUORATE_PLAIN_HTTP", &host)]).exits(0);
+    assert!(proxy.asked().is_empty());
+    assert!(shop.bed.registry.log().iter().all(|r| r.http2));
+    shop.bed.registry.clear_log();
+    for more in [&wished[2..], &["--ca-file", "ca.pem", "--tls", "localhost"], &wished[..2]] {
+        read(&shop, &host, more, &[]).exits(3).says("registry-unreachable");
+    }
+    assert!(shop.bed.registry.log().is_empty(), "no request came through");
+}
+
+#[test]
+fn a_server_that_wants_tls_is_known_by_what_it_says() {
+    let shop = shop();
+    let answer = Answer::status(400).body("text/plain; charset=utf-8", WANTS_TLS);
+    shop.bed.registry.fault(Fault::new(FaultAction::Status(answer)));
+    let host = shop.host();
+    let run = read(&shop, &host, &[], &[]).exits(3).says("registry-refused");
+    assert!(run.stderr.contains(&format!("hint: the server wants TLS: --tls {host}")), "{}", run.stderr);
+    shop.bed.registry.clear_faults();
+    let run = read(&shop, &host, &["--tls", &host], &[]).exits(3).says("registry-unreachable");
+    assert!(run.stderr.contains(&format!("leave out --tls {host}")), "{}", run.stderr);
+    read(&shop, &host, &[], &[]).exits(0);
 }

@@ -79,9 +79,12 @@ struct Global {
     /// When to colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", env = "QUORATE_COLOR")]
     color: Color,
-    /// A registry host to ask over plain http; loopback hosts always are
+    /// A registry host to ask over plain http; loopback hosts are, unless --tls names them
     #[arg(long, global = true, value_name = "HOST", value_delimiter = ',', env = "QUORATE_PLAIN_HTTP")]
     plain_http: Vec<String>,
+    /// A registry host to ask over TLS though it is a loopback host, or named by --plain-http
+    #[arg(long, global = true, value_name = "HOST", value_delimiter = ',', env = "QUORATE_TLS")]
+    tls: Vec<String>,
     /// Certificates (PEM) to trust besides those of the system
     #[arg(long, global = true, value_name = "FILE", env = "QUORATE_CA_FILE")]
     ca_file: Option<PathBuf>,
@@ -242,7 +245,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ci = Ci::detect(cli.global.ci);
     let printer = Printer::new(cli.global.color, cli.global.quiet, ci.is_some());
     if cli.global.verbose {
-        crate::edge::output::trace();
+        printer.trace();
     }
     let media_type = cli.command.media_type();
     let result = crate::init().map_err(Stop::from).and_then(|()| run(&cli, printer));
@@ -348,6 +351,7 @@ impl Global {
         }
         Ok(Registry::new(Options {
             plain_http: self.plain_http.clone(),
+            tls: self.tls.clone(),
             token_realms: self.token_realm.clone(),
             credentials,
             deadline: Duration::from_secs(self.timeout.unwrap_or(seconds)),

@@ -47,6 +47,15 @@ impl Printer {
         }
     }
 
+    /// Writes what is traced to stderr from here on, each request to a registry among it.
+    pub fn trace(&self) {
+        let _ = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_ansi(self.err)
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .try_init();
+    }
+
     /// Whether data may be coloured.
     pub fn colors(&self) -> bool {
         self.out
@@ -106,10 +115,4 @@ impl Printer {
 fn say(text: &str) {
     // Nobody left to tell if stderr is gone.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// Writes what is traced to stderr, each request to a registry among it.
-pub fn trace() {
-    let level = tracing_subscriber::filter::LevelFilter::DEBUG;
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).try_init();
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::clients::Skopeo;
 use crate::peers::{Peer, Peers};
-use crate::project::{ARCHITECTURES, Build, Project, said};
+use crate::project::{ARCHITECTURES, Build, Project, said, succeed};
 use crate::registries::{Access, Registry, tokens};
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
@@ -34,6 +34,10 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
         peers.trial("only_a_trusted_certificate_is_believed", needs, |[program, skopeo]| {
             let registry = Registry::docker_registry(program, &Access::TlsPassword);
             only_a_trusted_certificate_is_believed(&Shop::open(&registry, skopeo));
+        }),
+        peers.trial("loopback_is_asked_over_tls_where_that_is_wished", needs, |[program, skopeo]| {
+            let registry = Registry::docker_registry(program, &Access::Tls);
+            loopback_over_tls(&Shop::open(&registry, skopeo));
         }),
         peers.trial("a_token_may_run_out_unannounced", needs, |[program, skopeo]| {
             a_token_may_run_out(program, skopeo, 300);
@@ -119,6 +123,18 @@ fn only_a_trusted_certificate_is_believed(shop: &Shop) {
     }
     assert_eq!(shop.tags(), before, "nothing was written");
     assert!(shop.assemble("known").output().unwrap().status.success());
+}
+
+fn loopback_over_tls(shop: &Shop) {
+    let before = shop.tags();
+    let error = undecided(&mut shop.assemble("plain"));
+    assert!(error["message"].as_str().unwrap().ends_with("(registry-refused)"), "{error:#}");
+    assert_eq!(error["hint"], format!("the server wants TLS: --tls {}", shop.registry.host()));
+    assert_eq!(shop.tags(), before, "nothing was written");
+    let mut wished = shop.assemble("wished");
+    wished.env("QUORATE_TLS", shop.registry.host());
+    succeed(&mut wished);
+    assert!(shop.tags().contains(&"wished".to_owned()));
 }
 
 /// A token is good for no more than two seconds, whatever is claimed, and the log takes longer:

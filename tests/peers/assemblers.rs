@@ -6,15 +6,15 @@ use libtest_mimic::Trial;
 use quorate_bed::image;
 use serde_json::Value;
 
-use crate::clients::{ASSEMBLERS, Client};
+use crate::clients::{ASSEMBLERS, Client, Place};
 use crate::peers::{Peer, Peers};
 use crate::project::{ARCHITECTURES, Build, Project, REPOSITORY, succeed};
 use crate::registries::{Access, Registry};
 
 /// Starts a registry.
-type Start = fn(&Path) -> Registry;
+pub(crate) type Start = fn(&Path) -> Registry;
 
-const REGISTRIES: [(Peer, Start); 2] = [
+pub(crate) const REGISTRIES: [(Peer, Start); 2] = [
     (Peer::DockerRegistry, |program| Registry::docker_registry(program, &Access::Open)),
     (Peer::Olareg, Registry::olareg),
 ];
@@ -45,7 +45,7 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
 }
 
 /// Pushes the image of each architecture under the candidate's name and the architecture.
-fn pushed(project: &Project, registry: &Registry) -> Vec<Build> {
+pub(crate) fn pushed(project: &Project, registry: &Registry) -> Vec<Build> {
     let push = |(architecture, _): (&str, &str)| {
         let build = Build::new(&project.path(""), architecture, "hello");
         let tag = format!("{}-{architecture}", tag(&project.candidate()));
@@ -60,7 +60,7 @@ fn tag(reference: &str) -> &str {
 }
 
 /// Assembles those images.
-fn assemble(project: &Project, target: &str) -> Value {
+pub(crate) fn assemble(project: &Project, target: &str) -> Value {
     let sources = ARCHITECTURES.map(|(architecture, _)| format!("{}-{architecture}", project.candidate()));
     project.json(0, &["assemble", target, &sources[0], &sources[1]])
 }
@@ -104,7 +104,7 @@ fn index_is_read(registry: &Registry, client: Peer, program: &Path) {
     let digest = assembled["image"]["digest"].as_str().unwrap();
     let client = Client::new(client, program, &project.path(""));
     for reference in [candidate, format!("{}@{digest}", project.image())] {
-        let read = succeed(&mut client.read(&reference).unwrap());
+        let read = succeed(&mut client.read(Place::Registry(&reference)).unwrap());
         assert_eq!(image::digest(read.trim_ascii_end()), digest, "{}", String::from_utf8_lossy(&read));
     }
 }

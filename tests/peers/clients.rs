@@ -10,10 +10,21 @@ use crate::project::{Project, succeed};
 use crate::registries::Registry;
 
 /// The clients that put an index together.
-pub(crate) const ASSEMBLERS: [Peer; 6] =
-    [Peer::Crane, Peer::Regctl, Peer::Oras, Peer::ManifestTool, Peer::Buildah, Peer::Buildx];
+pub(crate) const ASSEMBLERS: [Peer; 7] =
+    [Peer::Crane, Peer::Regctl, Peer::Oras, Peer::ManifestTool, Peer::Buildah, Peer::Buildx, Peer::Docker];
+/// The clients that copy a release with all its platforms.
+pub(crate) const COPIERS: [Peer; 5] = [Peer::Crane, Peer::Regctl, Peer::Oras, Peer::Skopeo, Peer::Buildah];
 
-/// A client, for the repositories of one registry that speaks plain http.
+/// Where an image is, or is to be.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// `host/repository:tag`.
+    Registry(&'a str),
+    /// Under the name `app` in an OCI layout, where the client gives names.
+    Layout(&'a Path),
+}
+
+/// A client, for registries that speak plain http.
 pub(crate) struct Client {
     peer: Peer,
     program: PathBuf,
@@ -31,7 +42,7 @@ impl Client {
     pub(crate) fn assemble(&self, target: &str, images: &[(&str, &str)]) -> Vec<Command> {
         let sources = images.iter().map(|(_, source)| *source);
         let Some((repository, tag)) = target.rsplit_once(':') else { return Vec::new() };
-        let mut command = self.command(repository);
+        let mut command = self.command(&[repository]);
         match self.peer {
             Peer::Crane => {
                 command.args(["index", "append", "--tag", target]);
@@ -56,24 +67,87 @@ impl Client {
                 command.args(["imagetools", "create", "--tag", target]).args(sources);
             }
             Peer::Buildah => {
-                let run = |arguments: &[&str]| {
-                    let mut command = self.command(repository);
-                    command.arg("manifest").args(arguments);
-                    command
-                };
-                let add = |source| run(&["add", "--tls-verify=false", tag, &format!("docker://{source}")]);
-                let to = format!("docker://{target}");
-                let push = run(&["push", "--all", "--tls-verify=false", tag, &to]);
-                return [run(&["create", tag])].into_iter().chain(sources.map(add)).chain([push]).collect();
+                let sources: Vec<_> = sources.map(|source| format!("docker://{source}")).collect();
+                return self.through_the_store(tag, &sources, &format!("docker://{target}"));
+            }
+            Peer::Docker => {
+                let mut push = self.command(&[repository]);
+                push.args(["manifest", "push", "--insecure", target]);
+                command.args(["manifest", "create", "--insecure", "--amend", target]).args(sources);
+                return vec![command, push];
             }
             _ => return Vec::new(),
         }
         vec![command]
     }
 
+    /// Runs that end with the image or index of one place at another.
+    pub(crate) fn copy(&self, from: Place, to: Place) -> Vec<Command> {
+        let both = [from, to];
+        let registries = both.iter().filter_map(|place| match place {
+            Place::Registry(reference) => Some(*reference),
+            Place::Layout(_) => None,
+        });
+        let mut command = self.command(&registries.collect::<Vec<_>>());
+        // As containers/image writes them.
+        let [source, target] = both.map(|place| match place {
+            Place::Registry(reference) => format!("docker://{reference}"),
+            Place::Layout(folder) => format!("oci:{}:app", folder.display()),
+        });
+        match (self.peer, from, to) {
+            (Peer::Crane, Place::Registry(from), Place::Registry(to)) => command.args(["copy", from, to]),
+            (Peer::Crane, Place::Registry(from), Place::Layout(to)) => {
+                command.args(["pull", "--format", "oci", from]).arg(to)
+            }
+            (Peer::Crane, Place::Layout(from), Place::Registry(to)) => command.arg("push").arg(from).arg(to),
+            (Peer::Regctl, ..) => command.args(["image", "copy"]).args(both.map(|place| match place {
+                Place::Registry(reference) => reference.to_owned(),
+                Place::Layout(folder) => format!("ocidir://{}:app", folder.display()),
+            })),
+            (Peer::Oras, ..) => {
+                command.arg("cp");
+                for (end, place) in ["from", "to"].into_iter().zip(both) {
+                    match place {
+                        Place::Registry(reference) => {
+                            command.args([&format!("--{end}-plain-http"), reference]);
+                        }
+                        Place::Layout(folder) => {
+                            command
+                                .args([format!("--{end}-oci-layout"), format!("{}:app", folder.display())]);
+                        }
+                    }
+                }
+                &mut command
+            }
+            (Peer::Skopeo, ..) => command
+                .args(["copy", "--all", "--preserve-digests", "--src-tls-verify=false"])
+                .args(["--dest-tls-verify=false", &source, &target]),
+            (Peer::Buildah, ..) => return self.through_the_store("copied", &[source], &target),
+            _ => return Vec::new(),
+        };
+        vec![command]
+    }
+
+    /// Runs of buildah that make an index of images, or of those in an index, and push it with
+    /// them.
+    fn through_the_store(&self, name: &str, sources: &[String], target: &str) -> Vec<Command> {
+        let run = |arguments: &[&str]| {
+            let mut command = self.command(&[]);
+            command.arg("manifest").args(arguments);
+            command
+        };
+        let add = |source: &String| run(&["add", "--all", "--tls-verify=false", name, source]);
+        let push = run(&["push", "--all", "--tls-verify=false", name, target]);
+        [run(&["create", name])].into_iter().chain(sources.iter().map(add)).chain([push]).collect()
+    }
+
     /// A run that prints the bytes of a manifest or index, perhaps with space after them.
-    pub(crate) fn read(&self, reference: &str) -> Option<Command> {
-        let mut command = self.command(reference);
+    pub(crate) fn read(&self, place: Place) -> Option<Command> {
+        let reference = match place {
+            Place::Registry(reference) => reference,
+            Place::Layout(folder) => return self.read_layout(&folder.display().to_string()),
+        };
+        let mut command = self.command(&[reference]);
         match self.peer {
             Peer::Crane => command.args(["manifest", reference]),
             Peer::Regctl => command.args(["manifest", "get", "--format", "raw-body", reference]),
@@ -87,9 +161,22 @@ impl Client {
         Some(command)
     }
 
+    fn read_layout(&self, folder: &str) -> Option<Command> {
+        let mut command = self.command(&[]);
+        match self.peer {
+            Peer::Regctl => {
+                command.args(["manifest", "get", "--format", "raw-body", &format!("ocidir://{folder}:app")])
+            }
+            Peer::Oras => command.args(["manifest", "fetch", "--oci-layout", &format!("{folder}:app")]),
+            Peer::Skopeo => command.args(["inspect", "--raw", &format!("oci:{folder}:app")]),
+            _ => return None,
+        };
+        Some(command)
+    }
+
     /// A run that prints the referrers of a manifest, each with its digest, as JSON.
     pub(crate) fn discover(&self, reference: &str) -> Option<Command> {
-        let mut command = self.command(reference);
+        let mut command = self.command(&[reference]);
         match self.peer {
             Peer::Regctl => command.args(["artifact", "list", "--format", "{{json .}}", reference]),
             Peer::Oras => command.args(["discover", "--plain-http", "--format", "json", reference]),
@@ -98,8 +185,8 @@ impl Client {
         Some(command)
     }
 
-    /// The program, and what comes before its verbs.
-    fn command(&self, reference: &str) -> Command {
+    /// The program, and what comes before its verbs where they are about these repositories.
+    fn command(&self, references: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .stdin(Stdio::null())
@@ -108,9 +195,11 @@ impl Client {
             .env("BUILDX_CONFIG", &self.home)
             .env("REGISTRY_AUTH_FILE", self.home.join("config.json"))
             .env_remove("XDG_RUNTIME_DIR");
-        let host = reference.split('/').next().unwrap_or_default();
+        let hosts = references.iter().filter_map(|reference| reference.split('/').next());
         match self.peer {
-            Peer::Regctl => command.args(["--host", &format!("reg={host},tls=disabled")]),
+            Peer::Regctl => {
+                command.args(hosts.flat_map(|host| ["--host".to_owned(), format!("reg={host},tls=disabled")]))
+            }
             Peer::ManifestTool => command.arg("--plain-http").arg("--docker-cfg").arg(&self.home),
             Peer::Skopeo => command.arg("--insecure-policy"),
             Peer::Buildah => {

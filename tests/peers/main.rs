@@ -18,6 +18,7 @@ mod project;
 mod proxy;
 mod registries;
 mod release;
+mod stores;
 mod votes_at_once;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     trials.extend(release::trials(&peers));
     trials.extend(access::trials(&peers));
     trials.extend(assemblers::trials(&peers));
+    trials.extend(stores::trials(&peers));
     trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
     trials.extend(image_spec::trials(&peers));

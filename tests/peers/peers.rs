@@ -27,6 +27,8 @@ pub(crate) enum Peer {
     Buildah,
     /// The plugin of docker, without docker.
     Buildx,
+    /// The client of docker, without its daemon.
+    Docker,
     /// Nix 2.8 or later.
     Nix,
     /// The Go toolchain, and the module proxy or a module cache.
@@ -42,7 +44,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -52,6 +54,7 @@ impl Peer {
         Self::ManifestTool,
         Self::Buildah,
         Self::Buildx,
+        Self::Docker,
         Self::Nix,
         Self::Go,
         Self::PythonSigstore,
@@ -72,6 +75,7 @@ impl Peer {
             Self::ManifestTool => "manifest-tool",
             Self::Buildah => "buildah",
             Self::Buildx => "buildx",
+            Self::Docker => "docker",
             Self::Nix => "nix",
             Self::Go => "go",
             Self::PythonSigstore => "python-sigstore",

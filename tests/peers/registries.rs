@@ -20,6 +20,8 @@ use crate::proxy;
 const START: Duration = Duration::from_secs(20);
 /// The name of the registry that has one.
 const NAME: &str = "registry.example";
+/// The name of every machine for itself.
+const LOOPBACK: &str = "localhost";
 const USER: &str = "ci";
 const PASSWORD: &str = "secret";
 /// The same two as `htpasswd -B` writes them.
@@ -42,6 +44,8 @@ pub(crate) struct Registry {
 pub(crate) enum Access<'a> {
     /// Anyone, over plain http.
     Open,
+    /// Anyone, over TLS, on loopback.
+    Tls,
     /// One user with a password, over TLS, by a name that only a proxy knows.
     TlsPassword,
     /// Who has a token, over plain http.
@@ -65,17 +69,13 @@ impl Registry {
             .to_owned();
         match access {
             Access::Open => {}
-            Access::TlsPassword => {
-                let authority = Authority::generate(NAME);
+            Access::Tls | Access::TlsPassword => {
+                let name = if matches!(access, Access::Tls) { LOOPBACK } else { NAME };
+                let authority = Authority::generate(name);
                 file("trusted/ca.crt", &authority.root());
                 let certificate = file("server.crt", &authority.certificate());
                 let key = file("server.key", &authority.key());
-                let users = file("htpasswd", HTPASSWD);
-                let _ = write!(
-                    config,
-                    "  tls: {{certificate: {certificate}, key: {key}}}\n\
-                     auth: {{htpasswd: {{realm: test, path: {users}}}}}\n"
-                );
+                let _ = writeln!(config, "  tls: {{certificate: {certificate}, key: {key}}}");
             }
             Access::Token(service) => {
                 let (realm, name) = (service.url(), TokenService::NAME);
@@ -87,6 +87,10 @@ impl Registry {
                 );
             }
         }
+        if matches!(access, Access::TlsPassword) {
+            let users = file("htpasswd", HTPASSWD);
+            let _ = writeln!(config, "auth: {{htpasswd: {{realm: test, path: {users}}}}}");
+        }
         let config = file("config.yml", &config);
         let mut command = Command::new(program);
         command.args(["serve", &config]).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
@@ -95,7 +99,10 @@ impl Registry {
             Some(address.trim_end_matches(", tls").to_owned())
         });
         registry.referrers = false;
-        registry.guarded = !matches!(access, Access::Open);
+        registry.guarded = !matches!(access, Access::Open | Access::Tls);
+        if matches!(access, Access::Tls) {
+            registry.host = registry.host.replace("127.0.0.1", LOOPBACK);
+        }
         if matches!(access, Access::TlsPassword) {
             let address = std::mem::replace(&mut registry.host, NAME.to_owned());
             registry.proxy = Some(format!("http://{}", proxy::to(address.parse().unwrap())));

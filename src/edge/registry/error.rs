@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use super::address::is_loopback;
 use crate::oci::Digest;
 
 /// A request as it is named in errors and logs: never its query, which may hold a signature or
@@ -204,8 +205,17 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Denied { asked, .. } => Some(format!("docker login {}", asked.host)),
+            Self::Unreachable { asked, not_tls: true, .. } if is_loopback(&asked.host) => {
+                Some(format!("the server speaks no TLS; leave out --tls {}", asked.host))
+            }
             Self::Unreachable { asked, not_tls: true, .. } => {
                 Some(format!("the server speaks no TLS; if that is meant: --plain-http {}", asked.host))
+            }
+            // What servers written in Go say to plain http.
+            Self::Refused { asked, reply }
+                if asked.url.starts_with("http://") && reply.text.contains("HTTPS server") =>
+            {
+                Some(format!("the server wants TLS: --tls {}", asked.host))
             }
             Self::Credentials { realm: Some(realm), .. } => {
                 Some(format!("if {realm} is the registry's token service: --token-realm {realm}"))

@@ -79,9 +79,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Host {
-    pub(super) fn new(name: &str, plain_http: &[String]) -> Result<Self, Error> {
+    /// `tls` and `plain_http` as in [`Options`](super::Options).
+    pub(super) fn new(name: &str, tls: &[String], plain_http: &[String]) -> Result<Self, Error> {
         let loopback = is_loopback(name);
-        let plain = loopback || plain_http.iter().any(|host| host.eq_ignore_ascii_case(name));
+        let named = |hosts: &[String]| hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+        let plain = (loopback || named(plain_http)) && !named(tls);
         let scheme = if plain { "http" } else { "https" };
         // Docker Hub's API does not stand where its references say.
         let authority = if name == "docker.io" { "registry-1.docker.io" } else { name };

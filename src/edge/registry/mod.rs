@@ -68,8 +68,10 @@ const MAX_KEPT: usize = 16 * 1024 * 1024;
 /// How a run talks to registries.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Hosts (`host` or `host:port`) that are asked over plain http. This machine always is.
+    /// Hosts (`host` or `host:port`) that are asked over plain http, as this machine is.
     pub plain_http: Vec<String>,
+    /// Hosts (`host` or `host:port`) that are asked over TLS all the same.
+    pub tls: Vec<String>,
     /// Token services (`host` or `host:port`) that the user trusts besides those of the
     /// registry's own site.
     pub token_realms: Vec<String>,
@@ -87,6 +89,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             plain_http: Vec::new(),
+            tls: Vec::new(),
             token_realms: Vec::new(),
             credentials: Credentials::none(),
             deadline: Duration::from_secs(60),
@@ -109,6 +112,7 @@ struct Shared {
     clients: Clients,
     credentials: Credentials,
     plain_http: Vec<String>,
+    tls: Vec<String>,
     token_realms: Vec<String>,
     request_timeout: Duration,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
@@ -130,6 +134,7 @@ impl Registry {
                 clients: Clients::new(options.ca_file.as_deref(), connect_timeout)?,
                 credentials: options.credentials,
                 plain_http: options.plain_http,
+                tls: options.tls,
                 token_realms: options.token_realms,
                 request_timeout: options.request_timeout,
                 hosts: Mutex::default(),
@@ -173,7 +178,7 @@ impl Registry {
         if let Some(host) = hosts.get(name) {
             return Ok(host.clone());
         }
-        let host = Arc::new(Host::new(name, &self.shared.plain_http)?);
+        let host = Arc::new(Host::new(name, &self.shared.tls, &self.shared.plain_http)?);
         hosts.insert(name.to_owned(), host.clone());
         Ok(host)
     }
