@@ -11,7 +11,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`oci`] | digests, references, platforms, indexes, manifests: the nouns of the OCI specifications |
-//! | [`nix`] | narHashes |
+//! | [`nix`] | narHashes, and the images that Nix builds leave |
 //! | [`attestation`] | signed evidence, parsed and proven |
 //! | [`policy`] | the policy file, and the decision under it |
 //! | [`reason`] | the stable codes that say why |

@@ -19,9 +19,10 @@ use quorate_bed::{Bed, RegistryOptions};
 use serde_json::Value;
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "docs/assemble.md",
+    "docs/attest.md",
     "docs/policy.md",
     "docs/concepts.md",
     "docs/threat-model.md",
@@ -229,16 +230,14 @@ impl Walk {
     /// What `nix build` leaves behind, and the image made of it.
     fn build(&self, name: &str, architecture: &str, system: &str, message: &[u8]) -> Image {
         let program = image::minimal_elf(architecture);
-        let result = self.folder.path().join(format!("{name}-{system}"));
-        fs::create_dir_all(result.join("bin")).unwrap();
-        fs::write(result.join("bin/app"), &program).unwrap();
-        fs::write(result.join("message"), message).unwrap();
-        Image::build(
+        let image = Image::build(
             "linux",
             architecture,
             None,
             &[("bin/app", &program, 0o755), ("message", message, 0o644)],
-        )
+        );
+        fs::write(self.folder.path().join(format!("{name}-{system}")), image.docker_archive()).unwrap();
+        image
     }
 
     /// The servers that the placeholders stand for.

@@ -72,6 +72,19 @@ pub struct Build {
     pub built_at: Option<jiff::Timestamp>,
 }
 
+impl Build {
+    /// The predicate, as it stands in a statement.
+    ///
+    /// # Errors
+    /// When a text is empty, longer than 1024 bytes, or has control characters.
+    pub fn to_predicate(&self) -> Result<serde_json::Value, String> {
+        let value = serde_json::to_value(Wire::from(self)).map_err(|error| error.to_string())?;
+        let wire = Wire::deserialize(&value).map_err(|error| error.to_string())?;
+        Self::try_from(wire)?;
+        Ok(value)
+    }
+}
+
 /// A string is not a commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a commit: it must be 40 or 64 lower-case hex digits")]

@@ -2,9 +2,11 @@
 
 mod assemble;
 mod attest;
+mod build;
 mod inspect;
 mod key;
 mod nar_hash;
+mod predicate;
 mod promote;
 mod resolve;
 mod verify;
@@ -129,6 +131,7 @@ enum Command {
     Resolve(resolve::Arguments),
     Key(key::Arguments),
     NarHash(nar_hash::Arguments),
+    Predicate(predicate::Arguments),
 }
 
 /// The policy and whom to believe: options of `promote` and `verify`.
@@ -313,6 +316,7 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
             Command::Resolve(arguments) => arguments.run(&cli.global).await,
             Command::Key(arguments) => arguments.run(),
             Command::NarHash(arguments) => arguments.run(),
+            Command::Predicate(arguments) => arguments.run(&cli.global).await,
         }
     };
     runtime.block_on(async {
@@ -332,7 +336,9 @@ impl Command {
             Self::Promote(_) => report::promote::MEDIA_TYPE,
             Self::Verify(_) => report::verdict::MEDIA_TYPE,
             Self::Inspect(_) => report::inspect::MEDIA_TYPE,
-            Self::Key(_) | Self::NarHash(_) | Self::Resolve(_) => "application/vnd.quorate.error.v1+json",
+            Self::Key(_) | Self::NarHash(_) | Self::Predicate(_) | Self::Resolve(_) => {
+                "application/vnd.quorate.error.v1+json"
+            }
         }
     }
 }

@@ -14,7 +14,8 @@ use ring::digest::{Context, SHA256};
 use super::images;
 use super::registry::Registry;
 use crate::error::Error;
-use crate::oci::layer::{Machine, Programs, TarError};
+use crate::oci::layer::{Machine, Programs};
+use crate::oci::tar::TarError;
 use crate::oci::{Config, Descriptor, Digest, Manifest, Store};
 
 /// Uncompressed layers (image-spec, `layer.md`).

@@ -1,5 +1,6 @@
 //! Everything that touches the world: registries, logs, files, clock, terminal.
 
+pub mod built;
 pub mod ci;
 pub mod clock;
 pub mod files;

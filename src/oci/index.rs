@@ -61,6 +61,12 @@ pub enum IndexError {
     /// An index of nothing.
     #[error("no images were given")]
     Empty,
+    /// No child for a platform.
+    #[error("the index has no {0}")]
+    Absent(Platform),
+    /// Several children for a platform.
+    #[error("the index has {0} twice")]
+    Ambiguous(Platform),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +85,19 @@ struct WireIndex {
 }
 
 impl ImageIndex {
+    /// The one child for `platform`.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn child(&self, platform: &Platform) -> Result<&Descriptor, IndexError> {
+        let mut fits = self.manifests.iter().filter(|child| child.platform.as_ref() == Some(platform));
+        match (fits.next(), fits.next()) {
+            (Some(child), None) => Ok(child),
+            (None, _) => Err(IndexError::Absent(platform.clone())),
+            (Some(_), Some(_)) => Err(IndexError::Ambiguous(platform.clone())),
+        }
+    }
+
     /// Reads an index strictly and keeps its bytes.
     ///
     /// Whether the children make a release is for the policy to say; here nothing is refused

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A block of a tar archive, in bytes.
-const BLOCK: usize = 512;
-/// Extended headers (pax, GNU) of more bytes than this are refused.
-const MAX_EXTENDED: u64 = 1 << 20;
+use super::tar::{Entry, Kind, Reader, TarError, Visit};
+
 /// The part of an ELF file that names its machine.
 const ELF_HEAD: usize = 20;
 
@@ -54,212 +52,60 @@ impl Machine {
     }
 }
 
-/// Why bytes are not a tar archive.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a tar archive: {0}")]
-pub struct TarError(&'static str);
-
-/// Reads a tar archive (POSIX ustar and pax, GNU) piece by piece, and keeps of it for which
-/// machines its executable ELF files are, with the name of one file each.
+/// Reads a tar archive piece by piece, and keeps of it for which machines its executable ELF files
+/// are, with the name of one file each.
 #[derive(Debug, Default)]
-pub struct Programs {
-    found: BTreeMap<Machine, String>,
-    state: State,
-    /// The bytes of a header, of an extended header, or of the head of a file.
-    kept: Vec<u8>,
-    /// What an extended header says of the file after it.
-    path: Option<String>,
-    size: Option<u64>,
-}
-
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    Header,
-    Body {
-        kind: Kind,
-        left: u64,
-        padding: u64,
-    },
-    End,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
-    Executable(String),
-    Pax,
-    GnuPath,
-    Other,
-}
-
-impl Kind {
-    /// How many of its first bytes are kept.
-    fn keeps(&self) -> usize {
-        match self {
-            Self::Executable(_) => ELF_HEAD,
-            Self::Pax | Self::GnuPath => usize::MAX,
-            Self::Other => 0,
-        }
-    }
-}
+pub struct Programs(Reader<Found>);
 
 impl Programs {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// When a header is none. What follows the end of the archive is left alone, as tar does.
-    pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), TarError> {
-        while !bytes.is_empty() {
-            match &mut self.state {
-                State::End => return Ok(()),
-                State::Header => {
-                    let (now, rest) = bytes.split_at(bytes.len().min(BLOCK - self.kept.len()));
-                    self.kept.extend_from_slice(now);
-                    bytes = rest;
-                    if self.kept.len() == BLOCK {
-                        let header = std::mem::take(&mut self.kept);
-                        self.state = self.header(&header)?;
-                    }
-                }
-                State::Body { kind, left, padding } => {
-                    let most = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                    let (now, rest) = bytes.split_at(most);
-                    let room = kind.keeps().saturating_sub(self.kept.len()).min(now.len());
-                    self.kept.extend(now.iter().take(room));
-                    *left -= now.len() as u64;
-                    bytes = rest;
-                    if *left == 0 {
-                        let skip = usize::try_from(*padding).unwrap_or(usize::MAX).min(bytes.len());
-                        *padding -= skip as u64;
-                        bytes = bytes.get(skip..).unwrap_or_default();
-                        if *padding == 0 {
-                            let kind = std::mem::replace(kind, Kind::Other);
-                            self.state = State::Header;
-                            self.finish_body(kind)?;
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
+    /// As [`Reader::take`].
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), TarError> {
+        self.0.take(bytes)
     }
 
     /// For which machines there are programs, each with the name of the first.
     ///
     /// # Errors
-    /// When the archive ends in the middle of a file.
+    /// As [`Reader::finish`].
     pub fn finish(self) -> Result<BTreeMap<Machine, String>, TarError> {
-        match self.state {
-            State::Body { left, .. } if left > 0 => Err(TarError("it is cut short")),
-            State::Header if !self.kept.is_empty() => Err(TarError("it is cut short")),
-            _ => Ok(self.found),
-        }
-    }
-
-    fn header(&mut self, header: &[u8]) -> Result<State, TarError> {
-        if header.iter().all(|byte| *byte == 0) {
-            return Ok(State::End);
-        }
-        let field = |from: usize, to: usize| header.get(from..to).unwrap_or_default();
-        let sum: u64 = header
-            .iter()
-            .enumerate()
-            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) })
-            .sum();
-        if octal(field(148, 156)) != Some(sum) {
-            return Err(TarError("a header has a wrong checksum"));
-        }
-        let stated = number(field(124, 136)).ok_or(TarError("a header has no size"))?;
-        let kind = header.get(156).copied().unwrap_or_default();
-        let extended = matches!(kind, b'x' | b'g' | b'L' | b'K');
-        let (path, size) = if extended { (None, None) } else { (self.path.take(), self.size.take()) };
-        let size = match kind {
-            // Links, devices and directories have no content, whatever their header says.
-            b'1'..=b'6' => 0,
-            _ => size.unwrap_or(stated),
-        };
-        if extended && size > MAX_EXTENDED {
-            return Err(TarError("an extended header is too large"));
-        }
-        let runs = octal(field(100, 108)).is_some_and(|mode| mode & 0o111 != 0);
-        let kind = match kind {
-            b'x' => Kind::Pax,
-            b'L' => Kind::GnuPath,
-            b'0' | 0 | b'7' if runs => Kind::Executable(path.unwrap_or_else(|| {
-                let name = text(field(0, 100));
-                let prefix = if field(257, 262) == b"ustar" { text(field(345, 500)) } else { String::new() };
-                if prefix.is_empty() { name } else { format!("{prefix}/{name}") }
-            })),
-            _ => Kind::Other,
-        };
-        let padding = size.next_multiple_of(BLOCK as u64) - size;
-        if size == 0 {
-            self.finish_body(kind)?;
-            return Ok(State::Header);
-        }
-        Ok(State::Body { kind, left: size, padding })
-    }
-
-    fn finish_body(&mut self, kind: Kind) -> Result<(), TarError> {
-        let kept = std::mem::take(&mut self.kept);
-        match kind {
-            Kind::Other => {}
-            Kind::Executable(path) => {
-                if let Some(machine) = Machine::of(&kept) {
-                    self.found.entry(machine).or_insert(path);
-                }
-            }
-            Kind::GnuPath => self.path = Some(text(&kept)),
-            Kind::Pax => self.pax(&kept)?,
-        }
-        Ok(())
-    }
-
-    /// Reads the records of a pax header: `LENGTH KEY=VALUE\n`.
-    fn pax(&mut self, mut bytes: &[u8]) -> Result<(), TarError> {
-        const BAD: TarError = TarError("a pax header is malformed");
-        while !bytes.is_empty() {
-            let space = bytes.iter().position(|byte| *byte == b' ').ok_or(BAD)?;
-            let length = std::str::from_utf8(bytes.get(..space).unwrap_or_default()).ok();
-            let length: usize = length.and_then(|length| length.parse().ok()).ok_or(BAD)?;
-            let record = bytes.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n"));
-            let record = record.ok_or(BAD)?;
-            if let Some(path) = record.strip_prefix(b"path=") {
-                self.path = Some(text(path));
-            } else if let Some(size) = record.strip_prefix(b"size=") {
-                let size = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
-                self.size = Some(size.ok_or(TarError("a pax header has a malformed size"))?);
-            }
-            bytes = bytes.get(length..).unwrap_or_default();
-        }
-        Ok(())
+        Ok(self.0.finish()?.machines)
     }
 }
 
-/// A number of a header: octal digits, or GNU's base 256.
-fn number(field: &[u8]) -> Option<u64> {
-    match field {
-        [first, rest @ ..] if first & 0x80 != 0 => {
-            rest.iter().try_fold(u64::from(first & 0x7f), |sum, byte| {
-                sum.checked_mul(256)?.checked_add(u64::from(*byte))
-            })
-        }
-        _ => octal(field),
+#[derive(Debug, Default)]
+struct Found {
+    machines: BTreeMap<Machine, String>,
+    /// The executable file that is being read, and its first bytes.
+    reading: Option<(String, Vec<u8>)>,
+}
+
+impl Visit for Found {
+    fn entry(&mut self, entry: Entry) {
+        self.reading = (entry.kind == Kind::File { executable: true }).then(|| (entry.path, Vec::new()));
     }
-}
 
-fn octal(field: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
-    if text.is_empty() { Some(0) } else { u64::from_str_radix(text, 8).ok() }
-}
+    fn content(&mut self, bytes: &[u8]) {
+        if let Some((_, head)) = &mut self.reading {
+            let room = ELF_HEAD.saturating_sub(head.len());
+            head.extend(bytes.iter().take(room));
+        }
+    }
 
-/// Text up to the first zero byte.
-fn text(field: &[u8]) -> String {
-    String::from_utf8_lossy(field.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    fn end(&mut self) {
+        if let Some((path, head)) = self.reading.take()
+            && let Some(machine) = Machine::of(&head)
+        {
+            self.machines.entry(machine).or_insert(path);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tar::BLOCK;
     use super::*;
 
     const X86_64: Machine = Machine { number: 62, wide: true, little: true };

@@ -18,6 +18,7 @@ pub mod platform;
 pub mod reference;
 pub mod release;
 pub mod slot;
+pub mod tar;
 
 pub use annotations::Annotations;
 pub use descriptor::Descriptor;

@@ -86,17 +86,11 @@ async fn child(
     system: System,
 ) -> Result<(Descriptor, Manifest), Error> {
     let raw = resolve(registry, image).await?;
-    let platform = system.platform();
     let malformed =
         |error: &dyn std::fmt::Display| Error::request(format!("`{image}` cannot be attested: {error}"));
     let raw = if media_type::is_index(&raw.media_type) {
         let index = ImageIndex::parse(raw.bytes).map_err(|error| malformed(&error))?;
-        let mut fits = index.manifests.iter().filter(|child| child.platform.as_ref() == Some(&platform));
-        let child = match (fits.next(), fits.next()) {
-            (Some(child), None) => child.digest,
-            (None, _) => return Err(malformed(&format!("the index has no {platform}"))),
-            (Some(_), Some(_)) => return Err(malformed(&format!("the index has {platform} twice"))),
-        };
+        let child = index.child(&system.platform()).map_err(|error| malformed(&error))?.digest;
         resolve(registry, &image.repository.at_digest(child)).await?
     } else {
         raw

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use quorate_bed::image;
 use serde_json::Value;
 
 use crate::peers::{Peer, Peers};
-use crate::project::{quorate, succeed};
+use crate::project::{ARCHITECTURES, COMMIT, SEQUENCE, quorate, succeed};
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     let mut trials: Vec<_> = TREES
@@ -30,6 +31,9 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     }));
     trials.push(peers.trial("nar_hash_equals_golden_data::image_json", [Peer::Vectors], |[vectors]| {
         image_json(&vectors.join("nix2container"));
+    }));
+    trials.push(peers.trial("config_digest_equals_golden_data::image_json", [Peer::Vectors], |[vectors]| {
+        configurations(&vectors.join("nix2container"));
     }));
     trials
 }
@@ -146,6 +150,23 @@ fn image_json(golden: &Path) {
         let copy = tempfile::NamedTempFile::new().unwrap();
         fs::write(copy.path(), fs::read(folder.join("image.json")).unwrap()).unwrap();
         assert_eq!(nar_hash(copy.path()), sri, "{architecture}");
+    }
+}
+
+/// The configurations that nix2container pushed for its image JSON.
+fn configurations(golden: &Path) {
+    for (architecture, system) in ARCHITECTURES {
+        let folder = golden.join(architecture);
+        let expected = fs::read_to_string(folder.join("EXPECTED")).unwrap();
+        let [sri, _, config] = expected.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(image::digest(&fs::read(folder.join("config.json")).unwrap()), config);
+        let result = tempfile::NamedTempFile::new().unwrap();
+        fs::write(result.path(), fs::read(folder.join("image.json")).unwrap()).unwrap();
+        let build = ["--builder", "garnix", "--system", system, "--commit", COMMIT, "--sequence", SEQUENCE];
+        let printed = succeed(quorate().arg("predicate").args(build).arg("--result").arg(result.path()));
+        let predicate: Value = serde_json::from_slice(&printed).unwrap();
+        assert_eq!(predicate["configDigest"], config, "{architecture}");
+        assert_eq!(predicate["narHash"], sri, "{architecture}");
     }
 }
 

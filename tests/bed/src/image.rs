@@ -13,6 +13,7 @@ use crate::client::send;
 use crate::sha256;
 
 pub use elf::minimal_elf;
+pub use tar::archive;
 
 /// The media type of the manifests made here.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -76,6 +77,27 @@ impl Image {
         encoder.write_all(&self.layer).expect("memory takes it all");
         let layer = encoder.finish().expect("memory takes it all");
         Image::assemble(layer, LAYER_GZIP, self.diff_id.clone(), self.config.clone())
+    }
+
+    /// The same layer under another configuration.
+    pub fn with_config(&self, config: Vec<u8>) -> Image {
+        Image::assemble(self.layer.clone(), self.layer_media_type, self.diff_id.clone(), config)
+    }
+
+    /// The image as dockerTools writes it and `docker load` reads it.
+    ///
+    /// To be called on an image that is not compressed.
+    pub fn docker_archive(&self) -> Vec<u8> {
+        assert_eq!(self.layer_media_type, LAYER, "the layer is a plain archive");
+        let hex = |digest: &str| digest.trim_start_matches("sha256:").to_owned();
+        let config = format!("{}.json", hex(&self.config_digest));
+        let layer = format!("{}/layer.tar", hex(&self.diff_id));
+        let manifest = json!([{"Config": config, "RepoTags": ["app:latest"], "Layers": [layer]}]).to_string();
+        tar::archive(&[
+            (&layer, &self.layer, 0o644),
+            (&config, &self.config, 0o644),
+            ("manifest.json", manifest.as_bytes(), 0o644),
+        ])
     }
 
     fn assemble(layer: Vec<u8>, layer_media_type: &'static str, diff_id: String, config: Vec<u8>) -> Image {

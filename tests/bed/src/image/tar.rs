@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 const BLOCK: usize = 512;
 
-/// An archive of these files, preceded by the directories above them.
-pub(super) fn archive(files: &[(&str, &[u8], u32)]) -> Vec<u8> {
+/// An archive of these files (path, content, mode), preceded by the directories above them.
+pub fn archive(files: &[(&str, &[u8], u32)]) -> Vec<u8> {
     let mut tar = Vec::new();
     let mut directories = BTreeSet::new();
     for (path, content, mode) in files {

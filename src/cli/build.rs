@@ -1,0 +1,143 @@
+//! What was built, as `attest` and `predicate` are told of it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::shown;
+use crate::attestation::{Build, Commit, Content};
+use crate::edge::built::Built;
+use crate::edge::registry::Registry;
+use crate::edge::tree;
+use crate::error::Error;
+use crate::nix::NarHash;
+use crate::oci::{Digest, System};
+
+/// Options that say what was built.
+#[derive(Args)]
+#[command(next_help_heading = "What was built")]
+pub(super) struct BuildArguments {
+    /// The builder's name in the policy
+    #[arg(long, value_name = "ID", env = "QUORATE_BUILDER")]
+    pub(super) builder: Option<String>,
+    /// The Nix system that was built for, such as `x86_64-linux`
+    #[arg(long, value_name = "SYSTEM", env = "QUORATE_SYSTEM")]
+    pub(super) system: Option<System>,
+    /// The commit that was built: 40 or 64 lower-case hex digits
+    #[arg(long, value_name = "COMMIT", env = "QUORATE_COMMIT")]
+    pub(super) commit: Option<Commit>,
+    /// The release order; by custom the committer time of the commit
+    #[arg(long, value_name = "N", env = "QUORATE_SEQUENCE")]
+    pub(super) sequence: Option<u64>,
+    /// The narHash of the built image's store path, in any form that Nix prints
+    #[arg(long, value_name = "HASH", env = "QUORATE_NAR_HASH")]
+    pub(super) nar_hash: Option<NarHash>,
+    /// The built image's store path, or a link to it; its narHash is computed, and if it is an
+    /// image JSON of nix2container, a docker-archive (plain or gzip) or an OCI layout, the digest
+    /// of its configuration
+    #[arg(long, value_name = "PATH", env = "QUORATE_RESULT")]
+    pub(super) result: Option<PathBuf>,
+    /// The image that was built, where `--result` is something else: what the program that
+    /// `streamLayeredImage` makes has printed, or `oci:PATH:NAME` in an OCI layout
+    #[arg(long, value_name = "PATH", env = "QUORATE_BUILT_IMAGE")]
+    pub(super) built_image: Option<Built>,
+    /// The digest of the image configuration that the builder computed from its own build
+    /// [default: that of the built image]
+    #[arg(long, value_name = "DIGEST", env = "QUORATE_CONFIG_DIGEST")]
+    pub(super) config_digest: Option<Digest>,
+    /// The repository that was built, such as `git+https://github.com/acme/app`
+    #[arg(long, value_name = "URI", env = "QUORATE_SOURCE_URI")]
+    pub(super) source_uri: Option<String>,
+    /// The git ref that was built, such as `refs/heads/main`
+    #[arg(long = "ref", value_name = "REF", env = "QUORATE_REF")]
+    pub(super) git_ref: Option<String>,
+    /// What was built, by a name that is the same for all systems: `image`, not
+    /// `packages.x86_64-linux.image`
+    #[arg(long, value_name = "ATTRIBUTE", env = "QUORATE_TARGET")]
+    pub(super) target: Option<String>,
+}
+
+impl BuildArguments {
+    /// The build, with what was not given computed.
+    pub(super) async fn build(&self, registry: &Registry) -> Result<Build, Error> {
+        let (Some(builder), Some(system), Some(commit), Some(sequence)) =
+            (self.builder.clone(), self.system, self.commit.clone(), self.sequence)
+        else {
+            return Err(self.incomplete());
+        };
+        if let Some(target) = self.target.as_ref().filter(|target| System::named_in(target)) {
+            return Err(Error::request(format!("`--target {target}` names a system")).hint(
+                "votes on all platforms of a release must name one target: leave the system out of it",
+            ));
+        }
+        let content = Content {
+            config_digest: self.config_digest(registry, system).await?,
+            nar_hash: self.nar_hash()?,
+        };
+        Ok(Build {
+            commit,
+            system,
+            content,
+            builder,
+            sequence,
+            source_uri: self.source_uri.clone(),
+            git_ref: self.git_ref.clone(),
+            target: self.target.clone(),
+            built_at: None,
+        })
+    }
+
+    /// What must be given and is not.
+    fn incomplete(&self) -> Error {
+        let options = [
+            ("--builder", self.builder.is_none()),
+            ("--system", self.system.is_none()),
+            ("--commit", self.commit.is_none()),
+            ("--sequence", self.sequence.is_none()),
+        ];
+        let missing: Vec<_> =
+            options.iter().filter(|(_, missing)| *missing).map(|(option, _)| format!("`{option}`")).collect();
+        Error::request(format!("{} must be given", missing.join(", ")))
+    }
+
+    /// The narHash as given, as computed, or both if they are one.
+    fn nar_hash(&self) -> Result<NarHash, Error> {
+        let computed = self.result.as_ref().map(|path| {
+            let failed = |error| Error::request(format!("cannot hash `{}`", shown(path))).because(error);
+            let real = std::fs::canonicalize(path).map_err(failed)?;
+            tree::nar_hash(&real).map_err(failed)
+        });
+        match (self.nar_hash, computed.transpose()?) {
+            (Some(given), Some(computed)) if given != computed => {
+                Err(Error::request(format!("`--nar-hash` is {given}, but `--result` has {computed}")))
+            }
+            (_, Some(hash)) | (Some(hash), None) => Ok(hash),
+            (None, None) => Err(Error::request("one of `--nar-hash` and `--result` must be given")),
+        }
+    }
+
+    /// The configuration digest as given, as computed, or both if they are one.
+    async fn config_digest(&self, registry: &Registry, system: System) -> Result<Digest, Error> {
+        let given = self.config_digest;
+        let (option, built) = match (&self.built_image, &self.result) {
+            (Some(built), _) => ("--built-image", built.clone()),
+            (None, Some(path)) => ("--result", Built::Path(path.clone())),
+            (None, None) => {
+                return given.ok_or_else(|| {
+                    Error::request("nothing says which configuration was built")
+                        .hint("give one of `--result`, `--built-image` and `--config-digest`")
+                });
+            }
+        };
+        match (given, built.config_digest(registry, system).await?) {
+            (Some(given), Some(computed)) if given != computed => {
+                Err(Error::request(format!("`--config-digest` is {given}, but `{option}` has {computed}"))
+                    .hint("leave out `--config-digest`; a digest read from the registry is not your own"))
+            }
+            (_, Some(digest)) => Ok(digest),
+            // Any path has a narHash, not every one holds an image.
+            (Some(given), None) if self.built_image.is_none() => Ok(given),
+            (_, None) => Err(built.unknown()),
+        }
+    }
+}

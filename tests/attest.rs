@@ -1,0 +1,202 @@
+//! What is attested, and where it goes: digests computed from the builder's own build.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod shop;
+
+use std::fs;
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use quorate_bed::image::Image;
+use serde_json::{Value, json};
+use shop::{AMD64, ARM64, COMMIT, NAR_HASH, Run, Shop};
+
+const BUILD: [&str; 8] =
+    ["--builder", "github", "--key", "github.key", "--commit", COMMIT, "--sequence", "1763700000"];
+
+/// `attest` without a word on the configuration.
+fn attest(shop: &Shop, image: &str, system: &str, more: &[&str]) -> Run {
+    let mut arguments = vec!["attest", image, "--system", system, "-o", "json"];
+    arguments.extend(BUILD);
+    arguments.extend(more);
+    shop.quorate(&arguments)
+}
+
+fn predicate(shop: &Shop, system: &str, more: &[&str]) -> Run {
+    let mut arguments = vec!["predicate", "--builder", "github", "--system", system];
+    arguments.extend(["--commit", COMMIT, "--sequence", "1763700000"]);
+    arguments.extend(more);
+    shop.quorate(&arguments)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// What nix2container leaves for an image, and the image that it pushes: Go's escapes and order.
+fn nix2container(architecture: &str) -> (String, Image) {
+    let image = shop::build(architecture, "hello");
+    let diff_id = &image.diff_id;
+    let result = json!({
+        "version": 1,
+        "image-config": {"Env": ["A=<b>&c"], "Entrypoint": ["/bin/app"]},
+        "layers": [{
+            "digest": diff_id, "size": image.layer.len(), "diff_ids": diff_id,
+            "paths": [{"path": "/nix/store/9myj8xyjqspbvgni5khi94my7d88ajda-app"}],
+            "mediatype": "application/vnd.oci.image.layer.v1.tar",
+            "History": {"created_by": "nix2container"},
+        }],
+        "arch": architecture,
+        "created": "0001-01-01T00:00:00Z",
+    });
+    let config = format!(
+        r#"{{"created":"0001-01-01T00:00:00Z","architecture":"{architecture}","os":"linux","config":{{"Env":["A=\u003cb\u003e\u0026c"],"Entrypoint":["/bin/app"]}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}},"history":[{{"created_by":"nix2container"}}]}}"#
+    );
+    let image = image.with_config(config.into_bytes());
+    (serde_json::to_string_pretty(&result).unwrap(), image)
+}
+
+fn push(shop: &Shop, image: &Image, tag: &str) -> String {
+    image.push(&shop.host(), "acme/app", tag).unwrap();
+    shop.at(tag)
+}
+
+#[test]
+fn the_configuration_digest_is_computed_from_what_nix_built() {
+    let shop = Shop::open();
+    let (result, image) = nix2container("arm64");
+    shop.write("image.json", result);
+    let reference = push(&shop, &image, "nix2container");
+    let attested = attest(&shop, &reference, ARM64.1, &["--result", "image.json"]).exits(0).json();
+    assert_eq!(attested["configDigest"], image.config_digest.as_str());
+    assert_eq!(attested["outcome"], "attested");
+
+    let image = shop.push("docker-tools", "amd64", "hello");
+    shop.write("plain.tar", image.docker_archive());
+    shop.write("image.tar.gz", gzip(&image.docker_archive()));
+    shop.write("stream", "#!/bin/sh\nexec print-an-image\n");
+    shop.quorate(&["assemble", "oci:layout:app", &shop.at("docker-tools")]).exits(0);
+    for more in [
+        vec!["--result", "plain.tar"],
+        vec!["--result", "image.tar.gz"],
+        vec!["--result", "layout"],
+        vec!["--result", "stream", "--built-image", "plain.tar"],
+        vec!["--nar-hash", NAR_HASH, "--built-image", "oci:layout:app"],
+        // Nothing to compare with: any path has a narHash.
+        vec!["--result", "stream", "--config-digest", &image.config_digest],
+        vec!["--result", "plain.tar", "--config-digest", &image.config_digest],
+    ] {
+        let printed = predicate(&shop, AMD64.1, &more).exits(0).json();
+        assert_eq!(printed["configDigest"], image.config_digest.as_str(), "{more:?}");
+    }
+    let attested =
+        attest(&shop, &shop.at("docker-tools"), AMD64.1, &["--result", "image.tar.gz"]).exits(0).json();
+    assert_eq!(attested["configDigest"], image.config_digest.as_str());
+}
+
+#[test]
+fn a_digest_that_is_not_that_of_the_build_is_refused() {
+    let shop = Shop::open();
+    let image = shop.push("app", "amd64", "hello");
+    let other = shop::build("amd64", "something else");
+    shop.write("image.tar", image.docker_archive());
+    shop.bed.registry.clear_log();
+    let refused = attest(
+        &shop,
+        &shop.at("app"),
+        AMD64.1,
+        &["--result", "image.tar", "--config-digest", &other.config_digest],
+    )
+    .exits(2)
+    .says("`--config-digest` is ");
+    assert!(refused.stderr.contains(&image.config_digest) && refused.stderr.contains(&other.config_digest));
+    assert!(shop.bed.registry.log().is_empty(), "nothing is asked");
+
+    // Another build than what was pushed, and the same.
+    shop.write("other.tar", other.docker_archive());
+    let differs = attest(&shop, &shop.at("app"), AMD64.1, &["--result", "other.tar"]).exits(1).json();
+    assert_eq!(differs["reason"], "config-differs");
+    assert!(shop.bed.registry.writes().is_empty());
+    attest(&shop, &shop.at("app"), AMD64.1, &["--result", "image.tar"]).exits(0);
+}
+
+#[test]
+fn a_build_that_cannot_be_read_is_refused_with_its_reason() {
+    let shop = Shop::open();
+    let image = shop.push("app", "amd64", "hello");
+    let (json, _) = nix2container("amd64");
+    shop.write("good.json", &json);
+    shop.write("unknown.json", json.replacen("\"version\"", "\"os\": \"linux\",\n  \"version\"", 1));
+    shop.write("twice.json", json.replacen("\"version\"", "\"version\": 2,\n  \"version\"", 1));
+    shop.write("stream", "#!/bin/sh\n");
+    shop.write("text", "hello\n");
+    let tar = image.docker_archive();
+    shop.write("good.tar.gz", gzip(&tar));
+    shop.write("cut.tar", &tar[..1000]);
+    shop.write("cut.tar.gz", &gzip(&tar)[..500]);
+    shop.write("tail.tar.gz", [gzip(&tar), gzip(b"more")].concat());
+    fs::create_dir(shop.path("folder")).unwrap();
+    for (path, says) in [
+        ("good.json", ""),
+        ("good.tar.gz", ""),
+        ("unknown.json", "unknown key `os`"),
+        ("twice.json", "duplicate key `version`"),
+        ("stream", "run it into a file and name that with `--built-image`"),
+        ("text", "holds no image"),
+        ("folder", "holds no image"),
+        ("absent", "No such file"),
+        ("cut.tar", "cut short"),
+        ("cut.tar.gz", "cannot be used"),
+        ("tail.tar.gz", "more follows"),
+    ] {
+        let run = predicate(&shop, AMD64.1, &["--result", path]);
+        if says.is_empty() {
+            run.exits(0)
+        } else {
+            run.exits(2).says(says)
+        };
+    }
+    predicate(&shop, ARM64.1, &["--result", "good.json"]).exits(2).says("is for linux/amd64");
+    predicate(&shop, AMD64.1, &["--nar-hash", NAR_HASH]).exits(2).says("nothing says which configuration");
+    predicate(&shop, AMD64.1, &["--nar-hash", NAR_HASH, "--built-image", "text"])
+        .exits(2)
+        .says("holds no image");
+}
+
+#[test]
+fn layers_of_a_layout_are_those_of_its_configuration() {
+    let shop = Shop::open();
+    shop.push("app", "amd64", "hello");
+    shop.quorate(&["assemble", "oci:layout", &shop.at("app")]).exits(0);
+    predicate(&shop, AMD64.1, &["--result", "layout"]).exits(0);
+    predicate(&shop, ARM64.1, &["--result", "layout"]).exits(2).says("the index has no linux/arm64");
+    // The index now names an image whose layer is not the one that its configuration names.
+    let index: Value = serde_json::from_slice(&fs::read(shop.path("layout/index.json")).unwrap()).unwrap();
+    let image = shop::build("amd64", "hello");
+    let foreign = shop::build("amd64", "other").with_config(image.config.clone());
+    let mut changed = index.clone();
+    changed["manifests"][0] = json!({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": foreign.manifest_digest,
+        "size": foreign.manifest.len(),
+    });
+    shop.write("layout/index.json", changed.to_string());
+    for (digest, bytes) in
+        [(&foreign.manifest_digest, &foreign.manifest), (&foreign.layer_digest, &foreign.layer)]
+    {
+        shop.write(&format!("layout/blobs/sha256/{}", &digest["sha256:".len()..]), bytes);
+    }
+    predicate(&shop, AMD64.1, &["--result", "layout"]).exits(2).says("layer-differs");
+}
+
+#[test]
+fn what_is_missing_is_named_at_once() {
+    let shop = Shop::open();
+    shop.quorate(&["predicate", "--builder", "github"])
+        .exits(2)
+        .says("`--system`, `--commit`, `--sequence` must be given");
+}
