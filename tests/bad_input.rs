@@ -299,7 +299,6 @@ fn assemble_refuses_what_is_no_release() {
         assert_eq!(shop.quorate(&arguments).exits(1).json()["reason"], reason);
     }
     refused(&shop, &["assemble", &target, &shop.at("absent")], 2, "there is no image");
-    refused(&shop, &["assemble", &target, "r.example/app:1"], 2, "not in");
     refused(&shop, &["assemble", &target], 2, "SOURCE");
     assert_eq!(shop.named("git-1"), None);
     let arm64 = shop.at("plain");
