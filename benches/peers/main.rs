@@ -1,7 +1,8 @@
 //! quorate beside other clients, on one registry and in one run: `cargo bench --bench peers`.
 //!
-//! The registry is the one of `tests/bed`, behind bearer tokens; it counts requests, connections
-//! and depth. Each run starts with no token and writes a tag that is absent. Peers are found as by
+//! The registries are those of `tests/bed`, behind bearer tokens; they count requests, connections
+//! and depth. Each run starts with no token and writes a tag that is absent, or to a registry that
+//! is empty. Peers are found as by
 //! the tests in `tests/peers`; what is absent is named. Needs bash, and GNU time for the memory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends where it fails")]
@@ -22,13 +23,14 @@ mod registries;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quorate_bed::image::{Image, minimal_elf};
-use quorate_bed::{Auth, Registry, RegistryOptions};
+use quorate_bed::{Auth, Registry, RegistryOptions, depth};
 
-use clients::{ASSEMBLERS, Client};
-use peers::Peers;
+use clients::{ASSEMBLERS, COPIERS, Client, Place};
+use peers::{Peer, Peers};
 use project::{ARCHITECTURES, Build, Project, REPOSITORY, said};
 
 /// The platforms of the images, and how the tags of these end.
@@ -44,6 +46,8 @@ const PLATFORMS: [(&str, &str); 8] = [
 ];
 /// How much later every answer comes, and how many runs the figures are taken from.
 const LATENCIES: [(u64, usize); 2] = [(0, 11), (100, 3)];
+/// Bytes of the large layer of a release that is copied.
+const LARGE: usize = 64 << 20;
 
 fn main() {
     // `cargo test --all-targets` runs benchmarks too, without this.
@@ -58,25 +62,50 @@ fn main() {
         [&near, &far].map(|(shop, runs)| shop.measure(*runs, commands))
     };
 
+    let rows = |peers_of: &[Peer], theirs: &dyn Fn(Peer, &Path) -> [Figures; 2], ours: &[Figures; 2]| {
+        for peer in peers_of {
+            match peers.get(*peer) {
+                Some(program) => row(peer.name(), &theirs(*peer, program), ours),
+                None => println!("| {} | absent | | | | | | |", peer.name()),
+            }
+        }
+        println!();
+    };
+
     for count in [2, 8] {
         heading(&format!("assemble, {count} platforms"));
         let quorate = both(&|shop, tag| vec![shop.quorate(tag, count)]);
         row("quorate", &quorate, &quorate);
-        for peer in ASSEMBLERS {
-            let Some(program) = peers.get(peer) else {
-                println!("| {} | absent | | | | | | |", peer.name());
-                continue;
-            };
-            let theirs = both(&|shop, tag| {
-                let client = Client::new(peer, program, &shop.project.path(""));
+        let theirs = |peer: Peer, program: &Path| {
+            both(&|shop, tag| {
                 let images: Vec<_> = shop.images(count).collect();
                 let images: Vec<_> = images.iter().map(|(platform, source)| (*platform, &**source)).collect();
-                client.assemble(&format!("{}:{tag}", shop.project.image()), &images)
-            });
-            row(peer.name(), &theirs, &quorate);
-        }
-        println!();
+                shop.client(peer, program).assemble(&format!("{}:{tag}", shop.project.image()), &images)
+            })
+        };
+        rows(&ASSEMBLERS, &theirs, &quorate);
     }
+
+    heading("bring a release of 2 platforms, one with a layer of 64 MiB, from another registry");
+    let bring = |commands: &dyn Fn(&Shop, &str, &str) -> Vec<Command>| {
+        [&near, &far].map(|(shop, runs)| shop.bring(*runs, commands))
+    };
+    let quorate = bring(&|shop, from, to| vec![shop.without_policy(&["assemble", to, from])]);
+    row("quorate", &quorate, &quorate);
+    let theirs = |peer: Peer, program: &Path| {
+        bring(&|shop, from, to| shop.client(peer, program).copy(Place::Registry(from), Place::Registry(to)))
+    };
+    rows(&COPIERS, &theirs, &quorate);
+
+    heading("list what is attached to one image: 2 votes");
+    let quorate = both(&|shop, _| vec![shop.without_policy(&["inspect", &shop.voted])]);
+    row("quorate", &quorate, &quorate);
+    let verified = both(&|shop, _| vec![shop.project.command(&["inspect", &shop.voted])]);
+    row("quorate, each verified", &verified, &quorate);
+    let theirs = |peer: Peer, program: &Path| {
+        both(&|shop, _| shop.client(peer, program).discover(&shop.voted).into_iter().collect())
+    };
+    rows(&[Peer::Regctl, Peer::Oras], &theirs, &quorate);
 
     heading("quorate alone, 2 platforms × 2 votes");
     let [verify, promote] = [
@@ -98,14 +127,19 @@ fn main() {
 
 /// A registry with an image of each platform, and a release of two of them that has its votes.
 struct Shop {
+    options: RegistryOptions,
     registry: Registry,
     project: Project,
     release: String,
+    /// Its first image.
+    voted: String,
+    /// A release with a large layer.
+    large: String,
 }
 
 impl Shop {
     fn open(latency: Duration) -> Self {
-        let registry = Registry::start(RegistryOptions {
+        let options = RegistryOptions {
             latency,
             auth: Auth::Bearer {
                 user: "ci".to_owned(),
@@ -114,12 +148,12 @@ impl Shop {
                 anonymous_pull: false,
             },
             ..RegistryOptions::default()
-        });
+        };
+        let registry = Registry::start(options.clone());
         let project = Project::new(&registry.host());
-        // "ci:secret" in base64.
-        let login = format!(r#"{{"auths":{{"{}":{{"auth":"Y2k6c2VjcmV0"}}}}}}"#, registry.host());
-        fs::write(project.login(), login).unwrap();
-        let mut shop = Self { registry, project, release: String::new() };
+        let [release, voted, large] = Default::default();
+        let mut shop = Self { options, registry, project, release, voted, large };
+        shop.login(&[&shop.registry]);
         for (platform, end) in PLATFORMS {
             let (_, architecture) = platform.split_once('/').unwrap();
             let (architecture, variant) =
@@ -129,7 +163,18 @@ impl Shop {
             shop.push(&Image::build("linux", architecture, variant, &files), end);
         }
         shop.release();
+        shop.large();
         shop
+    }
+
+    /// Logs in to these registries.
+    fn login(&self, registries: &[&Registry]) {
+        // "ci:secret" in base64.
+        let logins: Vec<_> = registries
+            .iter()
+            .map(|registry| format!(r#""{}":{{"auth":"Y2k6c2VjcmV0"}}"#, registry.host()))
+            .collect();
+        fs::write(self.project.login(), format!(r#"{{"auths":{{{}}}}}"#, logins.join(","))).unwrap();
     }
 
     /// Pushes an image under the tag of a platform.
@@ -152,11 +197,34 @@ impl Shop {
         let report = self.project.json(0, &["assemble", &self.project.image(), &sources[0], &sources[1]]);
         let digest = report["image"]["digest"].as_str().unwrap();
         self.release = format!("{}@{digest}", self.project.image());
+        self.voted = format!("{}@{}", self.project.image(), builds[0].2.image.manifest_digest);
         for (_, system, build) in &builds {
             for builder in ["github", "garnix"] {
                 self.project.attest(0, &self.release, builder, system, build, &[]);
             }
         }
+    }
+
+    /// Assembles a release with a large layer.
+    fn large(&mut self) {
+        let content = vec![b'x'; LARGE];
+        let files: [(&str, &[u8], u32); 1] = [("data", &content, 0o644)];
+        self.push(&Image::build("linux", "amd64", None, &files), "large");
+        self.large = format!("{}:large", self.project.image());
+        let [large, small] =
+            ["git-1-large", "git-1-arm64"].map(|tag| format!("{}:{tag}", self.project.image()));
+        self.project.json(0, &["assemble", &self.large, &large, &small]);
+    }
+
+    fn client(&self, peer: Peer, program: &Path) -> Client {
+        Client::new(peer, program, &self.project.path(""))
+    }
+
+    /// quorate for images that no policy speaks of, or that are not to be judged.
+    fn without_policy(&self, arguments: &[&str]) -> Command {
+        let mut command = self.project.command(arguments);
+        command.env_remove("QUORATE_POLICY").env_remove("QUORATE_TRUSTED_ROOT");
+        command
     }
 
     /// Platform and reference of the first images.
@@ -173,37 +241,44 @@ impl Shop {
 
     /// Runs the commands for a fresh tag, several times.
     fn measure(&self, runs: usize, commands: &dyn Fn(&Self, &str) -> Vec<Command>) -> Figures {
-        let mut all: Vec<_> = (0..runs)
-            .map(|_| {
-                // No version, and never used before: the policy rules neither out nor in.
-                static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-                let tag = format!("run-{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-                self.registry.clear_log();
-                let connections = self.registry.connections();
-                let mut figures = Figures::default();
-                for command in commands(self, &tag) {
-                    figures.add(run(&command, &self.project.path("memory")));
-                }
-                figures.requests = self.registry.log().len();
-                figures.depth = self.registry.depth();
-                figures.connections = self.registry.connections() - connections;
-                figures
-            })
-            .collect();
-        let mut median = |key: fn(&Figures) -> u64| {
-            all.sort_by_key(key);
-            key(&all[all.len() / 2])
+        let one = |_| {
+            // No version, and never used before: the policy rules neither out nor in.
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let tag = format!("run-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+            self.once(&[&self.registry], &commands(self, &tag))
         };
-        let (wall, cpu) = (median(|figures| figures.wall), median(|figures| figures.cpu));
-        let most = |key: fn(&Figures) -> usize| all.iter().map(key).max().unwrap();
-        Figures {
-            wall,
-            cpu,
-            memory: all.iter().map(|figures| figures.memory).max().unwrap(),
-            requests: most(|figures| figures.requests),
-            depth: most(|figures| figures.depth),
-            connections: most(|figures| figures.connections),
+        Figures::typical((0..runs).map(one).collect())
+    }
+
+    /// Runs the commands from the large release to an empty registry, several times.
+    fn bring(&self, runs: usize, commands: &dyn Fn(&Self, &str, &str) -> Vec<Command>) -> Figures {
+        let one = |_| {
+            let there = Registry::start(self.options.clone());
+            self.login(&[&self.registry, &there]);
+            let target = format!("{}/{REPOSITORY}:large", there.host());
+            let figures = self.once(&[&self.registry, &there], &commands(self, &self.large, &target));
+            assert!(there.writes().iter().any(|r| r.path.ends_with("/manifests/large")));
+            figures
+        };
+        Figures::typical((0..runs).map(one).collect())
+    }
+
+    /// Runs the commands of one run, and asks these registries what it cost.
+    fn once(&self, registries: &[&Registry], commands: &[Command]) -> Figures {
+        for registry in registries {
+            registry.clear_log();
         }
+        let connections = || registries.iter().map(|registry| registry.connections()).sum::<usize>();
+        let before = connections();
+        let mut figures = Figures::default();
+        for command in commands {
+            figures.add(run(command, &self.project.path("memory")));
+        }
+        let log: Vec<_> = registries.iter().flat_map(|registry| registry.log()).collect();
+        figures.requests = log.len();
+        figures.depth = depth(&log);
+        figures.connections = connections() - before;
+        figures
     }
 }
 
@@ -219,6 +294,24 @@ struct Figures {
 }
 
 impl Figures {
+    /// The median of times, the most of everything else.
+    fn typical(mut all: Vec<Self>) -> Self {
+        let mut median = |key: fn(&Self) -> u64| {
+            all.sort_by_key(key);
+            key(&all[all.len() / 2])
+        };
+        let (wall, cpu) = (median(|figures| figures.wall), median(|figures| figures.cpu));
+        let most = |key: fn(&Self) -> usize| all.iter().map(key).max().unwrap();
+        Self {
+            wall,
+            cpu,
+            memory: all.iter().map(|figures| figures.memory).max().unwrap(),
+            requests: most(|figures| figures.requests),
+            depth: most(|figures| figures.depth),
+            connections: most(|figures| figures.connections),
+        }
+    }
+
     /// Another process of the same run.
     fn add(&mut self, (wall, cpu, memory): (u64, u64, u64)) {
         self.wall += wall;

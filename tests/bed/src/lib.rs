@@ -35,7 +35,7 @@ pub use fault::{Answer, Fault, FaultAction};
 pub use log::Log;
 pub use registry::{Auth, Registry, RegistryOptions};
 pub use token_service::{TokenOptions, TokenService};
-pub use traffic::Request;
+pub use traffic::{Request, depth};
 pub use trusted_root::trusted_root;
 pub use tsa::Tsa;
 

@@ -105,7 +105,7 @@ impl Drop for Open {
 
 /// The longest chain of requests of which each began after the one before had ended: the number
 /// of round trips that no concurrency has hidden.
-pub(crate) fn depth(requests: &[Request]) -> usize {
+pub fn depth(requests: &[Request]) -> usize {
     let mut spans: Vec<_> = requests.iter().filter_map(|r| Some((r.ended?, r.started))).collect();
     spans.sort();
     let mut depth = 0;
