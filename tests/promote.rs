@@ -255,6 +255,32 @@ fn a_tag_that_somebody_moves_after_the_writing_is_named() {
 }
 
 #[test]
+fn a_write_that_failed_is_not_repeated_over_what_somebody_else_wrote() {
+    let shop = Shop::open();
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let hand = shop.release("git-3", "by hand");
+    promote(&shop, &first, &["--tag", "latest"]).exits(0);
+    // Undisturbed, it is repeated.
+    let fail = || Fault::status(503).method("PUT").path("/manifests/latest").times(1);
+    shop.bed.registry.fault(fail());
+    promote(&shop, &second, &["--tag", "latest"]).exits(0);
+    promote(&shop, &first, &["--tag", "latest", "--allow-rollback"]).exits(0);
+
+    shop.bed.registry.clear_log();
+    shop.bed.registry.fault(fail());
+    // The look after the failure comes late enough for a hand in between.
+    let slow = Fault::new(FaultAction::Delay(Duration::from_secs(1)));
+    shop.bed.registry.fault(slow.method("GET").path("/manifests/latest").skip(2).times(1));
+    let running = started(&shop, &second, &["--tag", "latest"]);
+    answered(&shop, "PUT", "/manifests/latest");
+    move_by_hand(&shop, "latest", &hand.digest);
+    let report = finished(running).exits(3).json();
+    assert_eq!(tag(&report, "latest")["reason"], "tag-raced");
+    assert_eq!(tag(&report, "latest")["after"], hand.digest.as_str());
+    assert_eq!(shop.named("latest").as_deref(), Some(hand.digest.as_str()));
+}
+
+#[test]
 fn an_index_that_is_replaced_under_its_tag_is_not_what_is_written() {
     let shop = Shop::open();
     let release = agreed(&shop, "git-1", "1");

@@ -94,17 +94,19 @@ pub async fn remove_candidate(
     Ok(registry.untag(repository, &tag.0, digest).await?)
 }
 
-/// Names the approved index by `tag`. The bytes written are the bytes that were judged.
+/// Names the approved index by `tag`, which named `before` until now. The bytes written are the
+/// bytes that were judged.
 pub async fn write_approved(
     registry: &Registry,
     approval: &Approval,
     tag: &Tag,
+    before: Option<Digest>,
     index: &ImageIndex,
 ) -> Result<(), Error> {
     if approval.permits(tag).is_none() || index.digest() != approval.digest() {
         return Err(Error::request(format!("the approval of {} is not for `{tag}`", approval.digest())));
     }
-    registry.put_tag(approval.repository(), tag, &index.media_type, index.bytes()).await?;
+    registry.move_tag(before, approval.repository(), tag, &index.media_type, index.bytes()).await?;
     Ok(())
 }
 
@@ -127,8 +129,8 @@ impl Restore {
             return Ok(Restored::Elsewhere(now));
         }
         // Whether or not it went well, what counts is what the tag names then.
-        let _ =
-            registry.put_tag(&self.repository, &self.tag, &self.before.media_type, &self.before.bytes).await;
+        let before = &self.before;
+        let _ = registry.move_tag(now, &self.repository, &self.tag, &before.media_type, &before.bytes).await;
         let now = registry.manifest_now(&reference).await?.map(|raw| raw.digest);
         Ok(if now == Some(self.before.digest) { Restored::Back } else { Restored::Elsewhere(now) })
     }

@@ -356,7 +356,7 @@ impl Step {
         index: &ImageIndex,
     ) -> Result<(), Error> {
         self.touched = true;
-        tags::write_approved(registry, approval, &self.report.tag, index).await
+        tags::write_approved(registry, approval, &self.report.tag, self.report.before, index).await
     }
 
     /// Reads what the tag names after it was written. Some registries answer reads from a cache
