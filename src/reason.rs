@@ -88,6 +88,8 @@ reasons! {
     TagImmutable = "tag-immutable", "The tag is immutable and names another image.";
     TagBackwards = "tag-backwards", "The tag only moves forward, and names a release of a higher or equal sequence.";
     TagUnverified = "tag-unverified", "The tag only moves forward, and what it names now cannot be verified.";
+    TagUnexpected = "tag-unexpected", "The tag does not name what the caller expects it to name.";
+    TagRaced = "tag-raced", "The tag names something else than it did a moment ago, or than was just written.";
 }
 
 impl fmt::Display for Reason {

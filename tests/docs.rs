@@ -18,9 +18,13 @@ use quorate_bed::image::{self, Image};
 use quorate_bed::{Bed, RegistryOptions};
 use serde_json::Value;
 
+/// A page that begins anew, with servers of its own.
+const FIRST_RELEASE: &str = "docs/first-release.md";
+
 /// Every page, in the order in which their command lines are run.
 const PAGES: [&str; 9] = [
     "README.md",
+    FIRST_RELEASE,
     "docs/assemble.md",
     "docs/attest.md",
     "docs/policy.md",
@@ -290,10 +294,20 @@ impl Walk {
 fn command_lines_do_what_the_pages_say() {
     let mut walk = Walk::start();
     let mut run = 0;
-    for page in PAGES {
+    for page in PAGES.iter().filter(|page| **page != FIRST_RELEASE) {
         for block in blocks(page, "console") {
             run += walk.run(page, &block);
         }
     }
     assert!(run >= 15, "only {run} command lines were run");
+}
+
+#[test]
+fn the_first_release_goes_as_its_page_says() {
+    let mut walk = Walk::start();
+    let old = walk.build("old", "amd64", "x86_64-linux", b"from before");
+    old.push(&walk.bed.registry.host(), "acme/app", "latest").unwrap();
+    let run: usize =
+        blocks(FIRST_RELEASE, "console").iter().map(|block| walk.run(FIRST_RELEASE, block)).sum();
+    assert!(run >= 13, "only {run} command lines were run");
 }

@@ -180,15 +180,19 @@ fn latest_moves_forward_and_versions_stay() {
     let planned = promote(&first, &["--tag", "latest", "--allow-rollback", "--dry-run"]).exits(0).json();
     assert_eq!(planned["tags"][0]["after"], second.digest.as_str(), "a dry run changes nothing");
     assert!(shop.bed.registry.writes().is_empty());
-    promote(&first, &["--tag", "latest", "--allow-rollback"]).exits(0);
+    let back = promote(&first, &["--tag", "latest", "--allow-rollback"]).exits(0).json();
+    assert_eq!(back["tags"][0]["allowed"], "rollback");
     assert_eq!(shop.named("latest").as_deref(), Some(first.digest.as_str()));
+    let recorded = shop.quorate(&["promote", &second.reference, "--tag", "latest", "-o", "json"]).exits(0);
+    assert!(recorded.json()["tags"][0]["allowed"].is_null(), "forward needs no leave");
 
     // Something that nobody attested stands under the tag.
     shop.push("latest", "amd64", "from before quorate");
     let old = shop.named("latest").unwrap();
     promote(&second, &["--tag", "latest"]).exits(1).says("tag-unverified");
     promote(&second, &["--tag", "latest", "--adopt", &first.digest]).exits(1).says("tag-unverified");
-    promote(&second, &["--tag", "latest", "--adopt", &old]).exits(0);
+    let adopted = promote(&second, &["--tag", "latest", "--adopt", &old]).exits(0).json();
+    assert_eq!(adopted["tags"][0]["allowed"], "adopt");
     assert_eq!(shop.named("latest").as_deref(), Some(second.digest.as_str()));
 }
 
@@ -219,7 +223,9 @@ fn a_tag_that_moves_between_write_and_read_is_reported() {
     let unfinished =
         shop.quorate(&["promote", &release.reference, "--tag", "latest", "-o", "json"]).exits(3).json();
     assert_eq!(unfinished["outcome"], "undecided");
-    assert_eq!(unfinished["tags"][0]["action"], "unknown");
+    let tag = &unfinished["tags"][0];
+    assert_eq!((&tag["action"], &tag["reason"]), (&"elsewhere".into(), &"tag-raced".into()));
+    assert!(tag["after"].is_null(), "it names nothing");
 }
 
 #[test]

@@ -27,8 +27,9 @@ pub struct Restore {
 pub enum Restored {
     /// It names what it named before.
     Back,
-    /// Somebody else moved it in the meantime; it was left alone.
-    Elsewhere,
+    /// It names this: it did not name what we wrote and was left alone, or it could not be put
+    /// back.
+    Elsewhere(Option<Digest>),
 }
 
 impl CandidateTag {
@@ -93,17 +94,19 @@ pub async fn remove_candidate(
     Ok(registry.untag(repository, &tag.0, digest).await?)
 }
 
-/// Names the approved index by `tag`. The bytes written are the bytes that were judged.
+/// Names the approved index by `tag`, which named `before` until now. The bytes written are the
+/// bytes that were judged.
 pub async fn write_approved(
     registry: &Registry,
     approval: &Approval,
     tag: &Tag,
+    before: Option<Digest>,
     index: &ImageIndex,
 ) -> Result<(), Error> {
     if approval.permits(tag).is_none() || index.digest() != approval.digest() {
         return Err(Error::request(format!("the approval of {} is not for `{tag}`", approval.digest())));
     }
-    registry.put_tag(approval.repository(), tag, &index.media_type, index.bytes()).await?;
+    registry.move_tag(before, approval.repository(), tag, &index.media_type, index.bytes()).await?;
     Ok(())
 }
 
@@ -118,13 +121,17 @@ impl Restore {
         &self.tag
     }
 
-    /// Puts the tag back if it still names what we wrote.
+    /// Puts the tag back if it still names what we wrote, and reads it back.
     pub async fn put_back(&self, registry: &Registry) -> Result<Restored, Error> {
-        let now = registry.manifest_now(&self.repository.at_tag(self.tag.clone())).await?;
-        if now.is_none_or(|manifest| manifest.digest != self.ours) {
-            return Ok(Restored::Elsewhere);
+        let reference = self.repository.at_tag(self.tag.clone());
+        let now = registry.manifest_now(&reference).await?.map(|raw| raw.digest);
+        if now != Some(self.ours) {
+            return Ok(Restored::Elsewhere(now));
         }
-        registry.put_tag(&self.repository, &self.tag, &self.before.media_type, &self.before.bytes).await?;
-        Ok(Restored::Back)
+        // Whether or not it went well, what counts is what the tag names then.
+        let before = &self.before;
+        let _ = registry.move_tag(now, &self.repository, &self.tag, &before.media_type, &before.bytes).await;
+        let now = registry.manifest_now(&reference).await?.map(|raw| raw.digest);
+        Ok(if now == Some(self.before.digest) { Restored::Back } else { Restored::Elsewhere(now) })
     }
 }

@@ -38,6 +38,18 @@ pub struct Allowances {
     pub adopt: Option<Digest>,
 }
 
+/// What the caller expects a tag to name until now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Old {
+    /// Whatever the rules allow.
+    #[default]
+    Any,
+    /// Nothing.
+    Absent,
+    /// This.
+    Is(Digest),
+}
+
 /// What is to be done with a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
@@ -45,11 +57,37 @@ pub enum Move {
     Create,
     /// It names another digest, and will name this one.
     Replace,
+    /// The same, back to an older release, because the caller allows it.
+    Rollback,
+    /// The same, away from what cannot be verified, because the caller names it.
+    Adopt,
     /// It names the digest already.
     Keep,
 }
 
-/// What may be done with `tag`.
+impl Move {
+    /// What the caller had to allow for it, in one word, as in output and JSON.
+    pub fn allowed(self) -> Option<&'static str> {
+        match self {
+            Self::Rollback => Some("rollback"),
+            Self::Adopt => Some("adopt"),
+            Self::Create | Self::Replace | Self::Keep => None,
+        }
+    }
+}
+
+impl Before {
+    /// What the tag names, if it is not the approved digest already.
+    fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Absent | Self::Same => None,
+            Self::Release { digest, .. } | Self::Other { digest } => Some(*digest),
+        }
+    }
+}
+
+/// What may be done with `tag`. One that names the approved digest already is right, whatever it
+/// was `expected` to name: so a promotion that was cut short can be run again.
 ///
 /// # Errors
 /// A reason and its detail when the tag must not move.
@@ -58,18 +96,31 @@ pub fn plan(
     tag: &Tag,
     kind: TagKind,
     before: &Before,
+    expected: Old,
     allow: &Allowances,
 ) -> Result<Move, (Reason, String)> {
+    let expected = match expected {
+        Old::Any => before.digest(),
+        Old::Absent => None,
+        Old::Is(digest) => Some(digest),
+    };
     match (kind, before) {
-        (_, Before::Absent) => Ok(Move::Create),
         (_, Before::Same) => Ok(Move::Keep),
+        _ if before.digest() != expected => {
+            let shown = |digest: Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.to_string());
+            let (now, expected) = (shown(before.digest()), shown(expected));
+            Err((Reason::TagUnexpected, format!("`{tag}` names {now}, and was expected to name {expected}")))
+        }
+        (_, Before::Absent) => Ok(Move::Create),
         (TagKind::Immutable, Before::Release { digest, .. } | Before::Other { digest }) => {
             Err((Reason::TagImmutable, format!("`{tag}` names {digest}")))
         }
         (TagKind::Forward, Before::Release { digest, sequence, commit }) => {
             let forward = approval.sequence() > *sequence || approval.commit() == commit;
-            if forward || allow.rollback {
+            if forward {
                 Ok(Move::Replace)
+            } else if allow.rollback {
+                Ok(Move::Rollback)
             } else {
                 let ours = approval.sequence();
                 Err((
@@ -80,7 +131,7 @@ pub fn plan(
         }
         (TagKind::Forward, Before::Other { digest }) => {
             if allow.adopt == Some(*digest) {
-                Ok(Move::Replace)
+                Ok(Move::Adopt)
             } else {
                 Err((Reason::TagUnverified, format!("`{tag}` names {digest}")))
             }
@@ -104,7 +155,11 @@ mod tests {
     }
 
     fn moved(kind: TagKind, before: &Before, allow: &Allowances) -> Result<Move, Reason> {
-        plan(&approval(), &"x".parse().unwrap(), kind, before, allow).map_err(|(reason, _)| reason)
+        expecting(Old::Any, kind, before, allow)
+    }
+
+    fn expecting(old: Old, kind: TagKind, before: &Before, allow: &Allowances) -> Result<Move, Reason> {
+        plan(&approval(), &"x".parse().unwrap(), kind, before, old, allow).map_err(|(reason, _)| reason)
     }
 
     fn release(sequence: u64, commit: &str) -> Before {
@@ -135,7 +190,27 @@ mod tests {
         assert_eq!(moved(TagKind::Forward, &release(11, "b"), &none), Err(Reason::TagBackwards));
         assert_eq!(moved(TagKind::Forward, &release(11, "a"), &none), Ok(Move::Replace));
         let back = Allowances { rollback: true, adopt: None };
-        assert_eq!(moved(TagKind::Forward, &release(11, "b"), &back), Ok(Move::Replace));
+        assert_eq!(moved(TagKind::Forward, &release(11, "b"), &back), Ok(Move::Rollback));
+        assert_eq!(moved(TagKind::Forward, &release(9, "b"), &back), Ok(Move::Replace), "nothing was used");
+    }
+
+    #[test]
+    fn a_tag_must_name_what_is_expected_or_be_right_already() {
+        let none = Allowances::default();
+        let (old, other) = (Old::Is(Digest::of(b"old")), Old::Is(Digest::of(b"other")));
+        let forward = |old, before: &Before| expecting(old, TagKind::Forward, before, &none);
+        assert_eq!(forward(old, &release(9, "b")), Ok(Move::Replace));
+        assert_eq!(forward(other, &release(9, "b")), Err(Reason::TagUnexpected));
+        assert_eq!(forward(Old::Absent, &release(9, "b")), Err(Reason::TagUnexpected));
+        assert_eq!(forward(Old::Absent, &Before::Absent), Ok(Move::Create));
+        assert_eq!(forward(old, &Before::Absent), Err(Reason::TagUnexpected));
+        for expected in [old, Old::Absent] {
+            assert_eq!(forward(expected, &Before::Same), Ok(Move::Keep));
+        }
+        // An expectation that holds allows nothing.
+        assert_eq!(forward(old, &release(11, "b")), Err(Reason::TagBackwards));
+        assert_eq!(forward(old, &Before::Other { digest: Digest::of(b"old") }), Err(Reason::TagUnverified));
+        assert_eq!(expecting(old, TagKind::Immutable, &release(9, "b"), &none), Err(Reason::TagImmutable));
     }
 
     #[test]
@@ -147,6 +222,6 @@ mod tests {
             moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"x")))),
             Err(Reason::TagUnverified)
         );
-        assert_eq!(moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"old")))), Ok(Move::Replace));
+        assert_eq!(moved(TagKind::Forward, &before, &adopt(Some(Digest::of(b"old")))), Ok(Move::Adopt));
     }
 }

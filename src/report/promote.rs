@@ -24,6 +24,8 @@ pub struct Report {
     pub tags: Vec<TagReport>,
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// What became of the tags of single images that were to be removed.
+    pub untagged: Vec<UntagReport>,
     /// Why it could not be finished, if so.
     pub unfinished: Option<Error>,
 }
@@ -35,11 +37,13 @@ pub struct TagReport {
     pub tag: Tag,
     /// What it named before.
     pub before: Option<Digest>,
-    /// What it names now, as far as is known.
+    /// What it names now; meaningless where that is unknown.
     pub after: Option<Digest>,
     /// What was done.
     pub action: Action,
-    /// Why it must not move, if so.
+    /// What the caller had to allow for it: `rollback`, `adopt`.
+    pub allowed: Option<&'static str>,
+    /// Why it must not move, or is elsewhere, if so.
     pub refusal: Option<(Reason, String)>,
 }
 
@@ -58,8 +62,32 @@ pub enum Action {
     Skipped,
     /// It was moved, and put back.
     Restored,
-    /// It was written; what it names now is not known, or is something else.
+    /// It names neither what it named before nor the release.
+    Elsewhere,
+    /// A write was tried, and what the tag names now could not be found out.
     Unknown,
+}
+
+/// What became of a tag that was to be removed.
+#[derive(Debug)]
+pub struct UntagReport {
+    /// The tag.
+    pub tag: Tag,
+    /// What became of it.
+    pub removal: Removal,
+}
+
+/// What became of a tag that was to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone; the image is still there.
+    Done,
+    /// It would be removed, were this no dry run.
+    Planned,
+    /// There was none.
+    Absent,
+    /// It was left alone, and why.
+    Kept(String),
 }
 
 /// The answer of a promotion.
@@ -85,6 +113,7 @@ impl Action {
             Self::Refused => "refused",
             Self::Skipped => "skipped",
             Self::Restored => "restored",
+            Self::Elsewhere => "elsewhere",
             Self::Unknown => "unknown",
         }
     }
@@ -100,9 +129,31 @@ impl Outcome {
             Self::Undecided => "undecided",
         }
     }
+
+    /// Whether all tags are right, or would be.
+    pub fn is_yes(self) -> bool {
+        matches!(self, Self::Moved | Self::Unchanged)
+    }
+}
+
+impl Removal {
+    /// What was done, in one word, as in output and JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done => "removed",
+            Self::Planned => "planned",
+            Self::Absent => "absent",
+            Self::Kept(_) => "kept",
+        }
+    }
 }
 
 impl Report {
+    /// A report on a verdict, before any tag was looked at.
+    pub fn new(verdict: Verdict, dry_run: bool) -> Self {
+        Self { verdict, tags: Vec::new(), dry_run, untagged: Vec::new(), unfinished: None }
+    }
+
     /// The answer, read off the verdict and the tags.
     pub fn outcome(&self) -> Outcome {
         if self.unfinished.is_some() {
@@ -139,8 +190,8 @@ pub fn text(report: &Report, style: Style) -> String {
             Action::Unchanged => format!("unchanged, names {}", digest(tag.after)),
             Action::Restored => format!("put back to {}", digest(tag.after)),
             Action::Skipped => format!("not moved, names {}", digest(tag.after)),
-            Action::Unknown => format!("written; names {} now", digest(tag.after)),
-            Action::Refused => match &tag.refusal {
+            Action::Unknown => "not known: the registry does not say what it names now".to_owned(),
+            Action::Elsewhere | Action::Refused => match &tag.refusal {
                 Some((reason, detail)) => format!("not moved: {reason}: {}", printable(detail)),
                 None => "not moved".to_owned(),
             },
@@ -150,7 +201,17 @@ pub fn text(report: &Report, style: Style) -> String {
             Action::Unchanged => "=".to_owned(),
             _ => style.paint("31", "✗"),
         };
-        let _ = writeln!(text, "{symbol} {}  {line}", tag.tag);
+        let allowed = tag.allowed.map(|allowed| format!(" (allowed: {allowed})")).unwrap_or_default();
+        let _ = writeln!(text, "{symbol} {}  {line}{allowed}", tag.tag);
+    }
+    for UntagReport { tag, removal } in &report.untagged {
+        let line = match removal {
+            Removal::Done => "removed".to_owned(),
+            Removal::Planned => "would be removed".to_owned(),
+            Removal::Absent => "absent already".to_owned(),
+            Removal::Kept(why) => format!("not removed: {}", printable(why)),
+        };
+        let _ = writeln!(text, "- {tag}  {line}");
     }
     text
 }
@@ -161,9 +222,18 @@ pub fn markdown(report: &Report) -> String {
     text.push_str("\n| tag | | names now |\n|---|---|---|\n");
     for tag in &report.tags {
         let planned = if report.dry_run { " (dry run)" } else { "" };
-        let after = tag.after.map_or("nothing".to_owned(), |digest| format!("`{digest}`"));
+        let after = match tag.after {
+            _ if tag.action == Action::Unknown => "?".to_owned(),
+            Some(digest) => format!("`{digest}`"),
+            None => "nothing".to_owned(),
+        };
         let reason = tag.refusal.as_ref().map(|(reason, _)| format!(" `{reason}`")).unwrap_or_default();
-        let _ = writeln!(text, "| `{}` | {}{planned}{reason} | {after} |", tag.tag, tag.action.as_str());
+        let allowed = tag.allowed.map(|allowed| format!(" (allowed: {allowed})")).unwrap_or_default();
+        let _ =
+            writeln!(text, "| `{}` | {}{planned}{allowed}{reason} | {after} |", tag.tag, tag.action.as_str());
+    }
+    for UntagReport { tag, removal } in &report.untagged {
+        let _ = writeln!(text, "| `{tag}` | {} | |", removal.as_str());
     }
     if let Some(error) = &report.unfinished {
         let _ = writeln!(text, "\n{}", markdown::error(error));
@@ -185,14 +255,23 @@ pub fn json(report: &Report) -> Value {
                 "before": tag.before,
                 "after": tag.after,
                 "action": tag.action.as_str(),
+                "allowed": tag.allowed,
                 "reason": reason,
                 "detail": detail,
             })
         })
         .collect();
+    let untagged: Vec<Value> = report
+        .untagged
+        .iter()
+        .map(|UntagReport { tag, removal }| {
+            let detail = if let Removal::Kept(why) = removal { Some(why) } else { None };
+            json!({ "tag": tag.as_str(), "action": removal.as_str(), "detail": detail })
+        })
+        .collect();
     merge(
         &mut document,
-        json!({ "outcome": report.outcome().as_str(), "dryRun": report.dry_run, "tags": tags }),
+        json!({ "outcome": report.outcome().as_str(), "dryRun": report.dry_run, "tags": tags, "untagged": untagged }),
     );
     if let Some(unfinished) = &report.unfinished {
         merge(&mut document, json!({ "error": super::error_fields(unfinished) }));

@@ -71,6 +71,11 @@ fn both(content: Content) -> String {
     format!("narHash {}, configuration {}", content.nar_hash, content.config_digest)
 }
 
+/// What all platforms need next, in one line.
+pub fn lacking(verdict: &Verdict) -> String {
+    verdict.platforms.iter().filter_map(missing).collect::<Vec<_>>().join("; ")
+}
+
 /// What a platform needs next, if votes can still mend it.
 fn missing(row: &PlatformRow) -> Option<String> {
     row.digest?;

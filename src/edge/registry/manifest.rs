@@ -1,6 +1,7 @@
 //! Manifests and tags (distribution-spec, "Pulling manifests", "Pushing manifests").
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
@@ -157,9 +158,32 @@ impl Registry {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<(), Error> {
+        self.put_tag_after(OnceLock::new(), repository, tag, media_type, bytes).await
+    }
+
+    /// The same for a tag that named `before` until now. If it names anything else after a
+    /// failure, somebody else moved it, and it is left alone.
+    pub(in crate::edge) async fn move_tag(
+        &self,
+        before: Option<Digest>,
+        repository: &Repository,
+        tag: &Tag,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        self.put_tag_after(OnceLock::from(before), repository, tag, media_type, bytes).await
+    }
+
+    async fn put_tag_after(
+        &self,
+        before: OnceLock<Option<Digest>>,
+        repository: &Repository,
+        tag: &Tag,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         let target = tag.as_str();
         let reference = repository.at_tag(tag.clone());
-        let before = std::sync::OnceLock::new();
         for delay in retry::delays() {
             let error = match self.put(repository, target, media_type, bytes, false).await {
                 Ok(_) => return Ok(()),

@@ -1,0 +1,374 @@
+//! Options of `promote`, and what comes of it when somebody else is at the same tags.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod shop;
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use quorate_bed::{Fault, FaultAction, RegistryOptions, client};
+use serde_json::Value;
+use shop::{AMD64, ARM64, COMMIT, OTHER_COMMIT, Release, Run, Shop};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A release that two builders agree on.
+fn agreed(shop: &Shop, name: &str, sequence: &str) -> Release {
+    let release = shop.release(name, name);
+    let commit = if sequence == "1" { COMMIT } else { OTHER_COMMIT };
+    for builder in ["github", "garnix"] {
+        for (_, system) in [AMD64, ARM64] {
+            shop.attest(&release, builder, system, &["--sequence", sequence, "--commit", commit]).exits(0);
+        }
+    }
+    release
+}
+
+fn promote(shop: &Shop, release: &Release, more: &[&str]) -> Run {
+    let mut arguments = vec!["promote", &release.reference, "-o", "json"];
+    arguments.extend(more);
+    shop.bed.registry.clear_log();
+    shop.quorate(&arguments)
+}
+
+/// The same, started and not waited for.
+fn started(shop: &Shop, release: &Release, more: &[&str]) -> Child {
+    let mut arguments = vec!["promote", &release.reference, "-o", "json"];
+    arguments.extend(more);
+    let mut command = shop.command(&arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn finished(child: Child) -> Run {
+    let output = child.wait_with_output().unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Waits until the registry has answered such a request.
+#[track_caller]
+fn answered(shop: &Shop, method: &str, path: &str) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !shop
+        .bed
+        .registry
+        .log()
+        .iter()
+        .any(|r| r.method == method && r.path.ends_with(path) && r.ended.is_some())
+    {
+        assert!(Instant::now() < patience, "no {method} {path}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Moves a tag to an index that is there, by hand.
+fn move_by_hand(shop: &Shop, tag: &str, digest: &str) {
+    let bytes = client::manifest(&shop.host(), "acme/app", digest).unwrap().body;
+    client::put_manifest(&shop.host(), "acme/app", tag, INDEX, &bytes).unwrap();
+}
+
+fn tag<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["tags"].as_array().unwrap().iter().find(|tag| tag["tag"] == name).unwrap()
+}
+
+fn writes(shop: &Shop) -> Vec<String> {
+    shop.bed.registry.writes().into_iter().map(|r| format!("{} {}", r.method, r.path)).collect()
+}
+
+#[test]
+fn a_tag_moves_only_away_from_what_is_expected() {
+    let shop = Shop::open();
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let expecting = |release: &Release, old: &str| {
+        promote(&shop, release, &["--tag", "latest", "--expect-old", &format!("latest={old}")])
+    };
+    let refused = expecting(&first, &second.digest).exits(1).says("tag-unexpected").json();
+    assert_eq!(tag(&refused, "latest")["reason"], "tag-unexpected");
+    assert!(writes(&shop).is_empty());
+    expecting(&first, "absent").exits(0);
+
+    expecting(&second, "absent").exits(1).says("tag-unexpected");
+    assert!(writes(&shop).is_empty());
+    expecting(&second, &first.digest).exits(0);
+    assert_eq!(shop.named("latest").as_deref(), Some(second.digest.as_str()));
+    // What is right already stays, so the same command can be run again.
+    let again = expecting(&second, &first.digest).exits(0).json();
+    assert_eq!(again["outcome"], "unchanged");
+    assert!(writes(&shop).is_empty());
+
+    for (expectation, says) in [
+        ("stable=absent", "which is not to be moved"),
+        ("latest=absent,latest=sha256:0", "sha256"),
+        ("latest", "TAG=absent"),
+    ] {
+        let run = promote(&shop, &second, &["--tag", "latest", "--expect-old", expectation]).exits(2);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+    }
+    let twice = format!("latest=absent,latest={}", first.digest);
+    promote(&shop, &second, &["--tag", "latest", "--expect-old", &twice]).exits(2).says("two things");
+    assert!(shop.bed.registry.log().is_empty(), "a wrong request is not asked about");
+}
+
+#[test]
+fn missing_votes_are_waited_for() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github"]);
+    shop.bed.registry.clear_log();
+    let waiting = started(&shop, &release, &["--tag", "latest", "--wait", "60s"]);
+    // It has looked, and found too little.
+    let evidence = format!("/referrers/{}", release.images[1].manifest_digest);
+    answered(&shop, "GET", &evidence);
+    shop.attest_all(&release, &["garnix"]);
+    let run = finished(waiting).exits(0);
+    assert!(run.stderr.contains("waiting: linux/amd64 needs 1 more operator: garnix"), "{}", run.stderr);
+    assert_eq!(run.json()["outcome"], "moved");
+    assert_eq!(shop.named("latest").as_deref(), Some(release.digest.as_str()));
+}
+
+#[test]
+fn the_waiting_ends() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github"]);
+    let wait = |time: &str| promote(&shop, &release, &["--tag", "latest", "--wait", time]);
+    let run = wait("2s").exits(1);
+    assert!(run.stderr.contains("\nerror: the quorum is not met"), "{}", run.stderr);
+    let short = run.json();
+    assert_eq!((&short["verdict"], &short["outcome"]), (&"short".into(), &"refused".into()));
+    let evidence = format!("/referrers/{}", release.images[0].manifest_digest);
+    let looks = shop.bed.registry.log().iter().filter(|r| r.path.ends_with(&evidence)).count();
+    assert!((2..=4).contains(&looks), "{looks} looks in two seconds");
+    assert!(writes(&shop).is_empty());
+    for time in ["0s", "-1m", "30", "25h", "soon"] {
+        let option = format!("--wait={time}");
+        promote(&shop, &release, &["--tag", "latest", &option]).exits(2).says("30m");
+    }
+    // What cannot be found out is no missing vote.
+    shop.bed.registry.fault(Fault::status(403).path("/referrers/"));
+    let begin = Instant::now();
+    wait("10m").exits(3).says("registry-denied");
+    shop.bed.registry.clear_faults();
+    // Nor is a builder that disagrees, even where votes are missing besides.
+    let other = shop::build("amd64", "something else");
+    let more = ["--record-dissent"];
+    shop.attest_as(&release.reference, "basement", AMD64.1, &other.config_digest, &more).exits(0);
+    let dissent = wait("10m").exits(1).says("a builder disagrees").json();
+    assert_eq!(dissent["verdict"], "dissent");
+    assert!(writes(&shop).is_empty());
+    assert!(begin.elapsed() < Duration::from_secs(60), "neither was waited for");
+}
+
+#[test]
+fn tags_of_single_images_are_removed_once_the_release_is_named() {
+    let shop = Shop::new(RegistryOptions { tag_deletion: true, ..Default::default() });
+    let release = shop.release("git-1", "hello");
+    let names = ["git-1-amd64", "git-1-arm64"];
+    let with = ["--tag", "latest", "--untag", "git-1-amd64,git-1-arm64,git-1,gone"];
+    shop.attest_all(&release, &["github"]);
+    promote(&shop, &release, &with).exits(1);
+    assert!(writes(&shop).is_empty(), "nothing is removed for a release that is refused");
+
+    shop.attest_all(&release, &["garnix"]);
+    let untagged = |report: &Value| -> Vec<String> {
+        let untagged = report["untagged"].as_array().unwrap().iter();
+        untagged
+            .map(|u| format!("{} {}", u["tag"].as_str().unwrap(), u["action"].as_str().unwrap()))
+            .collect()
+    };
+    let planned = promote(&shop, &release, &[&with[..], &["--dry-run"]].concat()).exits(0).json();
+    let only = "only what names a single image of the release";
+    let expected = ["git-1 kept", "git-1-amd64 planned", "git-1-arm64 planned", "gone absent"];
+    assert_eq!(untagged(&planned), expected, "{only}");
+    assert!(writes(&shop).is_empty());
+
+    let report = promote(&shop, &release, &with).exits(0).json();
+    let expected = ["git-1 kept", "git-1-amd64 removed", "git-1-arm64 removed", "gone absent"];
+    assert_eq!(untagged(&report), expected, "{only}");
+    for (name, image) in names.iter().zip(&release.images) {
+        assert_eq!(shop.named(name), None);
+        assert_eq!(shop.named(&image.manifest_digest).as_ref(), Some(&image.manifest_digest));
+    }
+    shop.quorate(&["verify", &shop.at("latest")]).exits(0);
+    shop.quorate(&["verify", &shop.at("git-1")]).exits(0);
+    promote(&shop, &release, &["--tag", "latest", "--untag", "latest"]).exits(2).says("--untag");
+}
+
+#[test]
+fn a_registry_that_cannot_remove_a_tag_alone_keeps_it() {
+    let shop = Shop::open();
+    let release = agreed(&shop, "git-1", "1");
+    let report = promote(&shop, &release, &["--tag", "latest", "--untag", "git-1-amd64"]).exits(0).json();
+    assert_eq!(report["untagged"][0]["action"], "kept");
+    assert_eq!(shop.named("git-1-amd64").as_ref(), Some(&release.images[0].manifest_digest));
+}
+
+#[test]
+fn a_tag_that_somebody_moves_after_the_reading_is_not_written() {
+    let shop = Shop::open();
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let hand = shop.release("git-3", "by hand");
+    promote(&shop, &first, &["--tag", "latest"]).exits(0);
+    shop.bed.registry.clear_log();
+    // The judgement takes its time.
+    shop.bed.registry.fault(Fault::new(FaultAction::Delay(Duration::from_secs(2))).path("/blobs/"));
+    let running = started(&shop, &second, &["--tag", "latest,2.0.0"]);
+    answered(&shop, "GET", "/manifests/latest");
+    move_by_hand(&shop, "latest", &hand.digest);
+    let report = finished(running).exits(3).says("tag-raced").json();
+    let latest = tag(&report, "latest");
+    assert_eq!((&latest["action"], &latest["reason"]), (&"elsewhere".into(), &"tag-raced".into()));
+    assert_eq!(latest["before"], first.digest.as_str());
+    assert_eq!(latest["after"], hand.digest.as_str());
+    assert_eq!(tag(&report, "2.0.0")["action"], "created", "what was written meanwhile is named");
+    let written = writes(&shop).iter().filter(|write| write.ends_with("/manifests/latest")).count();
+    assert_eq!(written, 1, "by hand alone");
+    assert_eq!(shop.named("latest").as_deref(), Some(hand.digest.as_str()));
+    // The hand's image is no release: it is not overwritten without a word.
+    shop.bed.registry.clear_faults();
+    promote(&shop, &second, &["--tag", "latest,2.0.0"]).exits(1).says("tag-unverified");
+    let adopt = ["--tag", "latest,2.0.0", "--adopt", &hand.digest];
+    assert_eq!(promote(&shop, &second, &adopt).exits(0).json()["outcome"], "moved");
+}
+
+#[test]
+fn a_tag_that_somebody_moves_after_the_writing_is_named() {
+    let shop = Shop::open();
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let hand = shop.release("git-3", "by hand");
+    promote(&shop, &first, &["--tag", "latest"]).exits(0);
+    shop.bed.registry.clear_log();
+    // It is read, read again, written, and the third reading is slow.
+    let slow = Fault::new(FaultAction::Delay(Duration::from_secs(2)));
+    shop.bed.registry.fault(slow.method("GET").path("/manifests/latest").skip(2).times(1));
+    let running = started(&shop, &second, &["--tag", "latest"]);
+    answered(&shop, "PUT", "/manifests/latest");
+    move_by_hand(&shop, "latest", &hand.digest);
+    let report = finished(running).exits(3).says("tag-raced").json();
+    assert_eq!(tag(&report, "latest")["action"], "elsewhere");
+    assert_eq!(tag(&report, "latest")["after"], hand.digest.as_str());
+    assert_eq!(shop.named("latest").as_deref(), Some(hand.digest.as_str()), "it is not put back");
+}
+
+#[test]
+fn a_write_that_failed_is_not_repeated_over_what_somebody_else_wrote() {
+    let shop = Shop::open();
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let hand = shop.release("git-3", "by hand");
+    promote(&shop, &first, &["--tag", "latest"]).exits(0);
+    // Undisturbed, it is repeated.
+    let fail = || Fault::status(503).method("PUT").path("/manifests/latest").times(1);
+    shop.bed.registry.fault(fail());
+    promote(&shop, &second, &["--tag", "latest"]).exits(0);
+    promote(&shop, &first, &["--tag", "latest", "--allow-rollback"]).exits(0);
+
+    shop.bed.registry.clear_log();
+    shop.bed.registry.fault(fail());
+    // The look after the failure comes late enough for a hand in between.
+    let slow = Fault::new(FaultAction::Delay(Duration::from_secs(1)));
+    shop.bed.registry.fault(slow.method("GET").path("/manifests/latest").skip(2).times(1));
+    let running = started(&shop, &second, &["--tag", "latest"]);
+    answered(&shop, "PUT", "/manifests/latest");
+    move_by_hand(&shop, "latest", &hand.digest);
+    let report = finished(running).exits(3).json();
+    assert_eq!(tag(&report, "latest")["reason"], "tag-raced");
+    assert_eq!(tag(&report, "latest")["after"], hand.digest.as_str());
+    assert_eq!(shop.named("latest").as_deref(), Some(hand.digest.as_str()));
+}
+
+#[test]
+fn an_index_that_is_replaced_under_its_tag_is_not_what_is_written() {
+    let shop = Shop::open();
+    let release = agreed(&shop, "git-1", "1");
+    let other = shop.release("git-2", "another");
+    shop.bed.registry.clear_log();
+    shop.bed.registry.fault(Fault::new(FaultAction::Delay(Duration::from_secs(2))).path("/blobs/"));
+    let running = started(&shop, &release, &["--tag", "latest"]);
+    answered(&shop, "GET", "/manifests/git-1");
+    move_by_hand(&shop, "git-1", &other.digest);
+    let report = finished(running).exits(0).json();
+    assert_eq!(report["image"]["digest"], release.digest.as_str());
+    assert_eq!(shop.named("latest").as_deref(), Some(release.digest.as_str()), "what was judged");
+    shop.bed.registry.clear_faults();
+    promote(&shop, &release, &["--tag", "latest"]).exits(1).says("the quorum is not met");
+}
+
+#[test]
+fn two_promotions_at_once_leave_one_of_the_two() {
+    let shop = Shop::new(RegistryOptions { latency: Duration::from_millis(20), ..Default::default() });
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    for round in 0..6 {
+        let version = format!("1.{round}");
+        let tags = ["--tag", "latest", "--tag", &version];
+        let releases = if round % 2 == 0 { [&first, &second] } else { [&second, &first] };
+        let running = releases.map(|release| started(&shop, release, &tags));
+        for (run, release) in running.map(finished).into_iter().zip(releases) {
+            assert!([0, 1, 3].contains(&run.code), "{}", run.stderr);
+            let report = run.json();
+            for tag in report["tags"].as_array().unwrap() {
+                let reasons = ["tag-raced", "tag-backwards", "tag-immutable"];
+                let named = tag["reason"].as_str().is_none_or(|reason| reasons.contains(&reason));
+                assert!(named, "{report}");
+                if run.code == 0 {
+                    assert_eq!(tag["after"], release.digest.as_str(), "{report}");
+                }
+            }
+        }
+        for tag in ["latest", &version] {
+            let now = shop.named(tag);
+            assert!(now.as_ref() == Some(&first.digest) || now.as_ref() == Some(&second.digest), "{now:?}");
+        }
+    }
+    promote(&shop, &second, &["--tag", "latest"]).exits(0);
+    assert_eq!(shop.named("latest").as_deref(), Some(second.digest.as_str()));
+    promote(&shop, &first, &["--tag", "latest"]).exits(1).says("tag-backwards");
+}
+
+#[test]
+fn tags_are_put_back_even_when_the_time_is_up() {
+    let shop = Shop::open();
+    let rule = "[[image.tag]]\nname = \"s-*\"\nrule = \"forward\"\n\n[[builder]]";
+    shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rule, 1));
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    promote(&shop, &first, &["--tag", "s-one,s-two"]).exits(0);
+    shop.bed.registry.fault(Fault::new(FaultAction::Hang).method("PUT").path("/manifests/s-two"));
+    let tags = ["--tag", "s-one,s-two", "--timeout", "3"];
+    let report = promote(&shop, &second, &tags).exits(3).says("registry-timeout").json();
+    assert_eq!(tag(&report, "s-one")["action"], "restored");
+    assert_eq!(tag(&report, "s-two")["action"], "skipped");
+    for name in ["s-one", "s-two"] {
+        assert_eq!(shop.named(name).as_deref(), Some(first.digest.as_str()), "{name}");
+    }
+    shop.bed.registry.clear_faults();
+    assert_eq!(promote(&shop, &second, &tags).exits(0).json()["outcome"], "moved");
+}
+
+#[test]
+fn an_image_whose_tags_are_refused_is_not_handed_on() {
+    let shop = Shop::open();
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    promote(&shop, &first, &["--tag", "1.0.0"]).exits(0);
+    let outputs = |release: &Release, version: &str, code: i32| {
+        shop.write("outputs", "");
+        let (file, summary) = (shop.path("outputs"), shop.path("summary"));
+        let environment = [
+            ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_OUTPUT", file.to_str().unwrap()),
+            ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
+        ];
+        shop.quorate_with(&["promote", &release.reference, "--tag", version], &environment).exits(code);
+        std::fs::read_to_string(file).unwrap()
+    };
+    let refused = outputs(&second, "1.0.0", 1);
+    assert!(refused.contains("outcome") && refused.contains("verdict"), "{refused}");
+    let names = |text: &str, name: &str| {
+        text.lines().any(|l| l.starts_with(&format!("{name}=")) || l.starts_with(&format!("{name}<<")))
+    };
+    assert!(!names(&refused, "image") && !names(&refused, "digest"), "{refused}");
+    let moved = outputs(&second, "2.0.0", 0);
+    assert!(names(&moved, "image") && names(&moved, "digest"), "{moved}");
+}
