@@ -6,6 +6,7 @@ mod shop;
 
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -199,4 +200,64 @@ fn what_is_missing_is_named_at_once() {
     shop.quorate(&["predicate", "--builder", "github"])
         .exits(2)
         .says("`--system`, `--commit`, `--sequence` must be given");
+}
+
+/// Keys that OpenSSL encrypted: `tests/keys/README.md`.
+fn key(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name)).unwrap()
+}
+
+#[test]
+fn encrypted_keys_are_opened_with_the_passphrase_of_a_variable() {
+    let shop = Shop::open();
+    let plain = fs::read_to_string(shop.path("github.key")).unwrap();
+    for name in ["pbkdf2.key", "scrypt.key", "costly.key", "pbes1.key"] {
+        shop.write(name, key(name));
+    }
+    let public = |key: &str, more: &[&str], environment: &[(&str, &str)]| {
+        shop.quorate_with(&[&["key", "public", key], more].concat(), environment)
+    };
+    let passphrase = [("QUORATE_KEY_PASSPHRASE", "correct horse")];
+    for name in ["pbkdf2.key", "scrypt.key"] {
+        assert_eq!(public(name, &[], &passphrase).exits(0).stdout, key("builder.pub"), "{name}");
+        let named = ["--key-passphrase-env", "OF_THE_BUILDER"];
+        let run = public(name, &named, &[("OF_THE_BUILDER", "correct horse")]).exits(0);
+        assert_eq!(run.stdout, key("builder.pub"), "{name}");
+        public(name, &named, &passphrase).exits(2).says("`OF_THE_BUILDER` is not set");
+        public(name, &[], &[("QUORATE_KEY_PASSPHRASE", "")]).exits(2).says("is encrypted");
+        let wrong = public(name, &[], &[("QUORATE_KEY_PASSPHRASE", "wrong horse")]).exits(2);
+        assert!(!wrong.says("does not open it").stderr.contains("wrong horse"), "a passphrase is not shown");
+    }
+    public("costly.key", &[], &passphrase).exits(2).says("too much time or memory");
+    public("pbes1.key", &[], &passphrase).exits(2).says("PBES2 is");
+
+    // The key itself from a variable, as CI secrets come.
+    let whole = key("pbkdf2.key");
+    let environment = [("BUILDER_KEY", whole.as_str()), passphrase[0]];
+    assert_eq!(public("env:BUILDER_KEY", &[], &environment).exits(0).stdout, key("builder.pub"));
+    let own = public("env:BUILDER_KEY", &[], &[("BUILDER_KEY", &plain)]).exits(0).stdout;
+    assert_eq!(own, fs::read_to_string(shop.path("github.key.pub")).unwrap());
+    public("env:BUILDER_KEY", &[], &[]).exits(2).says("the variable `BUILDER_KEY` is not set");
+    let bad = public("env:BUILDER_KEY", &[], &[("BUILDER_KEY", "hunter2")]).exits(2);
+    assert!(!bad.says("no `PRIVATE KEY` block").stderr.contains("hunter2"), "a key is not shown");
+}
+
+#[test]
+fn an_encrypted_key_votes() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.write("github.key", key("pbkdf2.key"));
+    shop.write("github.key.pub", key("builder.pub"));
+    shop.attest_all(&release, &["garnix"]);
+    shop.bed.registry.clear_log();
+    shop.attest(&release, "github", AMD64.1, &[]).exits(2).says("is encrypted");
+    assert!(shop.bed.registry.log().is_empty(), "nothing is asked");
+    for (image, (_, system)) in release.images.iter().zip([AMD64, ARM64]) {
+        let mut arguments = vec!["attest", &release.reference, "--system", system, "--nar-hash", NAR_HASH];
+        arguments.extend(["--config-digest", &image.config_digest]);
+        arguments.extend(BUILD);
+        shop.quorate_with(&arguments, &[("QUORATE_KEY_PASSPHRASE", "correct horse")]).exits(0);
+    }
+    let verified = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(0).json();
+    assert_eq!(shop::cell(&verified, "linux/amd64", "github"), "counted");
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use quorate::attestation::{self, Build, Bundle, Content, envelope};
 use quorate::edge::registry::{Options, Registry};
 use quorate::edge::service::Service;
-use quorate::edge::signer::Signer;
+use quorate::edge::signer::{KeySource, Signer};
 use quorate::edge::{log, tsa};
 use quorate::nix::NarHash;
 use quorate::oci::{Descriptor, Digest, Manifest, Repository, System};
@@ -135,7 +135,7 @@ impl Stage<'_> {
         if !self.shop.path(&key).exists() {
             self.shop.quorate(&["key", "generate", &key]).exits(0);
         }
-        Signer::from_file(&self.shop.path(&key)).unwrap()
+        Signer::load(&KeySource::File(self.shop.path(&key)), "").unwrap()
     }
 
     /// The image of that name: for the platform that the index has it under, or the system's.

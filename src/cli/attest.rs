@@ -7,11 +7,11 @@ use clap::builder::BoolishValueParser;
 use url::Url;
 
 use super::build::BuildArguments;
-use super::{Finished, Global};
+use super::{Finished, Global, PASSPHRASE};
 use crate::edge::files;
 use crate::edge::registry::Access;
 use crate::edge::service::Service;
-use crate::edge::signer::Signer;
+use crate::edge::signer::{KeySource, Signer};
 use crate::error::Error;
 use crate::oci::{Reference, Slot};
 use crate::ops::attest::{Request, run};
@@ -36,9 +36,13 @@ Example:
 pub(super) struct Arguments {
     /// An index, of which `--system` picks the image, or the image of one platform
     image: Reference,
-    /// The builder's private key (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE", env = "QUORATE_KEY")]
-    key: PathBuf,
+    /// The builder's private key (PKCS#8 PEM, may be encrypted): a file, or `env:NAME` for the
+    /// environment variable that holds it
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
+    key: KeySource,
+    /// The environment variable that holds the passphrase of an encrypted key
+    #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
+    key_passphrase_env: String,
     /// The name under which a registry without the referrers API keeps the evidence; the
     /// builder's slot in the policy [default: the builder's name]
     #[arg(long, value_name = "SLOT", env = "QUORATE_SLOT")]
@@ -61,7 +65,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global) -> Result<Finished, Error> {
-        let signer = Signer::from_file(&self.key)?;
+        let signer = Signer::load(&self.key, &self.key_passphrase_env)?;
         let trust = files::trust(&self.trusted_root)?;
         for (option, url) in [("--rekor-url", &self.rekor_url), ("--tsa-url", &self.tsa_url)] {
             secure(option, url, &global.plain_http)?;

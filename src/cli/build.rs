@@ -27,7 +27,7 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "COMMIT", env = "QUORATE_COMMIT")]
     pub(super) commit: Option<Commit>,
     /// The release order; by custom the committer time of the commit
-    #[arg(long, value_name = "N", env = "QUORATE_SEQUENCE")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "QUORATE_SEQUENCE")]
     pub(super) sequence: Option<u64>,
     /// The narHash of the built image's store path, in any form that Nix prints
     #[arg(long, value_name = "HASH", env = "QUORATE_NAR_HASH")]

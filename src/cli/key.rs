@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Finished, shown};
+use super::{Finished, PASSPHRASE, shown};
 use crate::attestation::PublicKey;
 use crate::edge::files;
-use crate::edge::signer::Signer;
+use crate::edge::signer::{KeySource, Signer};
 use crate::error::Error;
 
 /// Make a builder's key, or print its public half
@@ -24,6 +24,7 @@ enum Command {
     ///
     /// Writes the private key (PKCS#8 PEM, not encrypted, readable by its owner alone) to FILE
     /// and the public key beside it, with `.pub` at the end. Files that exist are left alone.
+    /// `openssl pkcs8 -topk8` encrypts it; every command that takes a key takes it so, too.
     #[command(after_help = "Example:\n  quorate key generate garnix.key")]
     Generate {
         /// Where the private key goes
@@ -32,8 +33,12 @@ enum Command {
     /// Print the public key of a private one
     #[command(after_help = "Example:\n  quorate key public garnix.key > keys/garnix.pub")]
     Public {
-        /// The private key
-        file: PathBuf,
+        /// The private key: a file, or `env:NAME` for the environment variable that holds it
+        #[arg(value_name = "FILE|env:NAME")]
+        key: KeySource,
+        /// The environment variable that holds the passphrase of an encrypted key
+        #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
+        key_passphrase_env: String,
     },
 }
 
@@ -58,8 +63,8 @@ impl Arguments {
                 let text = format!("{}\n{}\n", shown(file), shown(&public));
                 Ok(Finished::yes(text, document(signer.public(), Some(&shown(file)))))
             }
-            Command::Public { file } => {
-                let signer = Signer::from_file(file)?;
+            Command::Public { key, key_passphrase_env } => {
+                let signer = Signer::load(key, key_passphrase_env)?;
                 Ok(Finished::yes(signer.public().to_pem(), document(signer.public(), None)))
             }
         }

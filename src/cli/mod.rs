@@ -38,6 +38,9 @@ const UNDECIDED: u8 = 3;
 /// Interrupted.
 const INTERRUPTED: u8 = 130;
 
+/// Where the passphrase of an encrypted key is looked for.
+const PASSPHRASE: &str = "QUORATE_KEY_PASSPHRASE";
+
 /// Promote container releases by a quorum of independent builders
 ///
 /// Per-architecture images become one OCI image index (`assemble`); builders sign what they
