@@ -17,7 +17,7 @@ use crate::edge::tags::{self, Restore, Restored};
 use crate::error::Error;
 use crate::oci::{Digest, ImageIndex, Reference, Tag};
 use crate::policy::moves::{self, Allowances, Before, Move};
-use crate::policy::{Approval, Expected, Policy, TagKind, decide};
+use crate::policy::{Approval, Expected, Policy, Purpose, TagKind, decide};
 use crate::reason::Reason;
 use crate::report::promote::{Action, Report, TagReport};
 
@@ -62,6 +62,7 @@ pub async fn run(
 ) -> Result<Report, Error> {
     let kinds = kinds(policy, request)?;
     let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
+    let expected = Expected { purpose: Purpose::Promote, ..expected };
     let repository = &request.image.repository;
     let image = resolve(registry, &request.image).await?;
     let gathered = gather(registry, repository, image, policy, trust).await?;
@@ -131,7 +132,8 @@ async fn plan(
         Some(raw) if kind == TagKind::Immutable => Before::Other { digest: raw.digest },
         Some(raw) => {
             let old = gather(registry, repository, raw.clone(), policy, trust).await?;
-            let verdict = decide(policy, &old.candidate, &old.evidence, clock::now(), &Expected::default());
+            let leaving = Expected { purpose: Purpose::Leave, ..Expected::default() };
+            let verdict = decide(policy, &old.candidate, &old.evidence, clock::now(), &leaving);
             match verdict.approval() {
                 Some(old) => Before::Release {
                     digest: raw.digest,

@@ -8,7 +8,7 @@ use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
 use crate::oci::Reference;
-use crate::policy::{Expected, Policy, Verdict, decide};
+use crate::policy::{Expected, Policy, Purpose, Verdict, decide};
 
 /// What is asked.
 #[derive(Debug)]
@@ -59,5 +59,5 @@ pub(super) fn expected(
             )));
         }
     }
-    Ok(Expected { commit, quorum })
+    Ok(Expected { commit, quorum, purpose: Purpose::Verify })
 }

@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 
+use super::builder::Builder;
 use super::candidate::{Candidate, Image, Refusal};
-use super::file::{Builder, ImageRule, Policy};
+use super::file::{ImageRule, Policy};
 use super::tally::{Finding, Rank, Tally, judge};
 use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict};
 use super::vote::{Group, NoVote, Vote};
@@ -30,6 +31,21 @@ pub struct Expected {
     pub commit: Option<Commit>,
     /// A higher quorum than the policy's; a lower one changes nothing.
     pub quorum: Option<NonZeroU32>,
+    /// What the verdict is for.
+    pub purpose: Purpose,
+}
+
+/// What a verdict is for: which rules on time hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Running the image: `verify_max_age`.
+    #[default]
+    Verify,
+    /// Moving tags to it: `max_age`.
+    Promote,
+    /// Learning the sequence of what a tag names, before it moves away. No rule on age holds: what
+    /// was released stays released, however long ago.
+    Leave,
 }
 
 /// Judges `candidate` under `policy`.
@@ -54,7 +70,7 @@ pub fn decide(
 
     let mut hearing = Hearing::new(policy, rule, candidate, &images);
     for attestation in &evidence.attestations {
-        hearing.hear(attestation, now);
+        hearing.hear(attestation, now, &expected.purpose);
     }
     for rejection in &evidence.rejections {
         hearing.hear_rejection(rejection);
@@ -214,15 +230,15 @@ impl<'a> Hearing<'a> {
         self.images.values().any(|image| image.digest == manifest)
     }
 
-    fn hear(&mut self, attestation: &'a Attestation, now: Timestamp) {
-        let vote = Vote::new(attestation, self.policy, self.rule, self.candidate.repository(), now).and_then(
-            |vote| match self.misplaced(vote.statement) {
-                None => Ok(vote),
-                Some(detail) => {
-                    Err(NoVote { builder: Some(vote.builder), reason: Reason::SystemMismatch, detail })
-                }
-            },
-        );
+    fn hear(&mut self, attestation: &'a Attestation, now: Timestamp, purpose: &Purpose) {
+        let repository = self.candidate.repository();
+        let vote = Vote::new(attestation, self.policy, self.rule, repository, now, purpose);
+        let vote = vote.and_then(|vote| match self.misplaced(vote.statement) {
+            None => Ok(vote),
+            Some(detail) => {
+                Err(NoVote { builder: Some(vote.builder), reason: Reason::SystemMismatch, detail })
+            }
+        });
         match vote {
             Ok(vote) => self.votes.push(vote),
             Err(no) => {

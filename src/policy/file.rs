@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use toml::Spanned;
 
+use super::builder::{Builder, Key, Revocation, Window};
+use super::moment::{Age, Moment};
 use super::tag::{self, Glob, Pattern, TagKind, TagRule};
 use crate::attestation::PublicKey;
 use crate::oci::{Digest, Platform, Repository, Slot, System, Tag};
@@ -31,21 +35,35 @@ pub struct ImageRule {
     pub quorum: NonZeroU32,
     /// The sources that a build may be of; empty: any.
     pub sources: BTreeSet<String>,
+    /// The flake attributes that a build may be of; empty: any.
+    pub targets: BTreeSet<String>,
+    /// The git refs that a vote may name; empty: any.
+    pub refs: BTreeSet<String>,
+    /// What a vote must state besides.
+    pub required_fields: BTreeSet<Field>,
+    /// How old a vote may be when tags move.
+    pub max_age: Option<SignedDuration>,
+    /// How old a vote may be when the image is verified.
+    pub verify_max_age: Option<SignedDuration>,
+    /// Votes from before this moment do not count.
+    pub epoch: Option<Timestamp>,
+    /// Votes of a lower sequence do not count.
+    pub min_sequence: u64,
     tags: Vec<TagRule>,
 }
 
-/// Who may vote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Builder {
-    /// The name in output, and the id in statements.
-    pub name: String,
-    /// The party behind it; the quorum counts parties.
-    pub operator: String,
-    /// Its identity.
-    pub key: PublicKey,
-    /// Under which its votes are kept on registries without the referrers API.
-    pub slots: Vec<Slot>,
-    ids: BTreeSet<String>,
+/// An optional field of a statement that a policy may require.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Field {
+    /// The repository that was built.
+    SourceUri,
+    /// The git ref that was built.
+    Ref,
+    /// The flake attribute that was built.
+    Target,
+    /// When the build ended, as the builder says.
+    BuiltAt,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,8 +80,10 @@ pub enum PolicyError {
     #[error("{0}")]
     Toml(#[from] toml::de::Error),
     /// A rule that cannot be, named.
-    #[error("{place}: {why}")]
+    #[error("{}{place}: {why}", .line.map(|line| format!("line {line}: ")).unwrap_or_default())]
     Rule {
+        /// The line on which the table begins, from 1.
+        line: Option<usize>,
         /// The table, such as `[[builder]] garnix`.
         place: String,
         /// What is wrong with it.
@@ -76,9 +96,9 @@ pub enum PolicyError {
 struct File {
     version: u32,
     #[serde(default)]
-    image: Vec<FileImage>,
+    image: Vec<Spanned<FileImage>>,
     #[serde(default)]
-    builder: Vec<FileBuilder>,
+    builder: Vec<Spanned<FileBuilder>>,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +112,18 @@ struct FileImage {
     #[serde(default)]
     sources: Vec<String>,
     #[serde(default)]
+    targets: Vec<String>,
+    #[serde(default)]
+    refs: Vec<String>,
+    #[serde(default)]
+    required_fields: BTreeSet<Field>,
+    #[serde(default)]
     names: Vec<String>,
+    max_age: Option<Age>,
+    verify_max_age: Option<Age>,
+    epoch: Option<Moment>,
+    #[serde(default)]
+    min_sequence: u64,
     tag: Option<Vec<FileTag>>,
 }
 
@@ -115,11 +146,31 @@ enum FileTagKind {
 struct FileBuilder {
     name: String,
     operator: String,
-    key: String,
+    key: Option<String>,
+    #[serde(default)]
+    keys: Vec<FileKey>,
+    revoked: Option<FileRevoked>,
+    systems: Option<Vec<String>>,
     #[serde(default)]
     ids: Vec<String>,
     #[serde(default)]
     slots: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileKey {
+    key: String,
+    from: Option<Moment>,
+    until: Option<Moment>,
+    revoked: Option<FileRevoked>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileRevoked {
+    From(Moment),
+    Compromised,
 }
 
 impl Policy {
@@ -142,43 +193,40 @@ impl Policy {
                 format!("{} is not a version that is known; known is 1", file.version),
             ));
         }
+        let line = |at: usize| text.get(..at).map(|before| before.matches('\n').count() + 1);
         let mut pinned = text.as_bytes().to_vec();
         let mut builders = Vec::new();
         for builder in file.builder {
+            let line = line(builder.span().start);
+            let builder = builder.into_inner();
             let place = format!("[[builder]] {:?}", builder.name);
-            let pem = if builder.key.contains("-----BEGIN") {
-                builder.key.clone()
-            } else {
-                let bytes = read(&builder.key)
-                    .map_err(|why| rule(&place, format!("cannot read `{}`: {why}", builder.key)))?;
-                pinned.extend_from_slice(format!("{}\0{}\0", builder.key, bytes.len()).as_bytes());
-                pinned.extend_from_slice(&bytes);
-                String::from_utf8(bytes).map_err(|_| rule(&place, format!("`{}` is not PEM", builder.key)))?
-            };
-            let key = PublicKey::from_pem(&pem).map_err(|error| rule(&place, format!("key: {error}")))?;
-            builders.push(builder.read(&place, key)?);
+            let builder = builder
+                .read(&place, |path| {
+                    let bytes = read(path).map_err(|why| format!("cannot read `{path}`: {why}"))?;
+                    pinned.extend_from_slice(format!("{path}\0{}\0", bytes.len()).as_bytes());
+                    pinned.extend_from_slice(&bytes);
+                    String::from_utf8(bytes).map_err(|_| format!("`{path}` is not PEM"))
+                })
+                .and_then(|builder| {
+                    builders.push(builder);
+                    check_builders(&builders)
+                });
+            builder.map_err(|error| error.on(line))?;
         }
-        check_builders(&builders)?;
-        let operators: BTreeSet<&str> = builders.iter().map(|b| b.operator.as_str()).collect();
-        let mut images = Vec::new();
+        let mut images: Vec<ImageRule> = Vec::new();
         for image in file.image {
+            let line = line(image.span().start);
+            let image = image.into_inner();
             let place = format!("[[image]] {:?}", image.repository);
-            let image = image.read(&place)?;
-            if operators.len() < image.quorum.get() as usize {
-                let (have, want) = (operators.len(), image.quorum);
-                let s = if have == 1 { "" } else { "s" };
-                return Err(rule(
-                    &place,
-                    format!("quorum = {want}, but the builders have {have} operator{s}"),
-                ));
+            let image = image
+                .read(&place)
+                .and_then(|image| image.check_quorum(&place, &builders).map(|()| image))
+                .map_err(|error| error.on(line))?;
+            if images.iter().any(|other| other.pattern == image.pattern) {
+                let two = rule("[[image]]", format!("two rules are for {}", image.pattern.shown()));
+                return Err(two.on(line));
             }
             images.push(image);
-        }
-        let mut patterns = BTreeSet::new();
-        for image in &images {
-            if !patterns.insert(image.pattern.clone()) {
-                return Err(rule("[[image]]", format!("two rules are for {}", image.pattern.shown())));
-            }
         }
         Ok(Self { digest: Digest::of(&pinned), images, builders })
     }
@@ -209,7 +257,12 @@ impl Policy {
 
     /// The builder whose key this is.
     pub fn builder(&self, key: &PublicKey) -> Option<&Builder> {
-        self.builders.iter().find(|builder| builder.key == *key)
+        self.builders.iter().find(|builder| builder.key(key).is_some())
+    }
+
+    /// Every key of every builder.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.builders.iter().flat_map(|builder| builder.keys.iter().map(|key| &key.public))
     }
 
     /// Every slot under which a builder's votes may be kept.
@@ -220,13 +273,6 @@ impl Policy {
     /// How many distinct operators the builders have: no quorum can be higher.
     pub fn operators(&self) -> usize {
         self.builders.iter().map(|b| b.operator.as_str()).collect::<BTreeSet<_>>().len()
-    }
-}
-
-impl Builder {
-    /// Whether a statement's `builder.id` names this builder.
-    pub fn goes_by(&self, id: &str) -> bool {
-        self.name == id || self.ids.contains(id)
     }
 }
 
@@ -246,13 +292,43 @@ impl ImageRule {
         tag::kind(&self.tags, tag)
     }
 
+    /// No quorum can be higher than the number of operators that may vote for a platform.
+    fn check_quorum(&self, place: &str, builders: &[Builder]) -> Result<(), PolicyError> {
+        for (platform, system) in self.platforms() {
+            let operators: BTreeSet<&str> = builders
+                .iter()
+                .filter(|builder| builder.has_voice() && builder.builds(system))
+                .map(|builder| builder.operator.as_str())
+                .collect();
+            if operators.len() < self.quorum.get() as usize {
+                let (have, want) = (operators.len(), self.quorum);
+                let s = if have == 1 { "" } else { "s" };
+                return Err(rule(
+                    place,
+                    format!("quorum = {want}, but the builders for {platform} have {have} operator{s}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn tag_rules(&self) -> &[TagRule] {
         &self.tags
     }
 }
 
 fn rule(place: &str, why: impl Into<String>) -> PolicyError {
-    PolicyError::Rule { place: place.to_owned(), why: why.into() }
+    PolicyError::Rule { line: None, place: place.to_owned(), why: why.into() }
+}
+
+impl PolicyError {
+    /// The same, with the line of the table that it is about.
+    fn on(self, at: Option<usize>) -> Self {
+        match self {
+            Self::Rule { place, why, .. } => Self::Rule { line: at, place, why },
+            toml @ Self::Toml(_) => toml,
+        }
+    }
 }
 
 /// Names, keys, ids and slots must each lead to one builder.
@@ -268,8 +344,10 @@ fn check_builders(builders: &[Builder]) -> Result<(), PolicyError> {
                 return Err(twice(format!("the name or id {id:?}"), other));
             }
         }
-        if let Some(other) = keys.insert(&builder.key, &builder.name) {
-            return Err(twice(format!("the {:?}", builder.key), other));
+        for key in &builder.keys {
+            if let Some(other) = keys.insert(&key.public, &builder.name) {
+                return Err(twice(format!("the {:?}", key.public), other));
+            }
         }
         for slot in &builder.slots {
             if let Some(other) = slots.insert(slot, &builder.name) {
@@ -292,12 +370,45 @@ fn name(place: &str, what: &str, text: &str) -> Result<(), PolicyError> {
 }
 
 impl FileBuilder {
-    fn read(self, place: &str, key: PublicKey) -> Result<Builder, PolicyError> {
+    /// `read` gets the text of a key file.
+    fn read(
+        self,
+        place: &str,
+        mut read: impl FnMut(&str) -> Result<String, String>,
+    ) -> Result<Builder, PolicyError> {
         name(place, "name", &self.name)?;
         name(place, "operator", &self.operator)?;
         for id in &self.ids {
             name(place, "ids", id)?;
         }
+        let written = match (self.key, self.keys) {
+            (Some(key), keys) if keys.is_empty() => {
+                vec![FileKey { key, from: None, until: None, revoked: None }]
+            }
+            (None, keys) if !keys.is_empty() => keys,
+            _ => return Err(rule(place, "there must be either `key`, or `keys` with at least one")),
+        };
+        let of_all = Revocation::from(self.revoked);
+        let mut keys = Vec::new();
+        for key in written {
+            let window = Window { from: key.from.map(|m| m.0), until: key.until.map(|m| m.0) };
+            if window.is_empty() {
+                return Err(rule(place, format!("key `{}`: `from` is not before `until`", key.key)));
+            }
+            let inline = key.key.contains("-----BEGIN");
+            let pem = if inline { key.key } else { read(&key.key).map_err(|why| rule(place, why))? };
+            let public = PublicKey::from_pem(&pem).map_err(|error| rule(place, format!("key: {error}")))?;
+            keys.push(Key { public, window, revoked: of_all.min(key.revoked.into()) });
+        }
+        let systems = match self.systems {
+            Some(systems) if systems.is_empty() => {
+                return Err(rule(place, "systems: without one it could never vote"));
+            }
+            systems => systems
+                .map(|systems| systems.iter().map(|system| system.parse()).collect::<Result<_, _>>())
+                .transpose()
+                .map_err(|e: crate::oci::platform::PlatformError| rule(place, format!("systems: {e}")))?,
+        };
         // The name is the default slot, where it can be one.
         let slots = if self.slots.is_empty() { vec![self.name.clone()] } else { self.slots };
         let slots = slots
@@ -310,10 +421,21 @@ impl FileBuilder {
         Ok(Builder {
             name: self.name,
             operator: self.operator,
-            key,
+            keys,
             slots,
             ids: self.ids.into_iter().collect(),
+            systems,
         })
+    }
+}
+
+impl From<Option<FileRevoked>> for Revocation {
+    fn from(written: Option<FileRevoked>) -> Self {
+        match written {
+            None => Self::Never,
+            Some(FileRevoked::From(moment)) => Self::From(moment.0),
+            Some(FileRevoked::Compromised) => Self::Compromised,
+        }
     }
 }
 
@@ -352,8 +474,8 @@ impl FileImage {
         if required.is_empty() {
             return Err(rule(place, "platforms: at least one platform must be required"));
         }
-        for source in &self.sources {
-            name(place, "sources", source)?;
+        for (what, list) in [("sources", &self.sources), ("targets", &self.targets), ("refs", &self.refs)] {
+            list.iter().try_for_each(|text| name(place, what, text))?;
         }
         let tags = match self.tag {
             None => tag::default_rules(),
@@ -366,6 +488,13 @@ impl FileImage {
             optional,
             quorum: self.quorum,
             sources: self.sources.into_iter().collect(),
+            targets: self.targets.into_iter().collect(),
+            refs: self.refs.into_iter().collect(),
+            required_fields: self.required_fields,
+            max_age: self.max_age.map(|age| age.0),
+            verify_max_age: self.verify_max_age.map(|age| age.0),
+            epoch: self.epoch.map(|moment| moment.0),
+            min_sequence: self.min_sequence,
             tags,
         })
     }
@@ -464,11 +593,44 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_line_of_its_table() {
+        let line = |text: &str, of: &str| text.lines().position(|line| line == of).unwrap() + 1;
+        let image = text().replace("quorum = 2", "quorum = 3");
+        let says = parse(&image).unwrap_err().to_string();
+        assert!(says.starts_with(&format!("line {}: ", line(&image, "[[image]]"))), "{says}");
+        let builder = text().replace("name = \"a\"", "name = \"\"");
+        let says = parse(&builder).unwrap_err().to_string();
+        assert!(says.starts_with(&format!("line {}: ", line(&builder, "[[builder]]"))), "{says}");
+        let unknown = text().replace("quorum = 2", "quorum = 2\nquorom = 3");
+        let says = parse(&unknown).unwrap_err().to_string();
+        assert!(says.contains(&format!("line {}", line(&unknown, "quorom = 3"))), "{says}");
+    }
+
+    #[test]
+    fn the_stricter_revocation_of_a_key_and_of_its_builder_holds() {
+        let keys = "[{ key = \"c.pub\", revoked = { from = 2026-01-01T00:00:00Z } }]";
+        let one = text().replace(&format!("key = '''{}'''", pem(2)), &format!("keys = {keys}"));
+        let from = |text: &str| parse(text).unwrap().builders()[1].keys[0].revoked;
+        let early = Revocation::From("2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(from(&one), early);
+        let later =
+            one.replace("operator = \"B\"", "operator = \"B\"\nrevoked = { from = 2027-01-01T00:00:00Z }");
+        assert_eq!(from(&later), early);
+        let earlier = "operator = \"B\"\nrevoked = { from = 2025-06-01T02:00:00+02:00 }";
+        let earlier = from(&one.replace("operator = \"B\"", earlier));
+        assert_eq!(earlier, Revocation::From("2025-06-01T00:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
     fn bad_policies_are_refused_at_load() {
         let good = text();
         assert!(parse(&good).is_ok());
         let image = &good[good.find("[[image]]").unwrap()..good.find("[[builder]]").unwrap()];
         let again = format!("{good}{image}");
+        let with_image = |line: &str| good.replace("quorum = 2", &format!("quorum = 2\n{line}"));
+        let with_builder = |line: &str| good.replace("name = \"b\"", &format!("name = \"b\"\n{line}"));
+        let with_keys =
+            |keys: &str| good.replace(&format!("key = '''{}'''", pem(2)), &format!("keys = {keys}"));
         let mirrored = "ghcr.io/acme/*\"\nnames = [\"r.example/app\"]\nx = \"";
         for (bad, says) in [
             (good.replace("version = 1", "version = 2"), "version"),
@@ -495,6 +657,25 @@ mod tests {
             (good.replace("ghcr.io/acme/app", "acme/app"), "host"),
             (good.replace("ghcr.io/acme/app", "ghcr.io/*/app"), "repository"),
             (again, "two rules"),
+            (with_image("max_age = \"7\""), "7d or 4w"),
+            (with_image("max_age = 7"), "max_age"),
+            (with_image("epoch = 2026-01-01"), "offset"),
+            (with_image("epoch = 2026-01-01T00:00:00"), "offset"),
+            (with_image("min_sequence = -1"), "min_sequence"),
+            (with_image("required_fields = [\"flake\"]"), "flake"),
+            (with_builder("systems = []"), "systems"),
+            (with_builder("systems = [\"x86_64\"]"), "systems"),
+            (with_builder("systems = [\"aarch64-linux\"]"), "linux/amd64 have 1 operator"),
+            (with_builder("revoked = \"compromised\""), "linux/amd64 have 1 operator"),
+            (with_builder("revoked = \"yes\""), "yes"),
+            (with_builder("revoked = { from = 2026-01-01 }"), "offset"),
+            (with_builder("keys = [{ key = \"c.pub\" }]"), "either `key`, or `keys`"),
+            (with_keys("[]"), "either `key`, or `keys`"),
+            (with_keys("[{ key = \"c.pub\" }, { key = \"c.pub\" }]"), "also that of"),
+            (
+                with_keys("[{ key = \"c.pub\", from = 2026-01-02T00:00:00Z, until = 2026-01-02T00:00:00Z }]"),
+                "not before",
+            ),
             (good.replace("ghcr.io/acme/app", mirrored).replace("x = \"\"\n", ""), "names"),
             ("x = ".to_owned(), "TOML"),
         ] {

@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use super::vectors::{Pushed, commit, descriptor, index, key, nar_hash, platform};
-use super::{Candidate, Evidence, Expected, Outcome, Policy, Status, Verdict, decide};
+use super::{Candidate, Evidence, Expected, Outcome, Policy, Purpose, Status, Verdict, decide};
 use crate::attestation::{Attestation, Build, Claim, Content, Rejection, Statement};
 use crate::oci::{Digest, System, media_type};
 use crate::reason::Reason;
@@ -221,7 +221,7 @@ impl World {
 
     fn decide_with(&self, evidence: &Evidence, quorum: Option<u32>) -> Verdict {
         let quorum = quorum.and_then(NonZeroU32::new);
-        let expected = Expected { commit: self.expected.map(commit), quorum };
+        let expected = Expected { commit: self.expected.map(commit), quorum, purpose: Purpose::Verify };
         decide(&self.policy(), &self.candidate(), evidence, time(1_000), &expected)
     }
 
@@ -320,7 +320,7 @@ impl Said {
         };
         let at = time(100) + SignedDuration::from_secs(run);
         let bundle = Digest::of(format!("{run} {self:?}").as_bytes());
-        Attestation::unproven(statement, key(&name_of(self.signer)), at, bundle)
+        Attestation::unproven(statement, key(&name_of(self.signer)), vec![at], bundle)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Candidate, Evidence, Expected, Policy, Verdict, decide};
+use super::{Candidate, Evidence, Expected, Policy, Purpose, Verdict, decide};
 use crate::attestation::{Attestation, Build, Commit, Content, PublicKey, Rejection, Statement};
 use crate::nix::NarHash;
 use crate::oci::{Digest, System, media_type};
@@ -57,6 +57,11 @@ fn run(folder: &Path) -> Result<(), String> {
     let expected = Expected {
         commit: case.expect_commit.map(commit),
         quorum: case.quorum.map(|n| n.try_into().expect("`quorum` is at least 1")),
+        purpose: match case.purpose {
+            case::Purpose::Verify => Purpose::Verify,
+            case::Purpose::Promote => Purpose::Promote,
+            case::Purpose::Leave => Purpose::Leave,
+        },
     };
     let now: Timestamp = case.now.parse().expect("`now` is a time");
     let judge = |evidence: &Evidence| decide(&policy, &candidate, evidence, now, &expected);
@@ -122,7 +127,7 @@ fn by_a_stranger(attestation: &Attestation) -> Attestation {
     Attestation::unproven(
         attestation.statement().clone(),
         key("nobody at all"),
-        attestation.earliest(),
+        attestation.times().to_vec(),
         bundle,
     )
 }
@@ -338,12 +343,13 @@ fn attestation(case: &Case, said: &case::Statement) -> Attestation {
             builder: said.builder.as_ref().unwrap_or(&said.signer).clone(),
             sequence: said.sequence,
             source_uri: said.source.clone(),
-            git_ref: None,
+            git_ref: said.git_ref.clone(),
             target: said.target.clone(),
             built_at: None,
         },
     };
     let bundle = Digest::of(format!("{said:?}").as_bytes());
-    let time = said.signed_at.parse().expect("`signed_at` is a time");
-    Attestation::unproven(statement, key(&said.signer), time, bundle)
+    let times = std::iter::once(&said.signed_at).chain(&said.and_at);
+    let times = times.map(|time| time.parse().expect("`signed_at` and `and_at` are times")).collect();
+    Attestation::unproven(statement, key(&said.signer), times, bundle)
 }
