@@ -77,6 +77,7 @@ reasons! {
     KeyOutsideWindow = "key-outside-window", "The builder's key was not valid at the verified time.";
     KeyRevoked = "key-revoked", "The builder's key was revoked before the verified time.";
     KeyCompromised = "key-compromised", "The policy says that the builder's key is compromised.";
+    Waived = "waived", "The policy waives the statement: it counts for neither side.";
     NameMismatch = "name-mismatch", "The statement speaks of another repository.";
     SystemMismatch = "system-mismatch", "The statement's system is not the platform of the manifest.";
     SourceMissing = "source-missing", "The statement names no source, and the policy lists which are allowed.";
@@ -93,6 +94,7 @@ reasons! {
     OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
     OtherManifest = "other-manifest", "The builder approved another manifest, of the same content.";
     ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
+    BuilderSilent = "builder-silent", "The builder has said nothing of this build, and the policy wants all builders heard.";
     SignedDissent = "signed-dissent", "The builder signed that it disputes this manifest.";
     Equivocation = "equivocation", "The builder signed two different contents for one build.";
 

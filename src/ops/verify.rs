@@ -52,10 +52,10 @@ pub(super) fn expected(
             ))
             .hint("the option can raise the quorum, never lower it"));
         }
-        if wanted.get() as usize > policy.operators() {
+        if wanted.get() as usize > rule.voices {
             return Err(Error::request(format!(
                 "`--quorum {wanted}` can never be met: the policy's builders have {} operators",
-                policy.operators()
+                rule.voices
             )));
         }
     }

@@ -1,8 +1,9 @@
 //! Who may vote: builders, their keys, and since when a key is not believed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use serde::Deserialize;
 
 use crate::attestation::PublicKey;
 use crate::oci::{Slot, System};
@@ -21,6 +22,23 @@ pub struct Builder {
     pub(super) ids: BTreeSet<String>,
     /// For which it may vote; `None`: all.
     pub(super) systems: Option<BTreeSet<System>>,
+    /// What it shares with others that are alike, besides the operator.
+    pub(super) domains: BTreeMap<Domain, String>,
+}
+
+/// In what voices must differ to count as several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Domain {
+    /// The party behind a builder. In this they must always differ.
+    #[default]
+    Operator,
+    /// Whoever owns or can command the operator.
+    Organisation,
+    /// Whose law it is under.
+    Jurisdiction,
+    /// On what it runs: a cloud, a data centre, a kind of machine.
+    Infrastructure,
 }
 
 /// A key of a builder.
@@ -70,9 +88,29 @@ impl Builder {
         self.systems.as_ref().is_none_or(|systems| systems.contains(&system))
     }
 
+    /// The party, organisation, … that it belongs to, where the policy says so.
+    pub fn domain(&self, domain: Domain) -> Option<&str> {
+        match domain {
+            Domain::Operator => Some(&self.operator),
+            other => self.domains.get(&other).map(String::as_str),
+        }
+    }
+
     /// Whether there is a key that is not compromised.
     pub fn has_voice(&self) -> bool {
         self.keys.iter().any(|key| key.revoked != Revocation::Compromised)
+    }
+}
+
+impl Domain {
+    /// The word in a policy and in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Organisation => "organisation",
+            Self::Jurisdiction => "jurisdiction",
+            Self::Infrastructure => "infrastructure",
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::builder::{Builder, Key, Revocation, Window};
+use super::builder::{Builder, Domain, Key, Revocation, Window};
 use super::moment::{Age, Moment};
 use super::tag::{self, Glob, Pattern, TagKind, TagRule};
+use super::voices;
 use crate::attestation::PublicKey;
 use crate::oci::{Digest, Platform, Repository, Slot, System, Tag};
 use crate::text::is_hidden;
@@ -20,6 +21,18 @@ pub struct Policy {
     digest: Digest,
     images: Vec<ImageRule>,
     builders: Vec<Builder>,
+    waivers: Vec<Waiver>,
+}
+
+/// A statement that counts for neither side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiver {
+    /// The SHA-256 of the statement's bytes as they were signed.
+    pub statement: Digest,
+    /// Why, for those who read the verdict.
+    pub reason: String,
+    /// The moment from which on the statement is heard again.
+    pub until: Timestamp,
 }
 
 /// What a release of an image must be.
@@ -33,6 +46,12 @@ pub struct ImageRule {
     pub optional: BTreeMap<Platform, System>,
     /// How many operators must agree, for every platform.
     pub quorum: NonZeroU32,
+    /// In what n voices must differ from one another, besides the operator.
+    pub distinct_by: Domain,
+    /// Whether every builder of a platform must have spoken.
+    pub hear_all: bool,
+    /// How many voices there can be, for every required platform.
+    pub voices: usize,
     /// The sources that a build may be of; empty: any.
     pub sources: BTreeSet<String>,
     /// The flake attributes that a build may be of; empty: any.
@@ -99,6 +118,16 @@ struct File {
     image: Vec<Spanned<FileImage>>,
     #[serde(default)]
     builder: Vec<Spanned<FileBuilder>>,
+    #[serde(default)]
+    waive: Vec<Spanned<FileWaiver>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileWaiver {
+    statement: Digest,
+    reason: String,
+    until: Moment,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +138,10 @@ struct FileImage {
     #[serde(default)]
     optional: Vec<String>,
     quorum: NonZeroU32,
+    #[serde(default)]
+    distinct_by: Domain,
+    #[serde(default)]
+    hear_all: bool,
     #[serde(default)]
     sources: Vec<String>,
     #[serde(default)]
@@ -151,6 +184,9 @@ struct FileBuilder {
     keys: Vec<FileKey>,
     revoked: Option<FileRevoked>,
     systems: Option<Vec<String>>,
+    organisation: Option<String>,
+    jurisdiction: Option<String>,
+    infrastructure: Option<String>,
     #[serde(default)]
     ids: Vec<String>,
     #[serde(default)]
@@ -218,17 +254,25 @@ impl Policy {
             let line = line(image.span().start);
             let image = image.into_inner();
             let place = format!("[[image]] {:?}", image.repository);
-            let image = image
-                .read(&place)
-                .and_then(|image| image.check_quorum(&place, &builders).map(|()| image))
-                .map_err(|error| error.on(line))?;
+            let image = image.read(&place, &builders).map_err(|error| error.on(line))?;
             if images.iter().any(|other| other.pattern == image.pattern) {
                 let two = rule("[[image]]", format!("two rules are for {}", image.pattern.shown()));
                 return Err(two.on(line));
             }
             images.push(image);
         }
-        Ok(Self { digest: Digest::of(&pinned), images, builders })
+        let mut waivers: Vec<Waiver> = Vec::new();
+        for waiver in file.waive {
+            let line = line(waiver.span().start);
+            let FileWaiver { statement, reason, until } = waiver.into_inner();
+            let place = format!("[[waive]] {statement}");
+            name(&place, "reason", &reason).map_err(|error| error.on(line))?;
+            if waivers.iter().any(|other| other.statement == statement) {
+                return Err(rule(&place, "the statement is waived twice").on(line));
+            }
+            waivers.push(Waiver { statement, reason, until: until.0 });
+        }
+        Ok(Self { digest: Digest::of(&pinned), images, builders, waivers })
     }
 
     /// The SHA-256 that names this policy in every verdict.
@@ -270,9 +314,14 @@ impl Policy {
         self.builders.iter().flat_map(|builder| builder.slots.iter().cloned()).collect()
     }
 
-    /// How many distinct operators the builders have: no quorum can be higher.
-    pub fn operators(&self) -> usize {
-        self.builders.iter().map(|b| b.operator.as_str()).collect::<BTreeSet<_>>().len()
+    /// The waiver of the statement with this SHA-256, as long as it holds.
+    pub fn waiver(&self, statement: Digest, now: Timestamp) -> Option<&Waiver> {
+        self.waivers.iter().find(|waiver| waiver.statement == statement && now < waiver.until)
+    }
+
+    /// The waivers, in the order of the file.
+    pub fn waivers(&self) -> &[Waiver] {
+        &self.waivers
     }
 }
 
@@ -292,26 +341,6 @@ impl ImageRule {
         tag::kind(&self.tags, tag)
     }
 
-    /// No quorum can be higher than the number of operators that may vote for a platform.
-    fn check_quorum(&self, place: &str, builders: &[Builder]) -> Result<(), PolicyError> {
-        for (platform, system) in self.platforms() {
-            let operators: BTreeSet<&str> = builders
-                .iter()
-                .filter(|builder| builder.has_voice() && builder.builds(system))
-                .map(|builder| builder.operator.as_str())
-                .collect();
-            if operators.len() < self.quorum.get() as usize {
-                let (have, want) = (operators.len(), self.quorum);
-                let s = if have == 1 { "" } else { "s" };
-                return Err(rule(
-                    place,
-                    format!("quorum = {want}, but the builders for {platform} have {have} operator{s}"),
-                ));
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn tag_rules(&self) -> &[TagRule] {
         &self.tags
     }
@@ -329,6 +358,38 @@ impl PolicyError {
             toml @ Self::Toml(_) => toml,
         }
     }
+}
+
+/// How many distinct voices there can be for the platform; an error if the quorum is higher.
+fn voices(
+    place: &str,
+    platform: &Platform,
+    system: System,
+    distinct_by: Domain,
+    quorum: NonZeroU32,
+    builders: &[Builder],
+) -> Result<usize, PolicyError> {
+    let mut eligible = BTreeSet::new();
+    for builder in builders.iter().filter(|builder| builder.has_voice() && builder.builds(system)) {
+        let domain = builder.domain(distinct_by).ok_or_else(|| {
+            let (by, name) = (distinct_by.as_str(), &builder.name);
+            rule(place, format!("distinct_by = {by:?}, but [[builder]] {name:?} names no {by}"))
+        })?;
+        eligible.insert((builder.operator.as_str(), domain));
+    }
+    let most = voices::most(&eligible);
+    if most < quorum.get() as usize {
+        let s = if most == 1 { "" } else { "s" };
+        let apart = match distinct_by {
+            Domain::Operator => String::new(),
+            other => format!(" that differ in operator and {}", other.as_str()),
+        };
+        return Err(rule(
+            place,
+            format!("quorum = {quorum}, but {platform} has builders of {most} operator{s}{apart}"),
+        ));
+    }
+    Ok(most)
 }
 
 /// Names, keys, ids and slots must each lead to one builder.
@@ -409,6 +470,16 @@ impl FileBuilder {
                 .transpose()
                 .map_err(|e: crate::oci::platform::PlatformError| rule(place, format!("systems: {e}")))?,
         };
+        let domains = [
+            (Domain::Organisation, self.organisation),
+            (Domain::Jurisdiction, self.jurisdiction),
+            (Domain::Infrastructure, self.infrastructure),
+        ];
+        let domains: BTreeMap<Domain, String> =
+            domains.into_iter().filter_map(|(domain, text)| Some((domain, text?))).collect();
+        for (domain, text) in &domains {
+            name(place, domain.as_str(), text)?;
+        }
         // The name is the default slot, where it can be one.
         let slots = if self.slots.is_empty() { vec![self.name.clone()] } else { self.slots };
         let slots = slots
@@ -425,6 +496,7 @@ impl FileBuilder {
             slots,
             ids: self.ids.into_iter().collect(),
             systems,
+            domains,
         })
     }
 }
@@ -440,7 +512,7 @@ impl From<Option<FileRevoked>> for Revocation {
 }
 
 impl FileImage {
-    fn read(self, place: &str) -> Result<ImageRule, PolicyError> {
+    fn read(self, place: &str, builders: &[Builder]) -> Result<ImageRule, PolicyError> {
         let pattern = RepositoryPattern::parse(&self.repository).map_err(|why| rule(place, why))?;
         let names = self
             .names
@@ -474,6 +546,13 @@ impl FileImage {
         if required.is_empty() {
             return Err(rule(place, "platforms: at least one platform must be required"));
         }
+        let mut fewest = usize::MAX;
+        for (platform, system) in required.iter().chain(&optional) {
+            let most = voices(place, platform, *system, self.distinct_by, self.quorum, builders)?;
+            if required.contains_key(platform) {
+                fewest = fewest.min(most);
+            }
+        }
         for (what, list) in [("sources", &self.sources), ("targets", &self.targets), ("refs", &self.refs)] {
             list.iter().try_for_each(|text| name(place, what, text))?;
         }
@@ -487,6 +566,9 @@ impl FileImage {
             required,
             optional,
             quorum: self.quorum,
+            distinct_by: self.distinct_by,
+            hear_all: self.hear_all,
+            voices: fewest,
             sources: self.sources.into_iter().collect(),
             targets: self.targets.into_iter().collect(),
             refs: self.refs.into_iter().collect(),
@@ -627,6 +709,10 @@ mod tests {
         assert!(parse(&good).is_ok());
         let image = &good[good.find("[[image]]").unwrap()..good.find("[[builder]]").unwrap()];
         let again = format!("{good}{image}");
+        let digest = Digest::of(b"statement");
+        let waived =
+            format!("[[waive]]\nstatement = \"{digest}\"\nreason = \"r\"\nuntil = 2026-01-01T00:00:00Z\n");
+        assert_eq!(parse(&format!("{good}{waived}")).unwrap().waivers().len(), 1);
         let with_image = |line: &str| good.replace("quorum = 2", &format!("quorum = 2\n{line}"));
         let with_builder = |line: &str| good.replace("name = \"b\"", &format!("name = \"b\"\n{line}"));
         let with_keys =
@@ -639,7 +725,7 @@ mod tests {
             (good.replace("quorum = 2", "quorum = -1"), "quorum"),
             (good.replace("quorum = 2", "quorum = 1.5"), "quorum"),
             (good.replace("quorum = 2\n", ""), "quorum"),
-            (good.replace("quorum = 2", "quorum = 3"), "2 operators"),
+            (good.replace("quorum = 2", "quorum = 3"), "of 2 operators"),
             (good.replace("quorum = 2", "quorom = 2"), "quorom"),
             (good.replace("operator = \"B\"", "operator = \"A\""), "1 operator"),
             (good.replace("name = \"b\"", "name = \"a\""), "also that of"),
@@ -657,6 +743,19 @@ mod tests {
             (good.replace("ghcr.io/acme/app", "acme/app"), "host"),
             (good.replace("ghcr.io/acme/app", "ghcr.io/*/app"), "repository"),
             (again, "two rules"),
+            (with_image("distinct_by = \"moon\""), "moon"),
+            (with_image("distinct_by = \"jurisdiction\""), "\"a\" names no jurisdiction"),
+            (
+                with_image("distinct_by = \"jurisdiction\"")
+                    .replace("operator =", "jurisdiction = \"CH\"\noperator ="),
+                "differ in operator and jurisdiction",
+            ),
+            (with_builder("jurisdiction = \"\""), "jurisdiction"),
+            (format!("{good}[[waive]]\nreason = \"r\"\nuntil = 2026-01-01T00:00:00Z\n"), "statement"),
+            (format!("{good}{}", waived.replace("sha256:", "sha512:")), "sha512"),
+            (format!("{good}{}", waived.replace("\"r\"", "\"\"")), "reason"),
+            (format!("{good}{}", waived.replace("until", "from")), "from"),
+            (format!("{good}{waived}{waived}"), "waived twice"),
             (with_image("max_age = \"7\""), "7d or 4w"),
             (with_image("max_age = 7"), "max_age"),
             (with_image("epoch = 2026-01-01"), "offset"),
@@ -665,8 +764,8 @@ mod tests {
             (with_image("required_fields = [\"flake\"]"), "flake"),
             (with_builder("systems = []"), "systems"),
             (with_builder("systems = [\"x86_64\"]"), "systems"),
-            (with_builder("systems = [\"aarch64-linux\"]"), "linux/amd64 have 1 operator"),
-            (with_builder("revoked = \"compromised\""), "linux/amd64 have 1 operator"),
+            (with_builder("systems = [\"aarch64-linux\"]"), "linux/amd64 has builders of 1 operator"),
+            (with_builder("revoked = \"compromised\""), "linux/amd64 has builders of 1 operator"),
             (with_builder("revoked = \"yes\""), "yes"),
             (with_builder("revoked = { from = 2026-01-01 }"), "offset"),
             (with_builder("keys = [{ key = \"c.pub\" }]"), "either `key`, or `keys`"),

@@ -13,6 +13,7 @@ pub mod moves;
 pub mod tag;
 mod tally;
 pub mod verdict;
+mod voices;
 pub mod vote;
 
 #[cfg(test)]
@@ -20,9 +21,9 @@ mod props;
 #[cfg(test)]
 mod vectors;
 
-pub use builder::Builder;
+pub use builder::{Builder, Domain};
 pub use candidate::{Candidate, Refusal};
 pub use decide::{Evidence, Expected, Purpose, decide};
-pub use file::{ImageRule, Policy, PolicyError};
+pub use file::{ImageRule, Policy, PolicyError, Waiver};
 pub use tag::{Glob, TagKind, TagRule};
 pub use verdict::{Approval, Cell, Outcome, PlatformRow, Status, Verdict};

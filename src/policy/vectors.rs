@@ -47,7 +47,13 @@ fn run(folder: &Path) -> Result<(), String> {
     if case.why.trim().is_empty() {
         return Err("`why` is empty".to_owned());
     }
-    let policy = Policy::parse(&read(&case.policy)?, |path| {
+    // `sha256:statement-N` in a policy is the SHA-256 of the case's statement N, from 0.
+    let mut text = read(&case.policy)?;
+    for (number, statement) in case.statement.iter().enumerate() {
+        let payload = attestation(&case, statement).payload().to_string();
+        text = text.replace(&format!("sha256:statement-{number}"), &payload);
+    }
+    let policy = Policy::parse(&text, |path| {
         let nickname = path.strip_suffix(".pub").ok_or("a key is written NICKNAME.pub")?;
         Ok(key(nickname).to_pem().into_bytes())
     })
@@ -145,6 +151,7 @@ fn wanted(expect: &Expect) -> String {
             let _ = writeln!(text, "  {builder}: {cell}");
         }
     }
+    list(&mut text, "waived", expect.waived.clone());
     list(&mut text, "ignored", expect.ignored.clone());
     text
 }
@@ -170,6 +177,7 @@ fn told(verdict: &Verdict) -> String {
         cells.sort();
         text.extend(cells);
     }
+    list(&mut text, "waived", verdict.waived.iter().map(|waived| waived.builder.clone()).collect());
     list(&mut text, "ignored", verdict.ignored.iter().map(|i| i.reason.to_string()).collect());
     text
 }

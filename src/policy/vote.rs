@@ -33,7 +33,7 @@ pub struct Group {
 }
 
 impl Group {
-    fn of(statement: &Statement) -> Self {
+    pub(super) fn of(statement: &Statement) -> Self {
         Self {
             sequence: statement.build.sequence,
             commit: statement.build.commit.clone(),
@@ -66,6 +66,8 @@ pub(super) struct Vote<'a> {
     pub builder: &'a Builder,
     pub statement: &'a Statement,
     pub bundle: Digest,
+    /// The SHA-256 of the statement.
+    pub payload: Digest,
     pub group: Group,
     /// Why it does not count, if it does not.
     pub barred: Option<(Reason, String)>,
@@ -96,13 +98,24 @@ impl<'a> Vote<'a> {
         let statement = attestation.statement();
         about(statement, rule, repository)
             .and_then(|()| silenced(attestation, key))
+            .and_then(|()| match policy.waiver(attestation.payload(), now) {
+                Some(waiver) => Err((Reason::Waived, format!("until {}: {}", waiver.until, waiver.reason))),
+                None => Ok(()),
+            })
             .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
         let group = Group::of(statement);
         let barred = countable(attestation, builder, key, now)
             .and_then(|()| fits(statement, rule))
             .and_then(|()| fresh(attestation, rule, now, purpose))
             .err();
-        Ok(Self { builder, statement, bundle: attestation.bundle(), group, barred })
+        Ok(Self {
+            builder,
+            statement,
+            bundle: attestation.bundle(),
+            payload: attestation.payload(),
+            group,
+            barred,
+        })
     }
 }
 

@@ -164,6 +164,9 @@ pub(crate) struct Expect {
     /// The rows of the matrix.
     #[serde(default)]
     pub(crate) platform: BTreeMap<String, Row>,
+    /// Whose statements were waived.
+    #[serde(default)]
+    pub(crate) waived: Vec<String>,
     /// Why evidence was ignored, as reason codes.
     #[serde(default)]
     pub(crate) ignored: Vec<String>,
