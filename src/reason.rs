@@ -73,15 +73,28 @@ reasons! {
     NoRule = "no-rule", "No rule of the policy is for this image.";
 
     BuilderClaim = "builder-claim", "The statement names another builder than the one whose key signed it.";
+    SystemNotAllowed = "system-not-allowed", "The policy does not let the builder vote for this system.";
+    KeyOutsideWindow = "key-outside-window", "The builder's key was not valid at the verified time.";
+    KeyRevoked = "key-revoked", "The builder's key was revoked before the verified time.";
+    KeyCompromised = "key-compromised", "The policy says that the builder's key is compromised.";
+    Waived = "waived", "The policy waives the statement: it counts for neither side.";
     NameMismatch = "name-mismatch", "The statement speaks of another repository.";
     SystemMismatch = "system-mismatch", "The statement's system is not the platform of the manifest.";
     SourceMissing = "source-missing", "The statement names no source, and the policy lists which are allowed.";
     SourceNotAllowed = "source-not-allowed", "The statement's source is not one that the policy allows.";
+    TargetMissing = "target-missing", "The statement names no target, and the policy lists which are allowed.";
+    TargetNotAllowed = "target-not-allowed", "The statement's target is not one that the policy allows.";
+    RefNotAllowed = "ref-not-allowed", "The statement names no git ref, or not one that the policy allows.";
+    FieldMissing = "field-missing", "The statement lacks a field that the policy requires.";
+    TooOld = "too-old", "The verified time is longer ago than the policy allows.";
+    BeforeEpoch = "before-epoch", "The verified time lies before the policy's epoch.";
+    SequenceTooLow = "sequence-too-low", "The sequence is lower than the policy's lowest.";
     CommitUnexpected = "commit-unexpected", "The statement is about another commit than the one expected.";
     SequenceAhead = "sequence-ahead", "The sequence lies more than ten minutes ahead of the verified time.";
     OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
     OtherManifest = "other-manifest", "The builder approved another manifest, of the same content.";
     ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
+    BuilderSilent = "builder-silent", "The builder has said nothing of this build, and the policy wants all builders heard.";
     SignedDissent = "signed-dissent", "The builder signed that it disputes this manifest.";
     Equivocation = "equivocation", "The builder signed two different contents for one build.";
 

@@ -161,6 +161,11 @@ impl Bundle {
         self.digest
     }
 
+    /// The SHA-256 of the statement's bytes.
+    pub fn payload(&self) -> Digest {
+        Digest::of(self.envelope.payload.as_bytes())
+    }
+
     /// Where the first log entry stands in its log, as claimed.
     pub fn log_index(&self) -> Option<u64> {
         self.inner.verification_material.tlog_entries.first().map(|entry| entry.log_index.get())

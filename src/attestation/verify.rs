@@ -16,6 +16,7 @@ pub struct Attestation {
     statement: Statement,
     signer: PublicKey,
     times: Vec<Timestamp>,
+    payload: Digest,
     bundle: Digest,
 }
 
@@ -55,6 +56,11 @@ impl Attestation {
         self.times.iter().max().copied().unwrap_or(Timestamp::MAX)
     }
 
+    /// The SHA-256 of the statement's bytes as they were signed: the same in every bundle.
+    pub fn payload(&self) -> Digest {
+        self.payload
+    }
+
     /// The digest of the bundle that carried it.
     pub fn bundle(&self) -> Digest {
         self.bundle
@@ -62,8 +68,20 @@ impl Attestation {
 
     /// An attestation that was never signed, for tests of the decision alone.
     #[cfg(test)]
-    pub(crate) fn unproven(statement: Statement, signer: PublicKey, time: Timestamp, bundle: Digest) -> Self {
-        Self { statement, signer, times: vec![time], bundle }
+    pub(crate) fn unproven(
+        statement: Statement,
+        signer: PublicKey,
+        times: Vec<Timestamp>,
+        bundle: Digest,
+    ) -> Self {
+        let payload = Digest::of(format!("{statement:?}").as_bytes());
+        Self { statement, signer, times, payload, bundle }
+    }
+
+    /// The verified times.
+    #[cfg(test)]
+    pub(crate) fn times(&self) -> &[Timestamp] {
+        &self.times
     }
 }
 
@@ -113,6 +131,7 @@ pub fn verify<'a>(
         statement: bundle.statement().clone(),
         signer: key.clone(),
         times,
+        payload: bundle.payload(),
         bundle: bundle.digest(),
     })
 }

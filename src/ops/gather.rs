@@ -91,7 +91,7 @@ pub(super) async fn evidence(
     let collected = registry.collect(repository, child.digest, slots, &PREDICATE_TYPES).await?;
     let mut evidence = Evidence::default();
     for bytes in &collected.bundles {
-        let keys = policy.builders().iter().map(|builder| (&builder.key, trust));
+        let keys = policy.keys().map(|key| (key, trust));
         match Bundle::parse(bytes)
             .map_err(|why| Box::new(Rejection::of_bytes(bytes, why)))
             .and_then(|b| verify(&b, keys))

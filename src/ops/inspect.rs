@@ -157,7 +157,7 @@ impl Asked<'_> {
                         let standing = Standing::Unverified;
                         return Seen { bundle: bundle.digest(), statement, standing };
                     };
-                    let keys = policy.builders().iter().map(|builder| (&builder.key, trust));
+                    let keys = policy.keys().map(|key| (key, trust));
                     match verify(&bundle, keys) {
                         Err(rejection) => rejected(*rejection, statement),
                         Ok(proven) => {

@@ -20,7 +20,7 @@ use crate::edge::tags::{self, CandidateTag, Restore, Restored};
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, ImageIndex, Reference, Repository, Tag};
 use crate::policy::moves::{self, Allowances, Before, Move, Old};
-use crate::policy::{Approval, Expected, Outcome, Policy, TagKind, Verdict, decide};
+use crate::policy::{Approval, Expected, Outcome, Policy, Purpose, TagKind, Verdict, decide};
 use crate::reason::Reason;
 use crate::report::promote::{Action, Removal, Report, TagReport, UntagReport};
 use crate::report::verdict::lacking;
@@ -96,6 +96,7 @@ pub async fn run(
 ) -> Result<Report, Error> {
     let kinds = kinds(policy, request)?;
     let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
+    let expected = Expected { purpose: Purpose::Promote, ..expected };
     let repository = &request.image.repository;
     let rules = Rules { policy, trust };
     let image = resolve(&registry.with_deadline(request.look), &request.image).await?;
@@ -244,7 +245,8 @@ async fn old(
 ) -> Result<(Digest, Before), Error> {
     let digest = raw.digest;
     let gathered = gather(registry, repository, raw.clone(), policy, trust).await?;
-    let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &Expected::default());
+    let leaving = Expected { purpose: Purpose::Leave, ..Expected::default() };
+    let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &leaving);
     let before = verdict.approval().map_or(Before::Other { digest }, |old| Before::Release {
         digest,
         sequence: old.sequence(),

@@ -8,7 +8,7 @@ use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
 use crate::oci::Reference;
-use crate::policy::{Expected, Policy, Verdict, decide};
+use crate::policy::{Expected, Policy, Purpose, Verdict, decide};
 
 /// What is asked.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ pub(super) fn expected(
             ))
             .hint("the option can raise the quorum, never lower it"));
         }
-        if wanted.get() as usize > policy.operators() {
+        if wanted.get() as usize > rule.voices {
             return Err(Error::request(format!(
                 "`--quorum {wanted}` can never be met: the policy's builders have {} operators",
-                policy.operators()
+                rule.voices
             )));
         }
     }
-    Ok(Expected { commit, quorum })
+    Ok(Expected { commit, quorum, purpose: Purpose::Verify })
 }

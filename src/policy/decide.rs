@@ -5,10 +5,11 @@ use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 
+use super::builder::{Builder, Domain};
 use super::candidate::{Candidate, Image, Refusal};
-use super::file::{Builder, ImageRule, Policy};
-use super::tally::{Finding, Rank, Tally, judge};
-use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict};
+use super::file::{ImageRule, Policy};
+use super::tally::{Finding, Judged, Rank, Tally, judge};
+use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict, Waived};
 use super::vote::{Group, NoVote, Vote};
 use crate::attestation::{Attestation, Claim, Commit, Rejection, Statement};
 use crate::oci::{Digest, Platform, System};
@@ -30,6 +31,21 @@ pub struct Expected {
     pub commit: Option<Commit>,
     /// A higher quorum than the policy's; a lower one changes nothing.
     pub quorum: Option<NonZeroU32>,
+    /// What the verdict is for.
+    pub purpose: Purpose,
+}
+
+/// What a verdict is for: which rules on time hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Running the image: `verify_max_age`.
+    #[default]
+    Verify,
+    /// Moving tags to it: `max_age`.
+    Promote,
+    /// Learning the sequence of what a tag names, before it moves away. No rule on age holds: what
+    /// was released stays released, however long ago.
+    Leave,
 }
 
 /// Judges `candidate` under `policy`.
@@ -54,7 +70,7 @@ pub fn decide(
 
     let mut hearing = Hearing::new(policy, rule, candidate, &images);
     for attestation in &evidence.attestations {
-        hearing.hear(attestation, now);
+        hearing.hear(attestation, now, &expected.purpose);
     }
     for rejection in &evidence.rejections {
         hearing.hear_rejection(rejection);
@@ -68,7 +84,13 @@ pub fn decide(
     let judged = groups
         .iter()
         .filter(|(group, _)| wanted(group))
-        .map(|(group, votes)| (*group, judge(votes, &images, need)))
+        .map(|(group, votes)| {
+            let mut judged = judge(votes, &images, need, rule.distinct_by);
+            if judged.rank == Rank::Met && !hearing.all_heard(group, &judged) {
+                judged.rank = Rank::Short;
+            }
+            (*group, judged)
+        })
         // Groups sort by sequence: of several of one rank, the newest is reported.
         .max_by(|(a, x), (b, y)| (x.rank, *a).cmp(&(y.rank, *b)));
 
@@ -91,6 +113,7 @@ pub fn decide(
     };
 
     let mut verdict = verdict(policy, candidate, outcome, refusals);
+    verdict.distinct_by = rule.distinct_by;
     verdict.group = judged.as_ref().map(|(group, _)| (*group).clone());
     let unspoken = BTreeMap::new();
     let tallies = judged.as_ref().map_or(&unspoken, |(_, judged)| &judged.tallies);
@@ -100,7 +123,13 @@ pub fn decide(
         let cells = policy
             .builders()
             .iter()
-            .map(|builder| hearing.cell(builder, image, system, tally, &wanted))
+            .map(|builder| {
+                let silent = judged
+                    .as_ref()
+                    .zip(system)
+                    .is_some_and(|((group, judged), system)| hearing.silent(builder, system, group, judged));
+                hearing.cell(builder, image, system, tally, silent, &wanted)
+            })
             .collect();
         verdict.platforms.push(PlatformRow {
             platform,
@@ -122,6 +151,9 @@ pub fn decide(
             });
         }
     }
+    verdict.waived = hearing.waived.into_iter().map(|(_, _, waived)| waived).collect();
+    verdict.waived.sort();
+    verdict.waived.dedup();
     hearing.ignored.sort();
     hearing.ignored.dedup();
     verdict.ignored = hearing.ignored;
@@ -136,6 +168,8 @@ fn verdict(policy: &Policy, candidate: &Candidate, outcome: Outcome, refusals: V
         outcome,
         refusals,
         group: None,
+        distinct_by: Domain::default(),
+        waived: Vec::new(),
         platforms: Vec::new(),
         ignored: Vec::new(),
     }
@@ -196,6 +230,8 @@ struct Hearing<'a> {
     votes: Vec<Vote<'a>>,
     /// By builder and manifest: evidence of a known signer that does not count.
     rejected: BTreeMap<(&'a str, Digest), (Reason, String)>,
+    /// What is waived, with the group and system that it is of.
+    waived: Vec<(Group, System, Waived)>,
     ignored: Vec<Ignored>,
 }
 
@@ -206,30 +242,65 @@ impl<'a> Hearing<'a> {
         candidate: &'a Candidate,
         images: &'a BTreeMap<Platform, Image>,
     ) -> Self {
-        let (votes, rejected, ignored) = Default::default();
-        Self { policy, rule, candidate, images, votes, rejected, ignored }
+        let (votes, rejected, waived, ignored) = Default::default();
+        Self { policy, rule, candidate, images, votes, rejected, waived, ignored }
     }
 
     fn in_index(&self, manifest: Digest) -> bool {
         self.images.values().any(|image| image.digest == manifest)
     }
 
-    fn hear(&mut self, attestation: &'a Attestation, now: Timestamp) {
-        let vote = Vote::new(attestation, self.policy, self.rule, self.candidate.repository(), now).and_then(
-            |vote| match self.misplaced(vote.statement) {
-                None => Ok(vote),
-                Some(detail) => {
-                    Err(NoVote { builder: Some(vote.builder), reason: Reason::SystemMismatch, detail })
-                }
-            },
-        );
+    fn hear(&mut self, attestation: &'a Attestation, now: Timestamp, purpose: &Purpose) {
+        let repository = self.candidate.repository();
+        let vote = Vote::new(attestation, self.policy, self.rule, repository, now, purpose);
+        let vote = vote.and_then(|vote| match self.misplaced(vote.statement) {
+            None => Ok(vote),
+            Some(detail) => {
+                Err(NoVote { builder: Some(vote.builder), reason: Reason::SystemMismatch, detail })
+            }
+        });
         match vote {
             Ok(vote) => self.votes.push(vote),
             Err(no) => {
-                let manifest = Some(attestation.statement().manifest());
+                let statement = attestation.statement();
+                if let (Reason::Waived, Some(builder)) = (no.reason, no.builder) {
+                    let waived = Waived {
+                        statement: attestation.payload(),
+                        builder: builder.name.clone(),
+                        manifest: statement.manifest(),
+                        detail: no.detail.clone(),
+                    };
+                    self.waived.push((Group::of(statement), statement.build.system, waived));
+                }
+                let manifest = Some(statement.manifest());
                 self.reject(no.builder, attestation.bundle(), manifest, no.reason, no.detail);
             }
         }
+    }
+
+    /// Whether the rule asks for nobody more than has spoken, for every platform of the index.
+    fn all_heard(&self, group: &Group, judged: &Judged<'_>) -> bool {
+        self.images.keys().all(|platform| {
+            let system = System::for_platform(platform);
+            let silent = |builder| system.is_none_or(|system| self.silent(builder, system, group, judged));
+            !self.policy.builders().iter().any(silent)
+        })
+    }
+
+    /// Whether a builder must be heard on a system, and was not: it may vote there, has a key that
+    /// is believed at some time, and none of its statements in the group are known. One that is
+    /// waived was heard; one that a revocation silences was not.
+    fn silent(&self, builder: &Builder, system: System, group: &Group, judged: &Judged<'_>) -> bool {
+        let spoke = judged
+            .tallies
+            .get(&system.platform())
+            .is_some_and(|tally| tally.findings.contains_key(builder.name.as_str()));
+        let waived = || {
+            self.waived
+                .iter()
+                .any(|(of, on, waived)| of == group && *on == system && waived.builder == builder.name)
+        };
+        self.rule.hear_all && builder.has_voice() && builder.builds(system) && !spoke && !waived()
     }
 
     /// Whether a statement is about a manifest of the index, but of another system than its own.
@@ -284,6 +355,7 @@ impl<'a> Hearing<'a> {
         image: Option<&Image>,
         system: Option<System>,
         tally: Option<&Tally<'_>>,
+        silent: bool,
         wanted: &dyn Fn(&Group) -> bool,
     ) -> Cell {
         let cell = |status, reason: Option<Reason>, detail: Option<String>| Cell {
@@ -293,12 +365,18 @@ impl<'a> Hearing<'a> {
             detail: detail.or_else(|| reason.map(|reason| reason.text().to_owned())),
             reason,
             content: None,
+            statements: Vec::new(),
         };
         let finding = tally.and_then(|tally| tally.findings.get(builder.name.as_str()));
         // Of a platform that the index does not have, only a contradiction says anything.
         if let Some(finding) = finding.filter(|finding| image.is_some() || finding.contradicts()) {
             let detail = finding.detail.clone();
-            return Cell { content: finding.content, ..cell(finding.status, finding.reason, detail) };
+            let statements = tally.and_then(|tally| tally.statements.get(builder.name.as_str()));
+            return Cell {
+                content: finding.content,
+                statements: statements.into_iter().flatten().copied().collect(),
+                ..cell(finding.status, finding.reason, detail)
+            };
         }
         let Some(image) = image else {
             return cell(Status::Missing, None, None);
@@ -314,10 +392,15 @@ impl<'a> Hearing<'a> {
         {
             let reason = if wanted(group) { Reason::OtherGroup } else { Reason::CommitUnexpected };
             let said = if disputes { "disputes this manifest, of " } else { "" };
-            return cell(Status::Rejected, Some(reason), Some(format!("{said}{group}")));
+            let all = if silent { ", and of this build nothing, which the policy wants heard" } else { "" };
+            return cell(Status::Rejected, Some(reason), Some(format!("{said}{group}{all}")));
         }
         match self.rejected.get(&(builder.name.as_str(), image.digest)) {
+            Some((Reason::Waived, detail)) => {
+                cell(Status::Waived, Some(Reason::Waived), Some(detail.clone()))
+            }
             Some((reason, detail)) => cell(Status::Rejected, Some(*reason), Some(detail.clone())),
+            None if silent => cell(Status::Missing, Some(Reason::BuilderSilent), None),
             None => cell(Status::Missing, None, None),
         }
     }

@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use toml::Spanned;
 
+use super::builder::{Builder, Domain, Key, Revocation, Window};
+use super::moment::{Age, Moment};
 use super::tag::{self, Glob, Pattern, TagKind, TagRule};
+use super::voices;
 use crate::attestation::PublicKey;
 use crate::oci::{Digest, Platform, Repository, Slot, System, Tag};
 use crate::text::is_hidden;
@@ -16,6 +21,18 @@ pub struct Policy {
     digest: Digest,
     images: Vec<ImageRule>,
     builders: Vec<Builder>,
+    waivers: Vec<Waiver>,
+}
+
+/// A statement that counts for neither side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiver {
+    /// The SHA-256 of the statement's bytes as they were signed.
+    pub statement: Digest,
+    /// Why, for those who read the verdict.
+    pub reason: String,
+    /// The moment from which on the statement is heard again.
+    pub until: Timestamp,
 }
 
 /// What a release of an image must be.
@@ -29,23 +46,43 @@ pub struct ImageRule {
     pub optional: BTreeMap<Platform, System>,
     /// How many operators must agree, for every platform.
     pub quorum: NonZeroU32,
+    /// In what n voices must differ from one another, besides the operator.
+    pub distinct_by: Domain,
+    /// Whether every builder of a platform must have spoken.
+    pub hear_all: bool,
+    /// How many voices there can be, for every required platform.
+    pub voices: usize,
     /// The sources that a build may be of; empty: any.
     pub sources: BTreeSet<String>,
+    /// The flake attributes that a build may be of; empty: any.
+    pub targets: BTreeSet<String>,
+    /// The git refs that a vote may name; empty: any.
+    pub refs: BTreeSet<String>,
+    /// What a vote must state besides.
+    pub required_fields: BTreeSet<Field>,
+    /// How old a vote may be when tags move.
+    pub max_age: Option<SignedDuration>,
+    /// How old a vote may be when the image is verified.
+    pub verify_max_age: Option<SignedDuration>,
+    /// Votes from before this moment do not count.
+    pub epoch: Option<Timestamp>,
+    /// Votes of a lower sequence do not count.
+    pub min_sequence: u64,
     tags: Vec<TagRule>,
 }
 
-/// Who may vote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Builder {
-    /// The name in output, and the id in statements.
-    pub name: String,
-    /// The party behind it; the quorum counts parties.
-    pub operator: String,
-    /// Its identity.
-    pub key: PublicKey,
-    /// Under which its votes are kept on registries without the referrers API.
-    pub slots: Vec<Slot>,
-    ids: BTreeSet<String>,
+/// An optional field of a statement that a policy may require.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Field {
+    /// The repository that was built.
+    SourceUri,
+    /// The git ref that was built.
+    Ref,
+    /// The flake attribute that was built.
+    Target,
+    /// When the build ended, as the builder says.
+    BuiltAt,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,8 +99,10 @@ pub enum PolicyError {
     #[error("{0}")]
     Toml(#[from] toml::de::Error),
     /// A rule that cannot be, named.
-    #[error("{place}: {why}")]
+    #[error("{}{place}: {why}", .line.map(|line| format!("line {line}: ")).unwrap_or_default())]
     Rule {
+        /// The line on which the table begins, from 1.
+        line: Option<usize>,
         /// The table, such as `[[builder]] garnix`.
         place: String,
         /// What is wrong with it.
@@ -76,9 +115,19 @@ pub enum PolicyError {
 struct File {
     version: u32,
     #[serde(default)]
-    image: Vec<FileImage>,
+    image: Vec<Spanned<FileImage>>,
     #[serde(default)]
-    builder: Vec<FileBuilder>,
+    builder: Vec<Spanned<FileBuilder>>,
+    #[serde(default)]
+    waive: Vec<Spanned<FileWaiver>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileWaiver {
+    statement: Digest,
+    reason: String,
+    until: Moment,
 }
 
 #[derive(Deserialize)]
@@ -90,9 +139,24 @@ struct FileImage {
     optional: Vec<String>,
     quorum: NonZeroU32,
     #[serde(default)]
+    distinct_by: Domain,
+    #[serde(default)]
+    hear_all: bool,
+    #[serde(default)]
     sources: Vec<String>,
     #[serde(default)]
+    targets: Vec<String>,
+    #[serde(default)]
+    refs: Vec<String>,
+    #[serde(default)]
+    required_fields: BTreeSet<Field>,
+    #[serde(default)]
     names: Vec<String>,
+    max_age: Option<Age>,
+    verify_max_age: Option<Age>,
+    epoch: Option<Moment>,
+    #[serde(default)]
+    min_sequence: u64,
     tag: Option<Vec<FileTag>>,
 }
 
@@ -115,11 +179,34 @@ enum FileTagKind {
 struct FileBuilder {
     name: String,
     operator: String,
-    key: String,
+    key: Option<String>,
+    #[serde(default)]
+    keys: Vec<FileKey>,
+    revoked: Option<FileRevoked>,
+    systems: Option<Vec<String>>,
+    organisation: Option<String>,
+    jurisdiction: Option<String>,
+    infrastructure: Option<String>,
     #[serde(default)]
     ids: Vec<String>,
     #[serde(default)]
     slots: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileKey {
+    key: String,
+    from: Option<Moment>,
+    until: Option<Moment>,
+    revoked: Option<FileRevoked>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileRevoked {
+    From(Moment),
+    Compromised,
 }
 
 impl Policy {
@@ -142,45 +229,50 @@ impl Policy {
                 format!("{} is not a version that is known; known is 1", file.version),
             ));
         }
+        let line = |at: usize| text.get(..at).map(|before| before.matches('\n').count() + 1);
         let mut pinned = text.as_bytes().to_vec();
         let mut builders = Vec::new();
         for builder in file.builder {
+            let line = line(builder.span().start);
+            let builder = builder.into_inner();
             let place = format!("[[builder]] {:?}", builder.name);
-            let pem = if builder.key.contains("-----BEGIN") {
-                builder.key.clone()
-            } else {
-                let bytes = read(&builder.key)
-                    .map_err(|why| rule(&place, format!("cannot read `{}`: {why}", builder.key)))?;
-                pinned.extend_from_slice(format!("{}\0{}\0", builder.key, bytes.len()).as_bytes());
-                pinned.extend_from_slice(&bytes);
-                String::from_utf8(bytes).map_err(|_| rule(&place, format!("`{}` is not PEM", builder.key)))?
-            };
-            let key = PublicKey::from_pem(&pem).map_err(|error| rule(&place, format!("key: {error}")))?;
-            builders.push(builder.read(&place, key)?);
+            let builder = builder
+                .read(&place, |path| {
+                    let bytes = read(path).map_err(|why| format!("cannot read `{path}`: {why}"))?;
+                    pinned.extend_from_slice(format!("{path}\0{}\0", bytes.len()).as_bytes());
+                    pinned.extend_from_slice(&bytes);
+                    String::from_utf8(bytes).map_err(|_| format!("`{path}` is not PEM"))
+                })
+                .and_then(|builder| {
+                    builders.push(builder);
+                    check_builders(&builders)
+                });
+            builder.map_err(|error| error.on(line))?;
         }
-        check_builders(&builders)?;
-        let operators: BTreeSet<&str> = builders.iter().map(|b| b.operator.as_str()).collect();
-        let mut images = Vec::new();
+        let mut images: Vec<ImageRule> = Vec::new();
         for image in file.image {
+            let line = line(image.span().start);
+            let image = image.into_inner();
             let place = format!("[[image]] {:?}", image.repository);
-            let image = image.read(&place)?;
-            if operators.len() < image.quorum.get() as usize {
-                let (have, want) = (operators.len(), image.quorum);
-                let s = if have == 1 { "" } else { "s" };
-                return Err(rule(
-                    &place,
-                    format!("quorum = {want}, but the builders have {have} operator{s}"),
-                ));
+            let image = image.read(&place, &builders).map_err(|error| error.on(line))?;
+            if images.iter().any(|other| other.pattern == image.pattern) {
+                let two = rule("[[image]]", format!("two rules are for {}", image.pattern.shown()));
+                return Err(two.on(line));
             }
             images.push(image);
         }
-        let mut patterns = BTreeSet::new();
-        for image in &images {
-            if !patterns.insert(image.pattern.clone()) {
-                return Err(rule("[[image]]", format!("two rules are for {}", image.pattern.shown())));
+        let mut waivers: Vec<Waiver> = Vec::new();
+        for waiver in file.waive {
+            let line = line(waiver.span().start);
+            let FileWaiver { statement, reason, until } = waiver.into_inner();
+            let place = format!("[[waive]] {statement}");
+            name(&place, "reason", &reason).map_err(|error| error.on(line))?;
+            if waivers.iter().any(|other| other.statement == statement) {
+                return Err(rule(&place, "the statement is waived twice").on(line));
             }
+            waivers.push(Waiver { statement, reason, until: until.0 });
         }
-        Ok(Self { digest: Digest::of(&pinned), images, builders })
+        Ok(Self { digest: Digest::of(&pinned), images, builders, waivers })
     }
 
     /// The SHA-256 that names this policy in every verdict.
@@ -209,7 +301,12 @@ impl Policy {
 
     /// The builder whose key this is.
     pub fn builder(&self, key: &PublicKey) -> Option<&Builder> {
-        self.builders.iter().find(|builder| builder.key == *key)
+        self.builders.iter().find(|builder| builder.key(key).is_some())
+    }
+
+    /// Every key of every builder.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.builders.iter().flat_map(|builder| builder.keys.iter().map(|key| &key.public))
     }
 
     /// Every slot under which a builder's votes may be kept.
@@ -217,16 +314,14 @@ impl Policy {
         self.builders.iter().flat_map(|builder| builder.slots.iter().cloned()).collect()
     }
 
-    /// How many distinct operators the builders have: no quorum can be higher.
-    pub fn operators(&self) -> usize {
-        self.builders.iter().map(|b| b.operator.as_str()).collect::<BTreeSet<_>>().len()
+    /// The waiver of the statement with this SHA-256, as long as it holds.
+    pub fn waiver(&self, statement: Digest, now: Timestamp) -> Option<&Waiver> {
+        self.waivers.iter().find(|waiver| waiver.statement == statement && now < waiver.until)
     }
-}
 
-impl Builder {
-    /// Whether a statement's `builder.id` names this builder.
-    pub fn goes_by(&self, id: &str) -> bool {
-        self.name == id || self.ids.contains(id)
+    /// The waivers, in the order of the file.
+    pub fn waivers(&self) -> &[Waiver] {
+        &self.waivers
     }
 }
 
@@ -252,7 +347,49 @@ impl ImageRule {
 }
 
 fn rule(place: &str, why: impl Into<String>) -> PolicyError {
-    PolicyError::Rule { place: place.to_owned(), why: why.into() }
+    PolicyError::Rule { line: None, place: place.to_owned(), why: why.into() }
+}
+
+impl PolicyError {
+    /// The same, with the line of the table that it is about.
+    fn on(self, at: Option<usize>) -> Self {
+        match self {
+            Self::Rule { place, why, .. } => Self::Rule { line: at, place, why },
+            toml @ Self::Toml(_) => toml,
+        }
+    }
+}
+
+/// How many distinct voices there can be for the platform; an error if the quorum is higher.
+fn voices(
+    place: &str,
+    platform: &Platform,
+    system: System,
+    distinct_by: Domain,
+    quorum: NonZeroU32,
+    builders: &[Builder],
+) -> Result<usize, PolicyError> {
+    let mut eligible = BTreeSet::new();
+    for builder in builders.iter().filter(|builder| builder.has_voice() && builder.builds(system)) {
+        let domain = builder.domain(distinct_by).ok_or_else(|| {
+            let (by, name) = (distinct_by.as_str(), &builder.name);
+            rule(place, format!("distinct_by = {by:?}, but [[builder]] {name:?} names no {by}"))
+        })?;
+        eligible.insert((builder.operator.as_str(), domain));
+    }
+    let most = voices::most(&eligible);
+    if most < quorum.get() as usize {
+        let s = if most == 1 { "" } else { "s" };
+        let apart = match distinct_by {
+            Domain::Operator => String::new(),
+            other => format!(" that differ in operator and {}", other.as_str()),
+        };
+        return Err(rule(
+            place,
+            format!("quorum = {quorum}, but {platform} has builders of {most} operator{s}{apart}"),
+        ));
+    }
+    Ok(most)
 }
 
 /// Names, keys, ids and slots must each lead to one builder.
@@ -268,8 +405,10 @@ fn check_builders(builders: &[Builder]) -> Result<(), PolicyError> {
                 return Err(twice(format!("the name or id {id:?}"), other));
             }
         }
-        if let Some(other) = keys.insert(&builder.key, &builder.name) {
-            return Err(twice(format!("the {:?}", builder.key), other));
+        for key in &builder.keys {
+            if let Some(other) = keys.insert(&key.public, &builder.name) {
+                return Err(twice(format!("the {:?}", key.public), other));
+            }
         }
         for slot in &builder.slots {
             if let Some(other) = slots.insert(slot, &builder.name) {
@@ -292,11 +431,54 @@ fn name(place: &str, what: &str, text: &str) -> Result<(), PolicyError> {
 }
 
 impl FileBuilder {
-    fn read(self, place: &str, key: PublicKey) -> Result<Builder, PolicyError> {
+    /// `read` gets the text of a key file.
+    fn read(
+        self,
+        place: &str,
+        mut read: impl FnMut(&str) -> Result<String, String>,
+    ) -> Result<Builder, PolicyError> {
         name(place, "name", &self.name)?;
         name(place, "operator", &self.operator)?;
         for id in &self.ids {
             name(place, "ids", id)?;
+        }
+        let written = match (self.key, self.keys) {
+            (Some(key), keys) if keys.is_empty() => {
+                vec![FileKey { key, from: None, until: None, revoked: None }]
+            }
+            (None, keys) if !keys.is_empty() => keys,
+            _ => return Err(rule(place, "there must be either `key`, or `keys` with at least one")),
+        };
+        let of_all = Revocation::from(self.revoked);
+        let mut keys = Vec::new();
+        for key in written {
+            let window = Window { from: key.from.map(|m| m.0), until: key.until.map(|m| m.0) };
+            if window.is_empty() {
+                return Err(rule(place, format!("key `{}`: `from` is not before `until`", key.key)));
+            }
+            let inline = key.key.contains("-----BEGIN");
+            let pem = if inline { key.key } else { read(&key.key).map_err(|why| rule(place, why))? };
+            let public = PublicKey::from_pem(&pem).map_err(|error| rule(place, format!("key: {error}")))?;
+            keys.push(Key { public, window, revoked: of_all.min(key.revoked.into()) });
+        }
+        let systems = match self.systems {
+            Some(systems) if systems.is_empty() => {
+                return Err(rule(place, "systems: without one it could never vote"));
+            }
+            systems => systems
+                .map(|systems| systems.iter().map(|system| system.parse()).collect::<Result<_, _>>())
+                .transpose()
+                .map_err(|e: crate::oci::platform::PlatformError| rule(place, format!("systems: {e}")))?,
+        };
+        let domains = [
+            (Domain::Organisation, self.organisation),
+            (Domain::Jurisdiction, self.jurisdiction),
+            (Domain::Infrastructure, self.infrastructure),
+        ];
+        let domains: BTreeMap<Domain, String> =
+            domains.into_iter().filter_map(|(domain, text)| Some((domain, text?))).collect();
+        for (domain, text) in &domains {
+            name(place, domain.as_str(), text)?;
         }
         // The name is the default slot, where it can be one.
         let slots = if self.slots.is_empty() { vec![self.name.clone()] } else { self.slots };
@@ -310,15 +492,27 @@ impl FileBuilder {
         Ok(Builder {
             name: self.name,
             operator: self.operator,
-            key,
+            keys,
             slots,
             ids: self.ids.into_iter().collect(),
+            systems,
+            domains,
         })
     }
 }
 
+impl From<Option<FileRevoked>> for Revocation {
+    fn from(written: Option<FileRevoked>) -> Self {
+        match written {
+            None => Self::Never,
+            Some(FileRevoked::From(moment)) => Self::From(moment.0),
+            Some(FileRevoked::Compromised) => Self::Compromised,
+        }
+    }
+}
+
 impl FileImage {
-    fn read(self, place: &str) -> Result<ImageRule, PolicyError> {
+    fn read(self, place: &str, builders: &[Builder]) -> Result<ImageRule, PolicyError> {
         let pattern = RepositoryPattern::parse(&self.repository).map_err(|why| rule(place, why))?;
         let names = self
             .names
@@ -352,8 +546,15 @@ impl FileImage {
         if required.is_empty() {
             return Err(rule(place, "platforms: at least one platform must be required"));
         }
-        for source in &self.sources {
-            name(place, "sources", source)?;
+        let mut fewest = usize::MAX;
+        for (platform, system) in required.iter().chain(&optional) {
+            let most = voices(place, platform, *system, self.distinct_by, self.quorum, builders)?;
+            if required.contains_key(platform) {
+                fewest = fewest.min(most);
+            }
+        }
+        for (what, list) in [("sources", &self.sources), ("targets", &self.targets), ("refs", &self.refs)] {
+            list.iter().try_for_each(|text| name(place, what, text))?;
         }
         let tags = match self.tag {
             None => tag::default_rules(),
@@ -365,7 +566,17 @@ impl FileImage {
             required,
             optional,
             quorum: self.quorum,
+            distinct_by: self.distinct_by,
+            hear_all: self.hear_all,
+            voices: fewest,
             sources: self.sources.into_iter().collect(),
+            targets: self.targets.into_iter().collect(),
+            refs: self.refs.into_iter().collect(),
+            required_fields: self.required_fields,
+            max_age: self.max_age.map(|age| age.0),
+            verify_max_age: self.verify_max_age.map(|age| age.0),
+            epoch: self.epoch.map(|moment| moment.0),
+            min_sequence: self.min_sequence,
             tags,
         })
     }
@@ -464,11 +675,48 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_line_of_its_table() {
+        let line = |text: &str, of: &str| text.lines().position(|line| line == of).unwrap() + 1;
+        let image = text().replace("quorum = 2", "quorum = 3");
+        let says = parse(&image).unwrap_err().to_string();
+        assert!(says.starts_with(&format!("line {}: ", line(&image, "[[image]]"))), "{says}");
+        let builder = text().replace("name = \"a\"", "name = \"\"");
+        let says = parse(&builder).unwrap_err().to_string();
+        assert!(says.starts_with(&format!("line {}: ", line(&builder, "[[builder]]"))), "{says}");
+        let unknown = text().replace("quorum = 2", "quorum = 2\nquorom = 3");
+        let says = parse(&unknown).unwrap_err().to_string();
+        assert!(says.contains(&format!("line {}", line(&unknown, "quorom = 3"))), "{says}");
+    }
+
+    #[test]
+    fn the_stricter_revocation_of_a_key_and_of_its_builder_holds() {
+        let keys = "[{ key = \"c.pub\", revoked = { from = 2026-01-01T00:00:00Z } }]";
+        let one = text().replace(&format!("key = '''{}'''", pem(2)), &format!("keys = {keys}"));
+        let from = |text: &str| parse(text).unwrap().builders()[1].keys[0].revoked;
+        let early = Revocation::From("2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(from(&one), early);
+        let later =
+            one.replace("operator = \"B\"", "operator = \"B\"\nrevoked = { from = 2027-01-01T00:00:00Z }");
+        assert_eq!(from(&later), early);
+        let earlier = "operator = \"B\"\nrevoked = { from = 2025-06-01T02:00:00+02:00 }";
+        let earlier = from(&one.replace("operator = \"B\"", earlier));
+        assert_eq!(earlier, Revocation::From("2025-06-01T00:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
     fn bad_policies_are_refused_at_load() {
         let good = text();
         assert!(parse(&good).is_ok());
         let image = &good[good.find("[[image]]").unwrap()..good.find("[[builder]]").unwrap()];
         let again = format!("{good}{image}");
+        let digest = Digest::of(b"statement");
+        let waived =
+            format!("[[waive]]\nstatement = \"{digest}\"\nreason = \"r\"\nuntil = 2026-01-01T00:00:00Z\n");
+        assert_eq!(parse(&format!("{good}{waived}")).unwrap().waivers().len(), 1);
+        let with_image = |line: &str| good.replace("quorum = 2", &format!("quorum = 2\n{line}"));
+        let with_builder = |line: &str| good.replace("name = \"b\"", &format!("name = \"b\"\n{line}"));
+        let with_keys =
+            |keys: &str| good.replace(&format!("key = '''{}'''", pem(2)), &format!("keys = {keys}"));
         let mirrored = "ghcr.io/acme/*\"\nnames = [\"r.example/app\"]\nx = \"";
         for (bad, says) in [
             (good.replace("version = 1", "version = 2"), "version"),
@@ -477,7 +725,7 @@ mod tests {
             (good.replace("quorum = 2", "quorum = -1"), "quorum"),
             (good.replace("quorum = 2", "quorum = 1.5"), "quorum"),
             (good.replace("quorum = 2\n", ""), "quorum"),
-            (good.replace("quorum = 2", "quorum = 3"), "2 operators"),
+            (good.replace("quorum = 2", "quorum = 3"), "of 2 operators"),
             (good.replace("quorum = 2", "quorom = 2"), "quorom"),
             (good.replace("operator = \"B\"", "operator = \"A\""), "1 operator"),
             (good.replace("name = \"b\"", "name = \"a\""), "also that of"),
@@ -495,6 +743,38 @@ mod tests {
             (good.replace("ghcr.io/acme/app", "acme/app"), "host"),
             (good.replace("ghcr.io/acme/app", "ghcr.io/*/app"), "repository"),
             (again, "two rules"),
+            (with_image("distinct_by = \"moon\""), "moon"),
+            (with_image("distinct_by = \"jurisdiction\""), "\"a\" names no jurisdiction"),
+            (
+                with_image("distinct_by = \"jurisdiction\"")
+                    .replace("operator =", "jurisdiction = \"CH\"\noperator ="),
+                "differ in operator and jurisdiction",
+            ),
+            (with_builder("jurisdiction = \"\""), "jurisdiction"),
+            (format!("{good}[[waive]]\nreason = \"r\"\nuntil = 2026-01-01T00:00:00Z\n"), "statement"),
+            (format!("{good}{}", waived.replace("sha256:", "sha512:")), "sha512"),
+            (format!("{good}{}", waived.replace("\"r\"", "\"\"")), "reason"),
+            (format!("{good}{}", waived.replace("until", "from")), "from"),
+            (format!("{good}{waived}{waived}"), "waived twice"),
+            (with_image("max_age = \"7\""), "7d or 4w"),
+            (with_image("max_age = 7"), "max_age"),
+            (with_image("epoch = 2026-01-01"), "offset"),
+            (with_image("epoch = 2026-01-01T00:00:00"), "offset"),
+            (with_image("min_sequence = -1"), "min_sequence"),
+            (with_image("required_fields = [\"flake\"]"), "flake"),
+            (with_builder("systems = []"), "systems"),
+            (with_builder("systems = [\"x86_64\"]"), "systems"),
+            (with_builder("systems = [\"aarch64-linux\"]"), "linux/amd64 has builders of 1 operator"),
+            (with_builder("revoked = \"compromised\""), "linux/amd64 has builders of 1 operator"),
+            (with_builder("revoked = \"yes\""), "yes"),
+            (with_builder("revoked = { from = 2026-01-01 }"), "offset"),
+            (with_builder("keys = [{ key = \"c.pub\" }]"), "either `key`, or `keys`"),
+            (with_keys("[]"), "either `key`, or `keys`"),
+            (with_keys("[{ key = \"c.pub\" }, { key = \"c.pub\" }]"), "also that of"),
+            (
+                with_keys("[{ key = \"c.pub\", from = 2026-01-02T00:00:00Z, until = 2026-01-02T00:00:00Z }]"),
+                "not before",
+            ),
             (good.replace("ghcr.io/acme/app", mirrored).replace("x = \"\"\n", ""), "names"),
             ("x = ".to_owned(), "TOML"),
         ] {

@@ -4,13 +4,16 @@
 //! evidence, and no way out but a [`Verdict`]. Only a verdict of `met` holds an [`Approval`],
 //! and only an approval moves a tag.
 
+pub mod builder;
 pub mod candidate;
 pub mod decide;
 pub mod file;
+mod moment;
 pub mod moves;
 pub mod tag;
 mod tally;
 pub mod verdict;
+mod voices;
 pub mod vote;
 
 #[cfg(test)]
@@ -18,8 +21,9 @@ mod props;
 #[cfg(test)]
 mod vectors;
 
+pub use builder::{Builder, Domain};
 pub use candidate::{Candidate, Refusal};
-pub use decide::{Evidence, Expected, decide};
-pub use file::{Builder, ImageRule, Policy, PolicyError};
+pub use decide::{Evidence, Expected, Purpose, decide};
+pub use file::{ImageRule, Policy, PolicyError, Waiver};
 pub use tag::{Glob, TagKind, TagRule};
 pub use verdict::{Approval, Cell, Outcome, PlatformRow, Status, Verdict};

@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use super::vectors::{Pushed, commit, descriptor, index, key, nar_hash, platform};
-use super::{Candidate, Evidence, Expected, Outcome, Policy, Status, Verdict, decide};
+use super::{Candidate, Evidence, Expected, Outcome, Policy, PolicyError, Purpose, Status, Verdict, decide};
 use crate::attestation::{Attestation, Build, Claim, Content, Rejection, Statement};
 use crate::oci::{Digest, System, media_type};
 use crate::reason::Reason;
@@ -19,6 +19,10 @@ use crate::reason::Reason;
 const REPOSITORY: &str = "ghcr.io/acme/app";
 /// The platforms that a release may have; the last only ever stands where no rule names it.
 const PLATFORMS: [&str; 4] = ["linux/amd64", "linux/arm64", "linux/riscv64", "linux/s390x"];
+/// Between old statements and others: five minutes after the beginning of 1970.
+const EPOCH: &str = "1970-01-01T00:05:00Z";
+const OLD: i64 = 100;
+const NEW: i64 = 400;
 /// In a list of builders: nobody of the policy.
 const STRANGER: usize = 9;
 
@@ -63,6 +67,8 @@ struct Said {
     /// Whether it names its own builder, and this repository.
     own_id: bool,
     own_name: bool,
+    /// When it was signed: before [`EPOCH`] or after.
+    at: i64,
 }
 
 /// Evidence that proves nothing.
@@ -86,6 +92,7 @@ fn honest(signer: usize, platform: usize, commit: char, sequence: u64) -> Said {
         sequence,
         own_id: true,
         own_name: true,
+        at: NEW,
     }
 }
 
@@ -98,11 +105,11 @@ fn noise() -> impl Strategy<Value = Said> {
     (
         (signer, place, content, group),
         (prop_oneof![4 => Just(1), 1 => Just(2_u32)], prop::bool::weighted(0.15)),
-        (prop::bool::weighted(0.9), prop::bool::weighted(0.9)),
+        (prop::bool::weighted(0.9), prop::bool::weighted(0.9), prop_oneof![1 => Just(OLD), 2 => Just(NEW)]),
     )
-        .prop_map(|(what, (push, dissent), (own_id, own_name))| {
+        .prop_map(|(what, (push, dissent), (own_id, own_name, at))| {
             let (signer, (system, about), (nar, config), (commit, sequence)) = what;
-            Said { signer, system, about, push, dissent, nar, config, commit, sequence, own_id, own_name }
+            Said { signer, system, about, push, dissent, nar, config, commit, sequence, own_id, own_name, at }
         })
 }
 
@@ -161,8 +168,18 @@ impl World {
     }
 
     fn policy(&self) -> Policy {
+        self.policy_with("", None, "").unwrap()
+    }
+
+    /// The policy with a line more in its rule, one builder compromised, and tables at its end.
+    fn policy_with(
+        &self,
+        rule: &str,
+        compromised: Option<usize>,
+        tables: &str,
+    ) -> Result<Policy, PolicyError> {
         let mut text = format!(
-            "version = 1\n[[image]]\nrepository = {REPOSITORY:?}\nplatforms = {:?}\nquorum = {}\n",
+            "version = 1\n[[image]]\nrepository = {REPOSITORY:?}\nplatforms = {:?}\nquorum = {}\n{rule}\n",
             &PLATFORMS[..self.platforms],
             self.need
         );
@@ -171,11 +188,14 @@ impl World {
                 text,
                 "[[builder]]\nname = \"b{builder}\"\noperator = \"o{operator}\"\nkey = \"b{builder}.pub\"\n"
             );
+            if compromised == Some(builder) {
+                text.push_str("revoked = \"compromised\"\n");
+            }
         }
+        text.push_str(tables);
         Policy::parse(&text, |path| {
             Ok(key(path.strip_suffix(".pub").unwrap_or_default()).to_pem().into_bytes())
         })
-        .unwrap()
     }
 
     /// The platforms that the index has.
@@ -219,9 +239,14 @@ impl World {
         self.decide_with(evidence, None)
     }
 
+    fn decide_under(&self, policy: &Policy, evidence: &Evidence) -> Verdict {
+        let expected = Expected { commit: self.expected.map(commit), ..Expected::default() };
+        decide(policy, &self.candidate(), evidence, time(1_000), &expected)
+    }
+
     fn decide_with(&self, evidence: &Evidence, quorum: Option<u32>) -> Verdict {
         let quorum = quorum.and_then(NonZeroU32::new);
-        let expected = Expected { commit: self.expected.map(commit), quorum };
+        let expected = Expected { commit: self.expected.map(commit), quorum, purpose: Purpose::Verify };
         decide(&self.policy(), &self.candidate(), evidence, time(1_000), &expected)
     }
 
@@ -318,9 +343,9 @@ impl Said {
                 built_at: None,
             },
         };
-        let at = time(100) + SignedDuration::from_secs(run);
+        let at = time(self.at) + SignedDuration::from_secs(run);
         let bundle = Digest::of(format!("{run} {self:?}").as_bytes());
-        Attestation::unproven(statement, key(&name_of(self.signer)), at, bundle)
+        Attestation::unproven(statement, key(&name_of(self.signer)), vec![at], bundle)
     }
 }
 
@@ -441,6 +466,72 @@ proptest! {
             prop_assert!(met(&raised));
         }
         prop_assert!(raised.platforms.iter().all(|row| row.need == quorum.max(world.need) as usize));
+    }
+
+    #[test]
+    fn rules_on_time_only_take_away(world in world()) {
+        let evidence = world.evidence();
+        let plain = world.decide(&evidence);
+        for rule in [format!("epoch = {EPOCH}"), "verify_max_age = \"700s\"".to_owned()] {
+            let policy = world.policy_with(&rule, None, "").unwrap();
+            let ruled = world.decide_under(&policy, &evidence);
+            // What they bar still disagrees: without the bar it would be met, too.
+            prop_assert!(met(&plain) || !met(&ruled), "{}", shown(&ruled));
+            let mut young = world.clone();
+            young.said.retain(|said| said.at == NEW);
+            prop_assert!(young.quorate() || !met(&ruled), "{}", shown(&ruled));
+            if world.said.iter().all(|said| said.at == NEW) {
+                prop_assert_eq!(sum(&plain), sum(&ruled));
+            }
+        }
+    }
+
+    #[test]
+    fn hearing_all_only_takes_away(world in world()) {
+        let evidence = world.evidence();
+        let plain = world.decide(&evidence);
+        let all = world.decide_under(&world.policy_with("hear_all = true", None, "").unwrap(), &evidence);
+        prop_assert!(met(&plain) || !met(&all));
+        if let Some(group) = all.group.as_ref().filter(|_| met(&all)) {
+            for builder in 0..world.operators.len() {
+                let spoke = |platform: usize| world.said.iter().any(|said| {
+                    said.signer == builder && said.system == platform && said.own_name
+                        && commit(said.commit) == group.commit && said.sequence == group.sequence
+                });
+                prop_assert!((0..world.platforms).all(spoke), "b{} is silent", builder);
+            }
+        }
+    }
+
+    #[test]
+    fn compromised_is_as_if_it_had_said_nothing(world in world(), builder in 0..5_usize) {
+        // Where the others cannot make the quorum, the policy is refused.
+        if let Ok(policy) = world.policy_with("", Some(builder), "") {
+            let mut without = world.clone();
+            without.said.retain(|said| said.signer != builder);
+            let verdict = world.decide_under(&policy, &world.evidence());
+            prop_assert_eq!(sum(&verdict), sum(&without.decide(&without.evidence())));
+            prop_assert!(without.quorate() || !met(&verdict));
+        }
+    }
+
+    #[test]
+    fn waived_is_as_if_it_had_not_been_said(world in world(), which in any::<prop::sample::Index>()) {
+        if !world.said.is_empty() {
+            let statement = which.get(&world.said).attestation(0).payload();
+            let waiver = |until: &str| {
+                let tables =
+                    format!("[[waive]]\nstatement = \"{statement}\"\nreason = \"r\"\nuntil = {until}\n");
+                world.policy_with("", None, &tables).unwrap()
+            };
+            let mut without = world.clone();
+            without.said.retain(|said| said.attestation(0).payload() != statement);
+            let verdict = world.decide_under(&waiver("2000-01-01T00:00:00Z"), &world.evidence());
+            prop_assert_eq!(sum(&verdict), sum(&without.decide(&without.evidence())));
+            prop_assert!(without.quorate() || !met(&verdict));
+            let over = world.decide_under(&waiver(EPOCH), &world.evidence());
+            prop_assert_eq!(sum(&over), sum(&world.decide(&world.evidence())));
+        }
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::builder::Domain;
 use super::candidate::Image;
 use super::verdict::Status;
+use super::voices;
 use super::vote::Vote;
 use crate::attestation::{Claim, Content};
-use crate::oci::{Platform, System};
+use crate::oci::{Digest, Platform, System};
 use crate::reason::Reason;
 
 /// What one builder comes to in one group for one platform.
@@ -24,10 +26,12 @@ impl Finding {
     }
 }
 
-/// A builder's findings, and how many operators agree, for one platform.
+/// A builder's findings, and how many voices agree, for one platform.
 #[derive(Default)]
 pub(super) struct Tally<'a> {
     pub findings: BTreeMap<&'a str, Finding>,
+    /// Of each builder, the SHA-256 of all that it said here.
+    pub statements: BTreeMap<&'a str, BTreeSet<Digest>>,
     pub have: usize,
 }
 
@@ -53,6 +57,7 @@ pub(super) fn judge<'a>(
     votes: &[&'a Vote<'a>],
     images: &BTreeMap<Platform, Image>,
     need: usize,
+    distinct_by: Domain,
 ) -> Judged<'a> {
     let spoken = votes.iter().map(|vote| vote.statement.build.system.platform());
     let platforms: BTreeSet<Platform> = images.keys().cloned().chain(spoken).collect();
@@ -61,7 +66,7 @@ pub(super) fn judge<'a>(
     for platform in platforms {
         let image = images.get(&platform);
         let tally = match System::for_platform(&platform) {
-            Some(system) => tally(votes, system, image),
+            Some(system) => tally(votes, system, image, distinct_by),
             None => Tally::default(),
         };
         let found = |status| tally.findings.values().any(|finding| finding.status == status);
@@ -85,7 +90,12 @@ pub(super) fn judge<'a>(
 }
 
 /// What each builder of a group comes to for one system, of which `image` is in the index.
-fn tally<'a>(votes: &[&'a Vote<'a>], system: System, image: Option<&Image>) -> Tally<'a> {
+fn tally<'a>(
+    votes: &[&'a Vote<'a>],
+    system: System,
+    image: Option<&Image>,
+    distinct_by: Domain,
+) -> Tally<'a> {
     let here: Vec<&Vote<'a>> =
         votes.iter().copied().filter(|vote| vote.statement.build.system == system).collect();
     let mut said: BTreeMap<&str, BTreeSet<Content>> = BTreeMap::new();
@@ -125,6 +135,7 @@ fn tally<'a>(votes: &[&'a Vote<'a>], system: System, image: Option<&Image>) -> T
         } else {
             (Status::Rejected, Some(Reason::OtherManifest), None)
         };
+        tally.statements.entry(&vote.builder.name).or_default().insert(vote.payload);
         let finding = Finding { status, reason, detail, content: Some(content) };
         let kept = tally.findings.get(vote.builder.name.as_str());
         if kept.is_none_or(|kept| weight(kept) < weight(&finding)) {
@@ -134,9 +145,12 @@ fn tally<'a>(votes: &[&'a Vote<'a>], system: System, image: Option<&Image>) -> T
     let counted = |vote: &&&Vote<'_>| {
         tally.findings.get(vote.builder.name.as_str()).is_some_and(|f| f.status == Status::Counted)
     };
-    let operators: BTreeSet<&str> =
-        here.iter().filter(counted).map(|vote| vote.builder.operator.as_str()).collect();
-    tally.have = operators.len();
+    // The policy was read only if every builder has the domain; one without would not count.
+    let voices = here
+        .iter()
+        .filter(counted)
+        .filter_map(|vote| Some((vote.builder.operator.as_str(), vote.builder.domain(distinct_by)?)));
+    tally.have = voices::most(&voices.collect());
     tally
 }
 
@@ -179,7 +193,7 @@ fn agreed(
 /// order they came in.
 fn weight(finding: &Finding) -> (u8, Option<Reason>, Option<&str>, Option<Content>) {
     let status = match finding.status {
-        Status::Missing | Status::Rejected => 0,
+        Status::Missing | Status::Rejected | Status::Waived => 0,
         Status::Counted => 1,
         Status::Dissent => 2,
         Status::Equivocation => 3,

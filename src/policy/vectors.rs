@@ -8,7 +8,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Candidate, Evidence, Expected, Policy, Verdict, decide};
+use super::{Candidate, Evidence, Expected, Policy, Purpose, Verdict, decide};
 use crate::attestation::{Attestation, Build, Commit, Content, PublicKey, Rejection, Statement};
 use crate::nix::NarHash;
 use crate::oci::{Digest, System, media_type};
@@ -47,7 +47,13 @@ fn run(folder: &Path) -> Result<(), String> {
     if case.why.trim().is_empty() {
         return Err("`why` is empty".to_owned());
     }
-    let policy = Policy::parse(&read(&case.policy)?, |path| {
+    // `sha256:statement-N` in a policy is the SHA-256 of the case's statement N, from 0.
+    let mut text = read(&case.policy)?;
+    for (number, statement) in case.statement.iter().enumerate() {
+        let payload = attestation(&case, statement).payload().to_string();
+        text = text.replace(&format!("sha256:statement-{number}"), &payload);
+    }
+    let policy = Policy::parse(&text, |path| {
         let nickname = path.strip_suffix(".pub").ok_or("a key is written NICKNAME.pub")?;
         Ok(key(nickname).to_pem().into_bytes())
     })
@@ -57,6 +63,11 @@ fn run(folder: &Path) -> Result<(), String> {
     let expected = Expected {
         commit: case.expect_commit.map(commit),
         quorum: case.quorum.map(|n| n.try_into().expect("`quorum` is at least 1")),
+        purpose: match case.purpose {
+            case::Purpose::Verify => Purpose::Verify,
+            case::Purpose::Promote => Purpose::Promote,
+            case::Purpose::Leave => Purpose::Leave,
+        },
     };
     let now: Timestamp = case.now.parse().expect("`now` is a time");
     let judge = |evidence: &Evidence| decide(&policy, &candidate, evidence, now, &expected);
@@ -122,7 +133,7 @@ fn by_a_stranger(attestation: &Attestation) -> Attestation {
     Attestation::unproven(
         attestation.statement().clone(),
         key("nobody at all"),
-        attestation.earliest(),
+        attestation.times().to_vec(),
         bundle,
     )
 }
@@ -140,6 +151,7 @@ fn wanted(expect: &Expect) -> String {
             let _ = writeln!(text, "  {builder}: {cell}");
         }
     }
+    list(&mut text, "waived", expect.waived.clone());
     list(&mut text, "ignored", expect.ignored.clone());
     text
 }
@@ -165,6 +177,7 @@ fn told(verdict: &Verdict) -> String {
         cells.sort();
         text.extend(cells);
     }
+    list(&mut text, "waived", verdict.waived.iter().map(|waived| waived.builder.clone()).collect());
     list(&mut text, "ignored", verdict.ignored.iter().map(|i| i.reason.to_string()).collect());
     text
 }
@@ -338,12 +351,13 @@ fn attestation(case: &Case, said: &case::Statement) -> Attestation {
             builder: said.builder.as_ref().unwrap_or(&said.signer).clone(),
             sequence: said.sequence,
             source_uri: said.source.clone(),
-            git_ref: None,
+            git_ref: said.git_ref.clone(),
             target: said.target.clone(),
             built_at: None,
         },
     };
     let bundle = Digest::of(format!("{said:?}").as_bytes());
-    let time = said.signed_at.parse().expect("`signed_at` is a time");
-    Attestation::unproven(statement, key(&said.signer), time, bundle)
+    let times = std::iter::once(&said.signed_at).chain(&said.and_at);
+    let times = times.map(|time| time.parse().expect("`signed_at` and `and_at` are times")).collect();
+    Attestation::unproven(statement, key(&said.signer), times, bundle)
 }

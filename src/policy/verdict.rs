@@ -4,6 +4,7 @@ use crate::attestation::{Commit, Content};
 use crate::oci::{Digest, Platform, Repository, System, Tag};
 use crate::reason::Reason;
 
+use super::builder::Domain;
 use super::candidate::Refusal;
 use super::tag::{self, TagKind, TagRule};
 use super::vote::Group;
@@ -23,10 +24,27 @@ pub struct Verdict {
     pub refusals: Vec<Refusal>,
     /// The group of statements that was judged, if there is one.
     pub group: Option<Group>,
+    /// In what voices must differ, besides the operator.
+    pub distinct_by: Domain,
     /// A row for each platform that the policy or the index names.
     pub platforms: Vec<PlatformRow>,
+    /// Statements of builders that the policy waives.
+    pub waived: Vec<Waived>,
     /// Evidence that is nobody's vote.
     pub ignored: Vec<Ignored>,
+}
+
+/// A statement that the policy waives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waived {
+    /// The SHA-256 of the statement's bytes as they were signed.
+    pub statement: Digest,
+    /// Whose statement it is.
+    pub builder: String,
+    /// The manifest it is about.
+    pub manifest: Digest,
+    /// Until when it is waived, and the policy's reason.
+    pub detail: String,
 }
 
 /// The answer, in order of precedence from the worst.
@@ -64,7 +82,7 @@ pub struct PlatformRow {
     pub system: Option<System>,
     /// The manifest that the index has for it.
     pub digest: Option<Digest>,
-    /// How many operators agree.
+    /// How many voices agree: operators, and distinct in what `distinct_by` says besides.
     pub have: usize,
     /// How many must.
     pub need: usize,
@@ -87,6 +105,8 @@ pub struct Cell {
     pub detail: Option<String>,
     /// What the builder says it got, where it said so.
     pub content: Option<Content>,
+    /// The SHA-256 of each of its statements in the group that was judged.
+    pub statements: Vec<Digest>,
 }
 
 /// How a builder counts for a platform.
@@ -98,6 +118,8 @@ pub enum Status {
     Missing,
     /// Said something that does not count.
     Rejected,
+    /// Said something that the policy waives.
+    Waived,
     /// Disagrees.
     Dissent,
     /// Contradicts itself.
@@ -137,6 +159,7 @@ impl Status {
             Self::Counted => "counted",
             Self::Missing => "missing",
             Self::Rejected => "rejected",
+            Self::Waived => "waived",
             Self::Dissent => "dissent",
             Self::Equivocation => "equivocation",
         }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::file::{Builder, ImageRule, Policy};
+use super::builder::{Builder, Key, Revocation};
+use super::decide::Purpose;
+use super::file::{Field, ImageRule, Policy};
 use crate::attestation::{Attestation, Commit, Statement};
 use crate::oci::{Digest, Repository};
 use crate::reason::Reason;
@@ -31,7 +33,7 @@ pub struct Group {
 }
 
 impl Group {
-    fn of(statement: &Statement) -> Self {
+    pub(super) fn of(statement: &Statement) -> Self {
         Self {
             sequence: statement.build.sequence,
             commit: statement.build.commit.clone(),
@@ -64,6 +66,8 @@ pub(super) struct Vote<'a> {
     pub builder: &'a Builder,
     pub statement: &'a Statement,
     pub bundle: Digest,
+    /// The SHA-256 of the statement.
+    pub payload: Digest,
     pub group: Group,
     /// Why it does not count, if it does not.
     pub barred: Option<(Reason, String)>,
@@ -83,61 +87,155 @@ impl<'a> Vote<'a> {
         rule: &ImageRule,
         repository: &Repository,
         now: Timestamp,
+        purpose: &Purpose,
     ) -> Result<Self, NoVote<'a>> {
-        let Some(builder) = policy.builder(attestation.signer()) else {
-            let detail = format!("signed with {:?}", attestation.signer());
+        let signer = attestation.signer();
+        let found = policy.builder(signer).and_then(|builder| Some((builder, builder.key(signer)?)));
+        let Some((builder, key)) = found else {
+            let detail = format!("signed with {signer:?}");
             return Err(NoVote { builder: None, reason: Reason::SignerUnknown, detail });
         };
         let statement = attestation.statement();
-        about(statement, rule, repository).map_err(|(reason, detail)| NoVote {
-            builder: Some(builder),
-            reason,
-            detail,
-        })?;
+        about(statement, rule, repository)
+            .and_then(|()| silenced(attestation, key))
+            .and_then(|()| match policy.waiver(attestation.payload(), now) {
+                Some(waiver) => Err((Reason::Waived, format!("until {}: {}", waiver.until, waiver.reason))),
+                None => Ok(()),
+            })
+            .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
         let group = Group::of(statement);
-        let barred = countable(attestation, builder, now).err();
-        Ok(Self { builder, statement, bundle: attestation.bundle(), group, barred })
+        let barred = countable(attestation, builder, key, now)
+            .and_then(|()| fits(statement, rule))
+            .and_then(|()| fresh(attestation, rule, now, purpose))
+            .err();
+        Ok(Self {
+            builder,
+            statement,
+            bundle: attestation.bundle(),
+            payload: attestation.payload(),
+            group,
+            barred,
+        })
     }
 }
 
-/// Whether a statement is about the image and a source that the rule allows.
-fn about(statement: &Statement, rule: &ImageRule, repository: &Repository) -> Result<(), (Reason, String)> {
+type Checked = Result<(), (Reason, String)>;
+
+/// Whether a statement is about the image, and a source and target that the rule allows. Another
+/// source or target is another build: what is said of it is no vote, and no dissent.
+fn about(statement: &Statement, rule: &ImageRule, repository: &Repository) -> Checked {
     if !rule.speaks_of(&statement.name, repository) {
         return Err((Reason::NameMismatch, format!("the statement is about `{}`", statement.name)));
     }
-    match &statement.build.source_uri {
-        _ if rule.sources.is_empty() => Ok(()),
-        None => Err((Reason::SourceMissing, "the statement has no `sourceUri`".to_owned())),
+    let build = &statement.build;
+    match &build.source_uri {
+        _ if rule.sources.is_empty() => {}
+        None => return Err((Reason::SourceMissing, "the statement has no `sourceUri`".to_owned())),
         Some(source) if !rule.sources.contains(source) => {
-            Err((Reason::SourceNotAllowed, format!("`sourceUri` is {source:?}")))
+            return Err((Reason::SourceNotAllowed, format!("`sourceUri` is {source:?}")));
+        }
+        Some(_) => {}
+    }
+    match &build.target {
+        _ if rule.targets.is_empty() => Ok(()),
+        None => Err((Reason::TargetMissing, "the statement has no `target`".to_owned())),
+        Some(target) if !rule.targets.contains(target) => {
+            Err((Reason::TargetNotAllowed, format!("`target` is {target:?}")))
         }
         Some(_) => Ok(()),
     }
 }
 
-/// Whether a statement may be counted for its builder at this time.
-fn countable(attestation: &Attestation, builder: &Builder, now: Timestamp) -> Result<(), (Reason, String)> {
+/// Whether a statement is heard at all: it is not, if every verified time lies in the time of the
+/// key's revocation. One that was also seen before may still disagree, and does not count.
+fn silenced(attestation: &Attestation, key: &Key) -> Checked {
+    let earliest = attestation.earliest();
+    match key.revoked {
+        Revocation::Compromised => Err((Reason::KeyCompromised, Reason::KeyCompromised.text().to_owned())),
+        Revocation::From(from) if earliest >= from => {
+            Err((Reason::KeyRevoked, format!("revoked from {from}, and the verified time is {earliest}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a statement may be counted for its builder, by who signed it and when.
+fn countable(attestation: &Attestation, builder: &Builder, key: &Key, now: Timestamp) -> Checked {
     let build = &attestation.statement().build;
+    let (earliest, latest) = (attestation.earliest(), attestation.latest());
     if !builder.goes_by(&build.builder) {
         return Err((
             Reason::BuilderClaim,
             format!("the statement says `builder.id` is {:?}", build.builder),
         ));
     }
+    if !builder.builds(build.system) {
+        return Err((Reason::SystemNotAllowed, format!("the statement is for {}", build.system)));
+    }
     // Either the clock is wrong or the time is, and nothing tells which.
-    let latest = attestation.latest();
     if latest.duration_since(now) > CLOCK_SKEW {
         return Err((
             Reason::TimeInFuture,
             format!("the verified time is {latest}, this machine's is {now}"),
         ));
     }
+    // Of several verified times, each must do.
+    if !key.window.holds(earliest, latest) {
+        return Err((Reason::KeyOutsideWindow, format!("the verified time is {earliest}")));
+    }
+    if key.revoked.covers(latest) {
+        return Err((Reason::KeyRevoked, format!("the last verified time is {latest}")));
+    }
     // A sequence that is no time (a plain counter) lies far behind every clock, and passes.
-    let time = attestation.earliest().as_second();
+    let time = earliest.as_second();
     let bound = time.saturating_add(SEQUENCE_AHEAD.as_secs());
     if i64::try_from(build.sequence).map_or(true, |sequence| sequence > bound) {
         let sequence = build.sequence;
         return Err((Reason::SequenceAhead, format!("the sequence is {sequence}, the verified time {time}")));
+    }
+    Ok(())
+}
+
+/// Whether a statement says what the rule asks of every vote.
+fn fits(statement: &Statement, rule: &ImageRule) -> Checked {
+    let build = &statement.build;
+    let named = |git_ref: &String| rule.refs.contains(git_ref);
+    if !rule.refs.is_empty() && !build.git_ref.as_ref().is_some_and(named) {
+        let shown = build.git_ref.as_ref().map_or("absent".to_owned(), |text| format!("{text:?}"));
+        return Err((Reason::RefNotAllowed, format!("`ref` is {shown}")));
+    }
+    for field in &rule.required_fields {
+        let (name, stated) = match field {
+            Field::SourceUri => ("sourceUri", build.source_uri.is_some()),
+            Field::Ref => ("ref", build.git_ref.is_some()),
+            Field::Target => ("target", build.target.is_some()),
+            Field::BuiltAt => ("builtAt", build.built_at.is_some()),
+        };
+        if !stated {
+            return Err((Reason::FieldMissing, format!("the statement has no `{name}`")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a statement is new enough. Its age is counted from the earliest time: a second
+/// timestamp makes nothing younger.
+fn fresh(attestation: &Attestation, rule: &ImageRule, now: Timestamp, purpose: &Purpose) -> Checked {
+    let max_age = match purpose {
+        Purpose::Verify => rule.verify_max_age,
+        Purpose::Promote => rule.max_age,
+        Purpose::Leave => return Ok(()),
+    };
+    let (time, sequence) = (attestation.earliest(), attestation.statement().build.sequence);
+    if let Some(epoch) = rule.epoch.filter(|epoch| time < *epoch) {
+        return Err((Reason::BeforeEpoch, format!("the verified time is {time}, the epoch {epoch}")));
+    }
+    if max_age.is_some_and(|max_age| now.duration_since(time) > max_age) {
+        return Err((Reason::TooOld, format!("the verified time is {time}, this machine's is {now}")));
+    }
+    if sequence < rule.min_sequence {
+        let least = rule.min_sequence;
+        return Err((Reason::SequenceTooLow, format!("the sequence is {sequence}, the lowest {least}")));
     }
     Ok(())
 }

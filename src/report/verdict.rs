@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::style::Style;
 use super::{markdown, merge};
 use crate::attestation::Content;
-use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
+use crate::policy::{Cell, Domain, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
 use crate::text::printable;
 
@@ -43,6 +43,9 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
                 let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, printable(&cell.builder));
                 if let (Status::Dissent | Status::Equivocation, Some(content)) = (cell.status, cell.content) {
                     let _ = writeln!(notes, "    it got      {}", both(content));
+                    for statement in &cell.statements {
+                        let _ = writeln!(notes, "    statement   {statement}");
+                    }
                 }
             }
         }
@@ -52,9 +55,13 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
         if let (true, Some(agreed)) = (differ, agreed) {
             let _ = writeln!(notes, "    others got  {}", both(agreed));
         }
-        if let Some(missing) = missing(row) {
+        if let Some(missing) = missing(row, verdict.distinct_by) {
             let _ = writeln!(notes, "{missing}");
         }
+    }
+    for waived in &verdict.waived {
+        let (builder, detail) = (printable(&waived.builder), printable(&waived.detail));
+        let _ = writeln!(notes, "waived {} of {builder}: {detail}", waived.statement);
     }
     for ignored in &verdict.ignored {
         let detail = printable(&ignored.detail);
@@ -73,11 +80,12 @@ fn both(content: Content) -> String {
 
 /// What all platforms need next, in one line.
 pub fn lacking(verdict: &Verdict) -> String {
-    verdict.platforms.iter().filter_map(missing).collect::<Vec<_>>().join("; ")
+    let missing = verdict.platforms.iter().filter_map(|row| missing(row, verdict.distinct_by));
+    missing.collect::<Vec<_>>().join("; ")
 }
 
 /// What a platform needs next, if votes can still mend it.
-fn missing(row: &PlatformRow) -> Option<String> {
+fn missing(row: &PlatformRow, distinct_by: Domain) -> Option<String> {
     row.digest?;
     if row.have >= row.need {
         return None;
@@ -87,14 +95,18 @@ fn missing(row: &PlatformRow) -> Option<String> {
     let silent: Vec<String> = row
         .cells
         .iter()
-        .filter(|cell| matches!(cell.status, Status::Missing | Status::Rejected))
+        .filter(|cell| matches!(cell.status, Status::Missing | Status::Rejected | Status::Waived))
         .filter(|cell| !counted.contains(&cell.operator.as_str()))
         .map(|cell| printable(&cell.builder))
         .collect();
     let lacking = row.need - row.have;
     let operators = if lacking == 1 { "operator" } else { "operators" };
     let from = if silent.is_empty() { String::new() } else { format!(": {} can", silent.join(", ")) };
-    Some(format!("{} needs {lacking} more {operators}{from}", row.platform))
+    let apart = match distinct_by {
+        Domain::Operator => String::new(),
+        other => format!(", each of another {}", other.as_str()),
+    };
+    Some(format!("{} needs {lacking} more {operators}{apart}{from}", row.platform))
 }
 
 fn matrix(text: &mut String, verdict: &Verdict, style: Style) {
@@ -136,7 +148,7 @@ fn matrix(text: &mut String, verdict: &Verdict, style: Style) {
 fn shown(cell: &Cell) -> String {
     let symbol = match cell.status {
         Status::Counted => "✓",
-        Status::Missing => "·",
+        Status::Missing | Status::Waived => "·",
         Status::Rejected | Status::Dissent => "✗",
         Status::Equivocation => "!",
     };
@@ -194,6 +206,12 @@ pub(super) fn fields(verdict: &Verdict) -> Value {
             "target": group.target,
         })),
         "platforms": verdict.platforms.iter().map(row_json).collect::<Vec<_>>(),
+        "waived": verdict.waived.iter().map(|waived| json!({
+            "statement": waived.statement,
+            "builder": waived.builder,
+            "manifest": waived.manifest,
+            "detail": waived.detail,
+        })).collect::<Vec<_>>(),
         "ignored": verdict.ignored.iter().map(|ignored| json!({
             "bundle": ignored.bundle,
             "manifest": ignored.manifest,
@@ -221,6 +239,7 @@ fn cell_json(cell: &Cell) -> Value {
         "status": cell.status.as_str(),
         "reason": cell.reason.map(Reason::code),
         "detail": cell.detail,
+        "statements": cell.statements,
         "narHash": cell.content.map(|content| content.nar_hash),
         "configDigest": cell.content.map(|content| content.config_digest),
     })

@@ -27,6 +27,9 @@ pub(crate) struct Case {
     pub(crate) expect_commit: Option<char>,
     /// `--quorum`.
     pub(crate) quorum: Option<u32>,
+    /// What the verdict is for.
+    #[serde(default)]
+    pub(crate) purpose: Purpose,
     /// The children of the index.
     #[serde(default)]
     pub(crate) child: Vec<Child>,
@@ -38,6 +41,16 @@ pub(crate) struct Case {
     pub(crate) rejected: Vec<Rejected>,
     /// What must come out.
     pub(crate) expect: Expect,
+}
+
+/// What a verdict is for.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Purpose {
+    #[default]
+    Verify,
+    Promote,
+    Leave,
 }
 
 /// A child of the index.
@@ -104,9 +117,14 @@ pub(crate) struct Statement {
     pub(crate) source: Option<String>,
     /// `target`.
     pub(crate) target: Option<String>,
+    /// `ref`.
+    #[serde(rename = "ref")]
+    pub(crate) git_ref: Option<String>,
     /// The verified time.
     #[serde(default = "signed_at")]
     pub(crate) signed_at: String,
+    /// A second verified time.
+    pub(crate) and_at: Option<String>,
 }
 
 /// What a statement says of its image.
@@ -146,6 +164,9 @@ pub(crate) struct Expect {
     /// The rows of the matrix.
     #[serde(default)]
     pub(crate) platform: BTreeMap<String, Row>,
+    /// Whose statements were waived.
+    #[serde(default)]
+    pub(crate) waived: Vec<String>,
     /// Why evidence was ignored, as reason codes.
     #[serde(default)]
     pub(crate) ignored: Vec<String>,

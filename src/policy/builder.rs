@@ -1,0 +1,138 @@
+//! Who may vote: builders, their keys, and since when a key is not believed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::attestation::PublicKey;
+use crate::oci::{Slot, System};
+
+/// Who may vote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Builder {
+    /// The name in output, and the id in statements.
+    pub name: String,
+    /// The party behind it; the quorum counts parties.
+    pub operator: String,
+    /// Its identity: at least one key.
+    pub keys: Vec<Key>,
+    /// Under which its votes are kept on registries without the referrers API.
+    pub slots: Vec<Slot>,
+    pub(super) ids: BTreeSet<String>,
+    /// For which it may vote; `None`: all.
+    pub(super) systems: Option<BTreeSet<System>>,
+    /// What it shares with others that are alike, besides the operator.
+    pub(super) domains: BTreeMap<Domain, String>,
+}
+
+/// In what voices must differ to count as several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Domain {
+    /// The party behind a builder. In this they must always differ.
+    #[default]
+    Operator,
+    /// Whoever owns or can command the operator.
+    Organisation,
+    /// Whose law it is under.
+    Jurisdiction,
+    /// On what it runs: a cloud, a data centre, a kind of machine.
+    Infrastructure,
+}
+
+/// A key of a builder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The key.
+    pub public: PublicKey,
+    /// Statements of which verified times count.
+    pub window: Window,
+    /// Since when its statements are not heard.
+    pub revoked: Revocation,
+}
+
+/// A span of time: `from` is in it, `until` is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The first moment.
+    pub from: Option<Timestamp>,
+    /// The moment after the last.
+    pub until: Option<Timestamp>,
+}
+
+/// Since when the statements of a key are not heard. The stricter sorts first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Revocation {
+    /// Somebody else may have had it at any time.
+    Compromised,
+    /// What was seen before this moment stands.
+    From(Timestamp),
+    /// It was not revoked.
+    Never,
+}
+
+impl Builder {
+    /// Whether a statement's `builder.id` names this builder.
+    pub fn goes_by(&self, id: &str) -> bool {
+        self.name == id || self.ids.contains(id)
+    }
+
+    /// The builder's entry for a key, if it is one of its keys.
+    pub fn key(&self, public: &PublicKey) -> Option<&Key> {
+        self.keys.iter().find(|key| key.public == *public)
+    }
+
+    /// Whether it may vote for `system`.
+    pub fn builds(&self, system: System) -> bool {
+        self.systems.as_ref().is_none_or(|systems| systems.contains(&system))
+    }
+
+    /// The party, organisation, … that it belongs to, where the policy says so.
+    pub fn domain(&self, domain: Domain) -> Option<&str> {
+        match domain {
+            Domain::Operator => Some(&self.operator),
+            other => self.domains.get(&other).map(String::as_str),
+        }
+    }
+
+    /// Whether there is a key that is not compromised.
+    pub fn has_voice(&self) -> bool {
+        self.keys.iter().any(|key| key.revoked != Revocation::Compromised)
+    }
+}
+
+impl Domain {
+    /// The word in a policy and in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Organisation => "organisation",
+            Self::Jurisdiction => "jurisdiction",
+            Self::Infrastructure => "infrastructure",
+        }
+    }
+}
+
+impl Window {
+    /// Whether both moments lie in it.
+    pub fn holds(&self, earliest: Timestamp, latest: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= earliest) && self.until.is_none_or(|until| latest < until)
+    }
+
+    /// Whether no moment can lie in it.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!((self.from, self.until), (Some(from), Some(until)) if from >= until)
+    }
+}
+
+impl Revocation {
+    /// Whether a statement that was seen at `time` is too late.
+    pub fn covers(self, time: Timestamp) -> bool {
+        match self {
+            Self::Compromised => true,
+            Self::From(from) => time >= from,
+            Self::Never => false,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Rules of the policy on evidence that was really signed: waivers, revocation, time.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod shop;
+
+use serde_json::Value;
+use shop::{AMD64, Shop, cell};
+
+const AMD: &str = "linux/amd64";
+
+/// A policy with lines more in its rule, lines more for one builder, and tables at its end.
+fn policy(shop: &Shop, rule: &str, builder: (&str, &str), tables: &str) {
+    let (name, lines) = builder;
+    let name = format!("name = \"{name}\"\n");
+    let text = shop
+        .policy(2)
+        .replace("quorum = 2\n", &format!("quorum = 2\n{rule}\n"))
+        .replace(&name, &format!("{name}{lines}\n"));
+    shop.write("quorate.toml", text + tables);
+}
+
+fn verify(shop: &Shop, image: &str, code: i32) -> Value {
+    shop.quorate(&["verify", image, "-o", "json"]).exits(code).json()
+}
+
+#[test]
+fn a_dissent_is_waived_by_the_digest_that_verify_prints() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    let other = format!("sha256:{}", "1".repeat(64));
+    shop.attest_as(&release.reference, "basement", AMD64.1, &other, &["--record-dissent"]).exits(0);
+    let promote = ["promote", &release.reference, "--tag", "latest", "-o", "json"];
+
+    let writes = shop.bed.registry.writes().len();
+    let refused = shop.quorate(&promote).exits(1).json();
+    assert_eq!(cell(&refused, AMD, "basement"), "dissent signed-dissent");
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    let row = refused["platforms"].as_array().unwrap().iter().find(|row| row["platform"] == AMD).unwrap();
+    let statement = row["cells"][2]["statements"][0].as_str().unwrap();
+    let text = shop.quorate(&["verify", &release.reference]).exits(1);
+    assert!(text.stdout.contains(&format!("statement   {statement}")), "{}", text.stdout);
+
+    let waiver = |statement: &str, until: &str| {
+        format!("[[waive]]\nstatement = \"{statement}\"\nreason = \"a broken disk\"\nuntil = {until}\n")
+    };
+    policy(&shop, "", ("basement", ""), &waiver(&other, "2100-01-01T00:00:00Z"));
+    assert_eq!(verify(&shop, &release.reference, 1)["verdict"], "dissent", "of another statement");
+    policy(&shop, "", ("basement", ""), &waiver(statement, "2020-01-01T00:00:00Z"));
+    assert_eq!(verify(&shop, &release.reference, 1)["verdict"], "dissent", "the waiver is over");
+
+    policy(&shop, "", ("basement", ""), &waiver(statement, "2100-01-01T00:00:00Z"));
+    let moved = shop.quorate(&promote).exits(0).json();
+    assert_eq!(cell(&moved, AMD, "basement"), "waived waived");
+    assert_eq!(moved["waived"][0]["statement"], statement);
+    assert_eq!(shop.named("latest"), Some(release.digest.clone()));
+    let text = shop.quorate(&["verify", &release.reference]).exits(0);
+    assert!(text.stdout.contains(&format!("waived {statement} of basement: until 2100")), "{}", text.stdout);
+    assert!(text.stdout.contains("a broken disk"), "{}", text.stdout);
+}
+
+#[test]
+fn revocation_and_rules_on_time_hold_against_real_timestamps() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    let (past, future) = ("2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z");
+    let from = |moment: &str| format!("revoked = {{ from = {moment} }}");
+    for (rule, lines, told) in [
+        ("", String::new(), "counted"),
+        ("", from(past), "rejected key-revoked"),
+        ("", from(future), "counted"),
+        ("", "revoked = \"compromised\"".to_owned(), "rejected key-compromised"),
+        ("", "systems = [\"x86_64-linux\", \"aarch64-linux\"]".to_owned(), "counted"),
+        (&format!("epoch = {past}"), String::new(), "counted"),
+        (&format!("epoch = {future}"), String::new(), "rejected before-epoch"),
+        ("min_sequence = 1763700000", String::new(), "counted"),
+        ("min_sequence = 1763700001", String::new(), "rejected sequence-too-low"),
+        ("max_age = \"1h\"\nverify_max_age = \"1h\"", String::new(), "counted"),
+        ("refs = [\"refs/heads/main\"]", String::new(), "rejected ref-not-allowed"),
+        ("required_fields = [\"builtAt\"]", String::new(), "rejected field-missing"),
+    ] {
+        policy(&shop, rule, ("garnix", &lines), "");
+        let met = told == "counted";
+        let document = verify(&shop, &release.reference, i32::from(!met));
+        assert_eq!(document["verdict"], if met { "met" } else { "short" }, "{rule} {lines}");
+        assert_eq!(cell(&document, AMD, "garnix"), told, "{rule} {lines}");
+        let writes = shop.bed.registry.writes().len();
+        shop.quorate(&["promote", &release.reference, "--tag", "latest"]).exits(i32::from(!met));
+        assert!(met || shop.bed.registry.writes().len() == writes, "{rule} {lines}: nothing is written");
+    }
+}
+
+#[test]
+fn votes_too_old_to_promote_still_run_and_are_still_left() {
+    let shop = Shop::open();
+    let old = shop.release("git-1", "one");
+    shop.attest_all(&old, &["github", "garnix"]);
+    shop.quorate(&["promote", &old.reference, "--tag", "latest"]).exits(0);
+    let new = shop.release("git-2", "two");
+    let later = ["--commit", shop::OTHER_COMMIT, "--sequence", "1763700001"];
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    for builder in ["github", "garnix"] {
+        for system in [shop::AMD64.1, shop::ARM64.1] {
+            shop.attest(&new, builder, system, &later).exits(0);
+        }
+    }
+    policy(&shop, "max_age = \"5s\"", ("github", ""), "");
+    let refused = shop.quorate(&["promote", &old.reference, "--tag", "1.0.0", "-o", "json"]).exits(1).json();
+    assert_eq!(cell(&refused, AMD, "garnix"), "rejected too-old");
+    assert_eq!(shop.named("1.0.0"), None);
+    assert_eq!(verify(&shop, &old.reference, 0)["verdict"], "met");
+
+    policy(&shop, "max_age = \"10m\"\nmin_sequence = 1763700001", ("github", ""), "");
+    shop.quorate(&["promote", &new.reference, "--tag", "latest"]).exits(0);
+    assert_eq!(shop.named("latest"), Some(new.digest));
+}
