@@ -22,7 +22,7 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
