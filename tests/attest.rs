@@ -7,12 +7,13 @@ mod shop;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use quorate_bed::image::Image;
 use serde_json::{Value, json};
-use shop::{AMD64, ARM64, COMMIT, NAR_HASH, Run, Shop};
+use shop::{AMD64, ARM64, COMMIT, NAR_HASH, OTHER_COMMIT, Run, Shop};
 
 const BUILD: [&str; 8] =
     ["--builder", "github", "--key", "github.key", "--commit", COMMIT, "--sequence", "1763700000"];
@@ -197,9 +198,11 @@ fn layers_of_a_layout_are_those_of_its_configuration() {
 #[test]
 fn what_is_missing_is_named_at_once() {
     let shop = Shop::open();
-    shop.quorate(&["predicate", "--builder", "github"])
-        .exits(2)
-        .says("`--system`, `--commit`, `--sequence` must be given");
+    shop.quorate(&["predicate", "--builder", "github"]).exits(2).says("`--system` must be given");
+    shop.quorate(&["predicate"]).exits(2).says("`--builder` and `--system` must be given");
+    let known = ["predicate", "--builder", "github", "--system", AMD64.1];
+    shop.quorate(&known).exits(2).says("`--commit` must be given");
+    shop.quorate(&[&known[..], &["--commit", COMMIT]].concat()).exits(2).says("`--sequence` must be given");
 }
 
 /// Keys that OpenSSL encrypted: `tests/keys/README.md`.
@@ -260,4 +263,116 @@ fn an_encrypted_key_votes() {
     }
     let verified = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(0).json();
     assert_eq!(shop::cell(&verified, "linux/amd64", "github"), "counted");
+}
+
+/// A checkout of one commit in the shop's folder; its commit.
+fn checkout(shop: &Shop) -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(["-c", "user.name=a", "-c", "user.email=a@r.example", "-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .current_dir(shop.folder())
+            .env("HOME", shop.folder())
+            .env("GIT_COMMITTER_DATE", "1763700000 +0100")
+            .output()
+            .expect("run git");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    shop.write("flake.nix", "{ }");
+    git(&["init", "--quiet", "--initial-branch", "main"]);
+    git(&["add", "flake.nix"]);
+    git(&["commit", "--quiet", "--message", "one"]);
+    git(&["remote", "add", "origin", "https://user:hunter2@github.com/acme/app.git"]);
+    git(&["rev-parse", "HEAD"])
+}
+
+/// `predicate` without a word on where the build comes from.
+fn inferred(shop: &Shop, more: &[&str], environment: &[(&str, &str)]) -> Run {
+    let build = ["predicate", "--builder", "github", "--system", AMD64.1, "--nar-hash", NAR_HASH];
+    let config = shop::build("amd64", "hello").config_digest;
+    shop.quorate_with(&[&build[..], &["--config-digest", &config], more].concat(), environment)
+}
+
+#[test]
+fn commit_sequence_source_and_ref_come_from_the_checkout() {
+    let shop = Shop::open();
+    inferred(&shop, &[], &[]).exits(2).says("`--commit` must be given");
+    let commit = checkout(&shop);
+    let run = inferred(&shop, &[], &[]).exits(0);
+    let printed = run.json();
+    assert_eq!(printed["commit"], commit.as_str());
+    assert_eq!(printed["sequence"], 1_763_700_000);
+    assert_eq!(printed["sourceUri"], "git+https://github.com/acme/app");
+    assert_eq!(printed["ref"], "refs/heads/main");
+    assert!(run.stderr.contains(&format!("note: commit {commit}, from the checkout")), "{}", run.stderr);
+    assert!(!run.stderr.contains("hunter2") && !run.stdout.contains("hunter2"), "a password is not shown");
+
+    // What is given wins, and another commit takes nothing from this checkout.
+    let given = inferred(&shop, &["--ref", "refs/tags/v1", "--sequence", "7"], &[]).exits(0).json();
+    assert_eq!((&given["ref"], &given["sequence"]), (&"refs/tags/v1".into(), &7.into()));
+    let other = inferred(&shop, &["--commit", COMMIT, "--sequence", "7"], &[]).exits(0).json();
+    assert_eq!((other.get("sourceUri"), other.get("ref")), (None, None));
+    inferred(&shop, &["--commit", COMMIT], &[]).exits(2).says("`--sequence` must be given");
+    inferred(&shop, &["--no-infer"], &[]).exits(2).says("`--commit` must be given");
+
+    // Untracked files are none of the commit's; changed ones are.
+    shop.write("notes.txt", "mine");
+    inferred(&shop, &[], &[]).exits(0);
+    shop.write("flake.nix", "{ changed = true; }");
+    inferred(&shop, &[], &[]).exits(2).says("has changes that are not in");
+    let said = inferred(&shop, &["--commit", &commit], &[]).exits(0);
+    assert!(said.stderr.contains("were they built?"), "{}", said.stderr);
+}
+
+#[test]
+fn a_ci_job_and_its_checkout_must_be_one() {
+    let shop = Shop::open();
+    let job = |commit: &'static str| {
+        [
+            ("GITLAB_CI", "true"),
+            ("CI_COMMIT_SHA", commit),
+            ("CI_PROJECT_URL", "https://gitlab.example/acme/app"),
+            ("CI_COMMIT_TAG", "v1"),
+        ]
+    };
+    // Without a checkout, the job knows all but the sequence.
+    inferred(&shop, &[], &job(COMMIT)).exits(2).says("`--sequence` must be given");
+    let printed = inferred(&shop, &["--sequence", "7"], &job(COMMIT)).exits(0).json();
+    assert_eq!((&printed["commit"], &printed["ref"]), (&COMMIT.into(), &"refs/tags/v1".into()));
+    assert_eq!(printed["sourceUri"], "git+https://gitlab.example/acme/app");
+    // A rebuilder's job does not lend another repository's commit its own source.
+    let more = ["--sequence", "7", "--commit", OTHER_COMMIT];
+    let rebuilt = inferred(&shop, &more, &job(COMMIT)).exits(0).json();
+    assert_eq!((rebuilt.get("sourceUri"), rebuilt.get("ref")), (None, None));
+
+    let commit: &'static str = checkout(&shop).leak();
+    let run = inferred(&shop, &[], &job(COMMIT)).exits(2).says("GitLab CI says that this job is for");
+    assert!(run.stderr.contains(COMMIT) && run.stderr.contains(commit), "{}", run.stderr);
+    let printed = inferred(&shop, &[], &job(commit)).exits(0).json();
+    assert_eq!((&printed["commit"], &printed["ref"]), (&commit.into(), &"refs/tags/v1".into()));
+    assert_eq!(printed["sequence"], 1_763_700_000);
+    shop.write("flake.nix", "{ changed = true; }");
+    inferred(&shop, &[], &job(commit)).exits(2).says("has changes that are not in");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_git_that_fails_is_not_the_absence_of_a_checkout() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shop = Shop::open();
+    fs::create_dir(shop.path("bin")).unwrap();
+    let git = |script: &str| {
+        shop.write("bin/git", format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(shop.path("bin/git"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:/usr/bin:/bin", shop.path("bin").display());
+    let environment = [("PATH", path.as_str())];
+    git("echo 'fatal: not a git repository' >&2; exit 128");
+    inferred(&shop, &[], &environment).exits(2).says("`--commit` must be given");
+    git("echo 'fatal: detected dubious ownership' >&2; exit 128");
+    inferred(&shop, &[], &environment).exits(3).says("dubious ownership");
+    let given = ["--commit", COMMIT, "--sequence", "7"];
+    let run = inferred(&shop, &given, &environment).exits(0);
+    assert!(run.stderr.contains("nothing was taken from the checkout"), "{}", run.stderr);
 }

@@ -9,6 +9,7 @@ use url::Url;
 use super::build::BuildArguments;
 use super::{Finished, Global, PASSPHRASE};
 use crate::edge::files;
+use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::service::Service;
 use crate::edge::signer::{KeySource, Signer};
@@ -29,8 +30,7 @@ use crate::report::attest::{self as report, Report};
 #[command(after_help = "\
 Example:
   quorate attest ghcr.io/acme/app:git-0123abc --builder garnix --key garnix.key \\
-      --system x86_64-linux --commit \"$(git rev-parse HEAD)\" \\
-      --sequence \"$(git show -s --format=%ct HEAD)\" --result ./result \\
+      --system x86_64-linux --result ./result \\
       --rekor-url https://rekor.example \\
       --tsa-url https://tsa.example/api/v1/timestamp --trusted-root trusted_root.json")]
 pub(super) struct Arguments {
@@ -64,14 +64,14 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, global: &Global) -> Result<Finished, Error> {
+    pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let signer = Signer::load(&self.key, &self.key_passphrase_env)?;
         let trust = files::trust(&self.trusted_root)?;
         for (option, url) in [("--rekor-url", &self.rekor_url), ("--tsa-url", &self.tsa_url)] {
             secure(option, url, &global.plain_http)?;
         }
         let registry = global.registry(600)?;
-        let build = self.build.build(&registry).await?;
+        let build = self.build.build(&registry, printer).await?;
         let slot = match &self.slot {
             Some(slot) => slot.clone(),
             None => build.builder.parse().map_err(|error: crate::oci::slot::SlotError| {
