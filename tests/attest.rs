@@ -7,12 +7,14 @@ mod shop;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use quorate_bed::image::Image;
+use quorate_bed::{Fault, RegistryOptions};
 use serde_json::{Value, json};
-use shop::{AMD64, ARM64, COMMIT, NAR_HASH, Run, Shop};
+use shop::{AMD64, ARM64, COMMIT, NAR_HASH, OTHER_COMMIT, Run, Shop};
 
 const BUILD: [&str; 8] =
     ["--builder", "github", "--key", "github.key", "--commit", COMMIT, "--sequence", "1763700000"];
@@ -197,9 +199,11 @@ fn layers_of_a_layout_are_those_of_its_configuration() {
 #[test]
 fn what_is_missing_is_named_at_once() {
     let shop = Shop::open();
-    shop.quorate(&["predicate", "--builder", "github"])
-        .exits(2)
-        .says("`--system`, `--commit`, `--sequence` must be given");
+    shop.quorate(&["predicate", "--builder", "github"]).exits(2).says("`--system` must be given");
+    shop.quorate(&["predicate"]).exits(2).says("`--builder` and `--system` must be given");
+    let known = ["predicate", "--builder", "github", "--system", AMD64.1];
+    shop.quorate(&known).exits(2).says("`--commit` must be given");
+    shop.quorate(&[&known[..], &["--commit", COMMIT]].concat()).exits(2).says("`--sequence` must be given");
 }
 
 /// Keys that OpenSSL encrypted: `tests/keys/README.md`.
@@ -260,4 +264,246 @@ fn an_encrypted_key_votes() {
     }
     let verified = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(0).json();
     assert_eq!(shop::cell(&verified, "linux/amd64", "github"), "counted");
+}
+
+/// A checkout of one commit in the shop's folder; its commit.
+fn checkout(shop: &Shop) -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(["-c", "user.name=a", "-c", "user.email=a@r.example", "-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .current_dir(shop.folder())
+            .env("HOME", shop.folder())
+            .env("GIT_COMMITTER_DATE", "1763700000 +0100")
+            .output()
+            .expect("run git");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    shop.write("flake.nix", "{ }");
+    git(&["init", "--quiet", "--initial-branch", "main"]);
+    git(&["add", "flake.nix"]);
+    git(&["commit", "--quiet", "--message", "one"]);
+    git(&["remote", "add", "origin", "https://user:hunter2@github.com/acme/app.git"]);
+    git(&["rev-parse", "HEAD"])
+}
+
+/// `predicate` without a word on where the build comes from.
+fn inferred(shop: &Shop, more: &[&str], environment: &[(&str, &str)]) -> Run {
+    let build = ["predicate", "--builder", "github", "--system", AMD64.1, "--nar-hash", NAR_HASH];
+    let config = shop::build("amd64", "hello").config_digest;
+    shop.quorate_with(&[&build[..], &["--config-digest", &config], more].concat(), environment)
+}
+
+#[test]
+fn commit_sequence_source_and_ref_come_from_the_checkout() {
+    let shop = Shop::open();
+    inferred(&shop, &[], &[]).exits(2).says("`--commit` must be given");
+    let commit = checkout(&shop);
+    let run = inferred(&shop, &[], &[]).exits(0);
+    let printed = run.json();
+    assert_eq!(printed["commit"], commit.as_str());
+    assert_eq!(printed["sequence"], 1_763_700_000);
+    assert_eq!(printed["sourceUri"], "git+https://github.com/acme/app");
+    assert_eq!(printed["ref"], "refs/heads/main");
+    assert!(run.stderr.contains(&format!("note: commit {commit}, from the checkout")), "{}", run.stderr);
+    assert!(!run.stderr.contains("hunter2") && !run.stdout.contains("hunter2"), "a password is not shown");
+
+    // What is given wins, and another commit takes nothing from this checkout.
+    let given = inferred(&shop, &["--ref", "refs/tags/v1", "--sequence", "7"], &[]).exits(0).json();
+    assert_eq!((&given["ref"], &given["sequence"]), (&"refs/tags/v1".into(), &7.into()));
+    let other = inferred(&shop, &["--commit", COMMIT, "--sequence", "7"], &[]).exits(0).json();
+    assert_eq!((other.get("sourceUri"), other.get("ref")), (None, None));
+    inferred(&shop, &["--commit", COMMIT], &[]).exits(2).says("`--sequence` must be given");
+    inferred(&shop, &["--no-infer"], &[]).exits(2).says("`--commit` must be given");
+
+    // Untracked files are none of the commit's; changed ones are.
+    shop.write("notes.txt", "mine");
+    inferred(&shop, &[], &[]).exits(0);
+    shop.write("flake.nix", "{ changed = true; }");
+    inferred(&shop, &[], &[]).exits(2).says("has changes that are not in");
+    let said = inferred(&shop, &["--commit", &commit], &[]).exits(0);
+    assert!(said.stderr.contains("were they built?"), "{}", said.stderr);
+}
+
+#[test]
+fn a_ci_job_and_its_checkout_must_be_one() {
+    let shop = Shop::open();
+    let job = |commit: &'static str| {
+        [
+            ("GITLAB_CI", "true"),
+            ("CI_COMMIT_SHA", commit),
+            ("CI_PROJECT_URL", "https://gitlab.example/acme/app"),
+            ("CI_COMMIT_TAG", "v1"),
+        ]
+    };
+    // Without a checkout, the job knows all but the sequence.
+    inferred(&shop, &[], &job(COMMIT)).exits(2).says("`--sequence` must be given");
+    let printed = inferred(&shop, &["--sequence", "7"], &job(COMMIT)).exits(0).json();
+    assert_eq!((&printed["commit"], &printed["ref"]), (&COMMIT.into(), &"refs/tags/v1".into()));
+    assert_eq!(printed["sourceUri"], "git+https://gitlab.example/acme/app");
+    // A rebuilder's job does not lend another repository's commit its own source.
+    let more = ["--sequence", "7", "--commit", OTHER_COMMIT];
+    let rebuilt = inferred(&shop, &more, &job(COMMIT)).exits(0).json();
+    assert_eq!((rebuilt.get("sourceUri"), rebuilt.get("ref")), (None, None));
+
+    let commit: &'static str = checkout(&shop).leak();
+    let run = inferred(&shop, &[], &job(COMMIT)).exits(2).says("GitLab CI says that this job is for");
+    assert!(run.stderr.contains(COMMIT) && run.stderr.contains(commit), "{}", run.stderr);
+    let printed = inferred(&shop, &[], &job(commit)).exits(0).json();
+    assert_eq!((&printed["commit"], &printed["ref"]), (&commit.into(), &"refs/tags/v1".into()));
+    assert_eq!(printed["sequence"], 1_763_700_000);
+    shop.write("flake.nix", "{ changed = true; }");
+    inferred(&shop, &[], &job(commit)).exits(2).says("has changes that are not in");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_git_that_fails_is_not_the_absence_of_a_checkout() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shop = Shop::open();
+    fs::create_dir(shop.path("bin")).unwrap();
+    let git = |script: &str| {
+        shop.write("bin/git", format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(shop.path("bin/git"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:/usr/bin:/bin", shop.path("bin").display());
+    let environment = [("PATH", path.as_str())];
+    git("echo 'fatal: not a git repository' >&2; exit 128");
+    inferred(&shop, &[], &environment).exits(2).says("`--commit` must be given");
+    git("echo 'fatal: detected dubious ownership' >&2; exit 128");
+    inferred(&shop, &[], &environment).exits(3).says("dubious ownership");
+    let given = ["--commit", COMMIT, "--sequence", "7"];
+    let run = inferred(&shop, &given, &environment).exits(0);
+    assert!(run.stderr.contains("nothing was taken from the checkout"), "{}", run.stderr);
+}
+
+const VOTE: [&str; 6] = ["--nar-hash", NAR_HASH, "--commit", COMMIT, "--sequence", "1763700000"];
+
+/// The votes of one builder, signed and not attached: `<builder>-<system>.json`.
+fn sign_apart(shop: &Shop, release: &shop::Release, builder: &str) {
+    for (image, (_, system)) in release.images.iter().zip([AMD64, ARM64]) {
+        let (key, file) = (format!("{builder}.key"), format!("{builder}-{system}.json"));
+        let mut arguments = vec!["attest", &release.reference, "--system", system, "--key", &key];
+        arguments.extend(["--builder", builder, "--config-digest", &image.config_digest]);
+        arguments.extend(["--no-attach", "--bundle-out", &file]);
+        arguments.extend(VOTE);
+        let run = shop.quorate(&arguments).exits(0);
+        assert!(run.stdout.contains("signed, not attached"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn a_bundle_signed_apart_is_attached_after_it_is_verified() {
+    for referrers in [true, false] {
+        let shop = Shop::new(RegistryOptions { referrers, ..Default::default() });
+        let release = shop.release("git-1", "hello");
+        shop.attest_all(&release, &["garnix"]);
+        shop.bed.registry.clear_log();
+        sign_apart(&shop, &release, "github");
+        assert!(shop.bed.registry.writes().is_empty(), "nothing is attached");
+        shop.quorate(&["verify", &release.reference]).exits(1);
+
+        // The policy knows the key; a builder that it does not know is given by name.
+        let amd64 = ["attest", &release.reference, "--bundle", "github-x86_64-linux.json", "-o", "json"];
+        let attached = shop.quorate(&amd64).exits(0).json();
+        assert_eq!(attached["builder"], "github");
+        assert!(attached["attached"]["manifest"].is_string());
+        let arm64 = ["attest", &release.reference, "--bundle", "github-aarch64-linux.json"];
+        shop.quorate(&[&arm64[..], &["--public-key", "github.key.pub"]].concat()).exits(0);
+        shop.quorate(&["verify", &release.reference]).exits(0);
+        shop.bed.registry.clear_log();
+        assert_eq!(shop.quorate(&amd64).exits(0).json()["outcome"], "already");
+        assert!(shop.bed.registry.writes().is_empty(), "the same is not attached twice");
+    }
+}
+
+#[test]
+fn a_bundle_that_proves_nothing_here_is_not_attached() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let other = shop.release("git-2", "other");
+    sign_apart(&shop, &release, "github");
+    let bundle = fs::read_to_string(shop.path("github-x86_64-linux.json")).unwrap();
+    let mut changed: Value = serde_json::from_str(&bundle).unwrap();
+    changed["verificationMaterial"]["tlogEntries"][0]["logIndex"] = "7".into();
+    shop.write("changed.json", changed.to_string());
+    shop.write("none.json", "{}");
+    let attest = |image: &str, bundle: &str, more: &[&str]| {
+        shop.quorate(&[&["attest", image, "--bundle", bundle], more].concat())
+    };
+    shop.bed.registry.clear_log();
+    let file = "github-x86_64-linux.json";
+    attest(&release.reference, "none.json", &[]).exits(1).says("(bundle-version)");
+    attest(&release.reference, "changed.json", &[]).exits(1).says("(log-proof)");
+    attest(&release.reference, file, &["--public-key", "garnix.key.pub"]).exits(1).says("(signer-unknown)");
+    attest(&release.reference, "absent.json", &[]).exits(2).says("cannot read");
+    attest(&other.reference, file, &[]).exits(1).says("it is about sha256:");
+    let elsewhere = release.reference.replace("/acme/app", "/acme/other");
+    attest(&elsewhere, file, &[]).exits(1).says("it speaks of");
+    attest(&release.reference, file, &["--record-dissent"]).exits(2).says("cannot be used with");
+    let arguments = ["attest", &release.reference, "--bundle", file];
+    shop.quorate_with(&arguments, &[("QUORATE_POLICY", "")]).exits(2);
+    assert!(shop.bed.registry.writes().is_empty());
+    attest(&release.reference, file, &[]).exits(0);
+}
+
+#[test]
+fn a_dissent_signed_apart_is_attached_to_what_it_disputes_alone() {
+    let shop = Shop::open();
+    let image = shop.push("app", "amd64", "hello");
+    shop.push("lie", "amd64", "other");
+    let mut arguments = vec!["attest", "", "--system", AMD64.1, "--key", "github.key", "--builder", "github"];
+    let reference = shop.at("lie");
+    arguments[1] = &reference;
+    arguments.extend(["--config-digest", &image.config_digest, "--record-dissent"]);
+    arguments.extend(["--no-attach", "--bundle-out", "dissent.json"]);
+    arguments.extend(VOTE);
+    shop.quorate(&arguments).exits(0);
+    shop.bed.registry.clear_log();
+    let attach = |image: &str| shop.quorate(&["attest", image, "--bundle", "dissent.json"]);
+    attach(&shop.at("app")).exits(1).says("it is about");
+    assert!(shop.bed.registry.writes().is_empty());
+    attach(&reference).exits(0);
+}
+
+#[test]
+fn a_bundle_is_kept_beside_what_is_attached() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let kept = ["--bundle-out", "kept.json", "-o", "json"];
+    let attested = shop.attest(&release, "github", AMD64.1, &kept).exits(0).json();
+    let bundle = fs::read(shop.path("kept.json")).unwrap();
+    assert_eq!(quorate_bed::image::digest(&bundle), attested["bundle"].as_str().unwrap());
+    // What was there already is kept as well, and a registry that fails does not lose it.
+    fs::remove_file(shop.path("kept.json")).unwrap();
+    shop.attest(&release, "github", AMD64.1, &kept).exits(0);
+    assert_eq!(fs::read(shop.path("kept.json")).unwrap(), bundle);
+    shop.bed.registry.fault(Fault::status(403).method("PUT"));
+    shop.attest(&release, "garnix", AMD64.1, &["--bundle-out", "lost.json"]).exits(3);
+    shop.bed.registry.clear_faults();
+    shop.quorate(&["attest", &release.reference, "--bundle", "lost.json"]).exits(0);
+    shop.quorate(&["attest", &release.reference, "--no-attach"]).exits(2).says("--bundle-out");
+}
+
+#[test]
+fn the_first_bundle_beside_older_signatures_is_warned_of() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let [amd64, arm64] = &release.images;
+    let older = format!("{}.sig", amd64.manifest_digest.replace(':', "-"));
+    arm64.push(&shop.host(), "acme/app", &older).unwrap();
+    let warned = shop.attest(&release, "github", AMD64.1, &[]).exits(0);
+    assert!(warned.stderr.contains(&format!("warning: the tag `{older}`")), "{}", warned.stderr);
+    // Once a bundle is there, it is too late; where there are no such tags, there is no reason.
+    for (builder, system) in [("garnix", AMD64.1), ("github", ARM64.1)] {
+        let run = shop.attest(&release, builder, system, &[]).exits(0);
+        assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    }
+    // What could not be found out is not the absence of signatures.
+    let second = shop.release("git-2", "other");
+    shop.bed.registry.fault(Fault::status(403).path(".sig"));
+    shop.bed.registry.clear_log();
+    shop.attest(&second, "github", AMD64.1, &[]).exits(3).says("registry-denied");
+    assert!(shop.bed.registry.writes().is_empty());
 }

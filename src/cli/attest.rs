@@ -1,20 +1,22 @@
 //! `quorate attest`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use url::Url;
 
 use super::build::BuildArguments;
-use super::{Finished, Global, PASSPHRASE};
+use super::{Finished, Global, PASSPHRASE, shown};
+use crate::attestation::PublicKey;
 use crate::edge::files;
+use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::service::Service;
 use crate::edge::signer::{KeySource, Signer};
 use crate::error::Error;
 use crate::oci::{Reference, Slot};
-use crate::ops::attest::{Request, run};
+use crate::ops::attest::{Request, Signed, attach_signed, run, slot_of};
 use crate::report::attest::{self as report, Report};
 
 /// Sign what a builder built, log it, and attach it to the image
@@ -29,8 +31,7 @@ use crate::report::attest::{self as report, Report};
 #[command(after_help = "\
 Example:
   quorate attest ghcr.io/acme/app:git-0123abc --builder garnix --key garnix.key \\
-      --system x86_64-linux --commit \"$(git rev-parse HEAD)\" \\
-      --sequence \"$(git show -s --format=%ct HEAD)\" --result ./result \\
+      --system x86_64-linux --result ./result \\
       --rekor-url https://rekor.example \\
       --tsa-url https://tsa.example/api/v1/timestamp --trusted-root trusted_root.json")]
 pub(super) struct Arguments {
@@ -38,8 +39,8 @@ pub(super) struct Arguments {
     image: Reference,
     /// The builder's private key (PKCS#8 PEM, may be encrypted): a file, or `env:NAME` for the
     /// environment variable that holds it
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
-    key: KeySource,
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY", required_unless_present = "bundle")]
+    key: Option<KeySource>,
     /// The environment variable that holds the passphrase of an encrypted key
     #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
     key_passphrase_env: String,
@@ -50,12 +51,29 @@ pub(super) struct Arguments {
     /// Sign that the build differs from what was pushed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD_DISSENT")]
     record_dissent: bool,
+    /// Write the bundle to this file, too
+    #[arg(long, value_name = "FILE", env = "QUORATE_BUNDLE_OUT")]
+    bundle_out: Option<PathBuf>,
+    /// Sign and log, and attach nothing: the bundle goes to `--bundle-out` alone
+    #[arg(long, value_parser = BoolishValueParser::new(), requires = "bundle_out", env = "QUORATE_NO_ATTACH")]
+    no_attach: bool,
+    /// Attach this bundle, which was signed elsewhere, after verifying it and comparing what it
+    /// says with the image. Needs `--public-key` or `--policy`; nothing is signed, and the options
+    /// on what was built and on signing are not looked at
+    #[arg(long, value_name = "FILE", env = "QUORATE_BUNDLE", conflicts_with_all = ["bundle_out", "no_attach", "record_dissent"])]
+    bundle: Option<PathBuf>,
+    /// With `--bundle`: whose signature it must have
+    #[arg(long, value_name = "FILE", env = "QUORATE_PUBLIC_KEY")]
+    public_key: Option<PathBuf>,
+    /// With `--bundle`: the policy, one of whose builders must have signed it
+    #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
+    policy: Option<PathBuf>,
     /// The Rekor v2 log
-    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL")]
-    rekor_url: Url,
+    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL", required_unless_present = "bundle")]
+    rekor_url: Option<Url>,
     /// The RFC 3161 timestamp authority
-    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL")]
-    tsa_url: Url,
+    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL", required_unless_present = "bundle")]
+    tsa_url: Option<Url>,
     /// The Sigstore trusted root: the log and the authority are held to it
     #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
     trusted_root: PathBuf,
@@ -64,32 +82,39 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, global: &Global) -> Result<Finished, Error> {
-        let signer = Signer::load(&self.key, &self.key_passphrase_env)?;
+    pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let trust = files::trust(&self.trusted_root)?;
-        for (option, url) in [("--rekor-url", &self.rekor_url), ("--tsa-url", &self.tsa_url)] {
-            secure(option, url, &global.plain_http)?;
-        }
         let registry = global.registry(600)?;
-        let build = self.build.build(&registry).await?;
-        let slot = match &self.slot {
-            Some(slot) => slot.clone(),
-            None => build.builder.parse().map_err(|error: crate::oci::slot::SlotError| {
-                Error::request(format!("the builder's name `{}` cannot be a slot", build.builder))
-                    .because(error)
-                    .hint("name the slot that the policy has for the builder: `--slot SLOT`")
-            })?,
+        let warn = |text: &str| printer.talk(&format!("warning: {text}"));
+        let report = if let Some(path) = &self.bundle {
+            let request = self.signed(path)?;
+            registry.announce(&self.image.repository, Access::Push)?;
+            attach_signed(&registry, &trust, &request, warn).await?
+        } else {
+            // clap requires the three.
+            let (Some(key), Some(rekor), Some(tsa)) = (&self.key, &self.rekor_url, &self.tsa_url) else {
+                return Err(Error::request("`--key`, `--rekor-url` and `--tsa-url` must be given"));
+            };
+            let signer = Signer::load(key, &self.key_passphrase_env)?;
+            for (option, url) in [("--rekor-url", rekor), ("--tsa-url", tsa)] {
+                secure(option, url, &global.plain_http)?;
+            }
+            let build = self.build.build(&registry, printer).await?;
+            let slot = self.slot.clone().map_or_else(|| slot_of(&build.builder), Ok)?;
+            let request = Request {
+                image: self.image.clone(),
+                build,
+                slot,
+                record_dissent: self.record_dissent,
+                attach: !self.no_attach,
+                bundle_out: self.bundle_out.clone(),
+                rekor: rekor.clone(),
+                tsa: tsa.clone(),
+            };
+            let access = if self.no_attach { Access::Pull } else { Access::Push };
+            registry.announce(&self.image.repository, access)?;
+            run(&registry, &Service::new(&registry), &signer, &trust, &request, warn).await?
         };
-        registry.announce(&self.image.repository, Access::Push)?;
-        let request = Request {
-            image: self.image.clone(),
-            build,
-            slot,
-            record_dissent: self.record_dissent,
-            rekor: self.rekor_url.clone(),
-            tsa: self.tsa_url.clone(),
-        };
-        let report = run(&registry, &Service::new(&registry), &signer, &trust, &request).await?;
         let (text, json) = (report::text(&report), report::json(&report));
         let outputs = outputs(&report);
         Ok(match report {
@@ -104,6 +129,33 @@ impl Arguments {
                 Finished::no(text, json, error)
             }
         })
+    }
+
+    /// The bundle, whose it may be, and where it is kept.
+    fn signed(&self, path: &Path) -> Result<Signed, Error> {
+        let read = |path: &Path| {
+            files::read(path)
+                .map_err(|error| Error::request(format!("cannot read `{}`", shown(path))).because(error))
+        };
+        let policy = self.policy.as_deref().map(files::policy).transpose()?;
+        let slot = |key: &PublicKey| policy.as_ref()?.builder(key)?.slots.first().cloned();
+        let keys = match (&self.public_key, &policy) {
+            (Some(path), _) => {
+                let text = String::from_utf8_lossy(&read(path)?).into_owned();
+                let key = PublicKey::from_pem(&text).map_err(|error| {
+                    Error::request(format!("`{}` is not a public key", shown(path))).because(error)
+                })?;
+                vec![(key.clone(), slot(&key))]
+            }
+            (None, Some(policy)) => {
+                policy.builders().iter().map(|builder| (builder.key.clone(), slot(&builder.key))).collect()
+            }
+            (None, None) => {
+                return Err(Error::request("nothing says who may have signed the bundle")
+                    .hint("give `--public-key` or `--policy`"));
+            }
+        };
+        Ok(Signed { image: self.image.clone(), bundle: read(path)?, keys, slot: self.slot.clone() })
     }
 }
 

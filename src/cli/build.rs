@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::shown;
 use crate::attestation::{Build, Commit, Content};
 use crate::edge::built::Built;
+use crate::edge::origin::{self, Given, Origin};
+use crate::edge::output::Printer;
 use crate::edge::registry::Registry;
 use crate::edge::tree;
 use crate::error::Error;
@@ -23,10 +26,11 @@ pub(super) struct BuildArguments {
     /// The Nix system that was built for, such as `x86_64-linux`
     #[arg(long, value_name = "SYSTEM", env = "QUORATE_SYSTEM")]
     pub(super) system: Option<System>,
-    /// The commit that was built: 40 or 64 lower-case hex digits
+    /// The commit that was built: 40 or 64 lower-case hex digits [default: that of the CI job and
+    /// of the checkout around the current folder, if they are one and nothing in it is changed]
     #[arg(long, value_name = "COMMIT", env = "QUORATE_COMMIT")]
     pub(super) commit: Option<Commit>,
-    /// The release order; by custom the committer time of the commit
+    /// The release order [default: the committer time of the commit, from git]
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "QUORATE_SEQUENCE")]
     pub(super) sequence: Option<u64>,
     /// The narHash of the built image's store path, in any form that Nix prints
@@ -45,59 +49,66 @@ pub(super) struct BuildArguments {
     /// [default: that of the built image]
     #[arg(long, value_name = "DIGEST", env = "QUORATE_CONFIG_DIGEST")]
     pub(super) config_digest: Option<Digest>,
-    /// The repository that was built, such as `git+https://github.com/acme/app`
+    /// The repository that was built, such as `git+https://github.com/acme/app` [default: that of
+    /// the CI job, or else the remote `origin`, where it is at the commit]
     #[arg(long, value_name = "URI", env = "QUORATE_SOURCE_URI")]
     pub(super) source_uri: Option<String>,
-    /// The git ref that was built, such as `refs/heads/main`
+    /// The git ref that was built, such as `refs/heads/main` [default: that of the CI job, or else
+    /// of the checkout, where it is at the commit]
     #[arg(long = "ref", value_name = "REF", env = "QUORATE_REF")]
     pub(super) git_ref: Option<String>,
     /// What was built, by a name that is the same for all systems: `image`, not
     /// `packages.x86_64-linux.image`
     #[arg(long, value_name = "ATTRIBUTE", env = "QUORATE_TARGET")]
     pub(super) target: Option<String>,
+    /// Take nothing from the variables of the CI job, or from git
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_NO_INFER")]
+    pub(super) no_infer: bool,
 }
 
 impl BuildArguments {
     /// The build, with what was not given computed.
-    pub(super) async fn build(&self, registry: &Registry) -> Result<Build, Error> {
-        let (Some(builder), Some(system), Some(commit), Some(sequence)) =
-            (self.builder.clone(), self.system, self.commit.clone(), self.sequence)
-        else {
-            return Err(self.incomplete());
+    pub(super) async fn build(&self, registry: &Registry, printer: Printer) -> Result<Build, Error> {
+        let (Some(builder), Some(system)) = (self.builder.clone(), self.system) else {
+            let options = [("`--builder`", self.builder.is_none()), ("`--system`", self.system.is_none())];
+            let missing: Vec<_> = options.iter().filter(|(_, is)| *is).map(|(option, _)| *option).collect();
+            return Err(Error::request(format!("{} must be given", missing.join(" and "))));
         };
         if let Some(target) = self.target.as_ref().filter(|target| System::named_in(target)) {
             return Err(Error::request(format!("`--target {target}` names a system")).hint(
                 "votes on all platforms of a release must name one target: leave the system out of it",
             ));
         }
+        let given = Given {
+            commit: self.commit.clone(),
+            sequence: self.sequence,
+            source_uri: self.source_uri.clone(),
+            git_ref: self.git_ref.clone(),
+        };
+        let Origin { commit, sequence, source_uri, git_ref, notes } =
+            origin::complete(given, !self.no_infer).await?;
+        for note in notes {
+            printer.talk(&format!("note: {note}"));
+        }
         let content = Content {
             config_digest: self.config_digest(registry, system).await?,
             nar_hash: self.nar_hash()?,
         };
-        Ok(Build {
+        let build = Build {
             commit,
             system,
             content,
             builder,
             sequence,
-            source_uri: self.source_uri.clone(),
-            git_ref: self.git_ref.clone(),
+            source_uri,
+            git_ref,
             target: self.target.clone(),
             built_at: None,
-        })
-    }
-
-    /// What must be given and is not.
-    fn incomplete(&self) -> Error {
-        let options = [
-            ("--builder", self.builder.is_none()),
-            ("--system", self.system.is_none()),
-            ("--commit", self.commit.is_none()),
-            ("--sequence", self.sequence.is_none()),
-        ];
-        let missing: Vec<_> =
-            options.iter().filter(|(_, missing)| *missing).map(|(option, _)| format!("`{option}`")).collect();
-        Error::request(format!("{} must be given", missing.join(", ")))
+        };
+        // What no verifier would read is found out before it is signed.
+        let readable = build.to_predicate();
+        readable.map_err(|why| Error::request(format!("these values make no statement: {why}")))?;
+        Ok(build)
     }
 
     /// The narHash as given, as computed, or both if they are one.

@@ -312,14 +312,14 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
     let work = async {
         match &cli.command {
             Command::Assemble(arguments) => arguments.run(&cli.global).await,
-            Command::Attest(arguments) => Box::pin(arguments.run(&cli.global)).await,
+            Command::Attest(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
             Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
             Command::Verify(arguments) => arguments.run(&cli.global, printer).await,
             Command::Inspect(arguments) => arguments.run(&cli.global).await,
             Command::Resolve(arguments) => arguments.run(&cli.global).await,
             Command::Key(arguments) => arguments.run(),
             Command::NarHash(arguments) => arguments.run(),
-            Command::Predicate(arguments) => arguments.run(&cli.global).await,
+            Command::Predicate(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
         }
     };
     runtime.block_on(async {

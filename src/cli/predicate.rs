@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::build::BuildArguments;
 use super::{Finished, Global};
+use crate::edge::output::Printer;
 use crate::error::Error;
 
 /// Print what a builder would sign, for another signer
@@ -14,16 +15,15 @@ use crate::error::Error;
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  quorate predicate --builder garnix --system x86_64-linux --result ./result \\
-      --commit \"$(git rev-parse HEAD)\" --sequence \"$(git show -s --format=%ct HEAD)\" > predicate.json")]
+  quorate predicate --builder garnix --system x86_64-linux --result ./result > predicate.json")]
 pub(super) struct Arguments {
     #[command(flatten)]
     build: BuildArguments,
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, global: &Global) -> Result<Finished, Error> {
-        let build = self.build.build(&global.registry(600)?).await?;
+    pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
+        let build = self.build.build(&global.registry(600)?, printer).await?;
         let json = build
             .to_predicate()
             .map_err(|why| Error::request(format!("these values make no predicate: {why}")))?;

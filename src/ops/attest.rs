@@ -1,5 +1,7 @@
 //! `attest`: a builder signs what it built, after comparing it with what was pushed.
 
+use std::path::PathBuf;
+
 use futures_util::future::try_join;
 use sigstore_types::TransparencyLogEntry;
 use url::Url;
@@ -8,15 +10,17 @@ use super::gather::{PREDICATE_TYPES, resolve};
 use crate::attestation::bundle::Bundle;
 use crate::attestation::envelope::{pae, seal};
 use crate::attestation::verify::verify;
-use crate::attestation::{Build, Claim, Content, Statement, Trust};
+use crate::attestation::{Attestation, Build, Claim, Content, PublicKey, Statement, Trust};
 use crate::edge::registry::{Place, Registry};
 use crate::edge::service::Service;
 use crate::edge::signer::Signer;
-use crate::edge::{layers, log, tsa};
+use crate::edge::{files, layers, log, tsa};
 use crate::error::Error;
 use crate::oci::{
-    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Slot, Store, System, media_type,
+    Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Repository, Slot, Store, System,
+    Tag, media_type,
 };
+use crate::reason::Reason;
 use crate::report::attest::{Attached, Attested, Difference, Report};
 
 /// How many signatures are made, if the log loses its answers.
@@ -32,13 +36,30 @@ pub struct Request {
     pub slot: Slot,
     /// Whether to sign a disagreement, where there is one.
     pub record_dissent: bool,
+    /// Whether to attach what was signed.
+    pub attach: bool,
+    /// Where to keep the bundle, besides.
+    pub bundle_out: Option<PathBuf>,
     /// The Rekor v2 log.
     pub rekor: Url,
     /// The timestamp authority.
     pub tsa: Url,
 }
 
-/// Attests the build.
+/// What is asked of a bundle that was signed elsewhere.
+pub struct Signed {
+    /// As in [`Request`].
+    pub image: Reference,
+    /// The bundle.
+    pub bundle: Vec<u8>,
+    /// Who may have signed it, with the slot that the policy has for that builder.
+    pub keys: Vec<(PublicKey, Option<Slot>)>,
+    /// Under which it is kept on registries without the referrers API, if not that slot, or else
+    /// the builder's name.
+    pub slot: Option<Slot>,
+}
+
+/// Attests the build. `warn` is told what to know before evidence is attached.
 ///
 /// # Errors
 /// When the image, the log, the authority or the registry failed, or the request was wrong.
@@ -48,9 +69,13 @@ pub async fn run(
     signer: &Signer,
     trust: &Trust,
     request: &Request,
+    warn: impl Fn(&str),
 ) -> Result<Report, Error> {
     let (subject, manifest) = child(registry, &request.image, request.build.system).await?;
-    let claim = match (compare(registry, request, &manifest).await?, request.record_dissent) {
+    let claim = match (
+        compare(registry, &request.image.repository, &request.build, &manifest).await?,
+        request.record_dissent,
+    ) {
         (None, false) => Claim::Build,
         (Some(difference), false) => return Ok(Report::Differs(difference)),
         (Some(_), true) => Claim::Dissent { disputes: subject.digest },
@@ -68,15 +93,128 @@ pub async fn run(
         claim,
         build: request.build.clone(),
     };
-    match earlier(registry, signer, trust, &statement, &subject, &request.slot).await? {
-        Earlier::Nothing => {}
-        Earlier::Same(attested) => return Ok(Report::Already(*attested)),
+    match earlier(registry, signer.public(), trust, &statement, &subject, &request.slot).await? {
+        Earlier::Nothing { first } => {
+            if first && request.attach {
+                legacy(registry, &statement.name, subject.digest, warn).await?;
+            }
+        }
+        Earlier::Same(attested, bundle) => {
+            keep(request, &bundle)?;
+            return Ok(Report::Already(*attested));
+        }
         Earlier::Contradicts(bundle, content) => {
             return Ok(Report::Differs(contradiction(&statement, subject.digest, bundle, content)));
         }
     }
-    let attested = sign_and_attach(registry, service, signer, trust, request, statement, &subject).await?;
-    Ok(Report::Attested(attested))
+    let (attestation, log_index, json) = sign(service, signer, trust, request, &statement).await?;
+    keep(request, &json)?;
+    let attached = if request.attach {
+        Some(attach(registry, &attestation, &subject, &request.slot, &json).await?)
+    } else {
+        None
+    };
+    Ok(Report::Attested(attested(&attestation, log_index, attached)))
+}
+
+/// Attaches a bundle that was signed elsewhere, after verifying it and comparing what it says with
+/// what was pushed. `warn` is told what to know before.
+///
+/// # Errors
+/// When the bundle does not verify, or is about another image; when the registry failed.
+pub async fn attach_signed(
+    registry: &Registry,
+    trust: &Trust,
+    request: &Signed,
+    warn: impl Fn(&str),
+) -> Result<Report, Error> {
+    let refused = |reason: Reason, detail: String| {
+        Error::no(format!("the bundle is not attached ({}): {detail}", reason.code()))
+    };
+    let bundle = Bundle::parse(&request.bundle).map_err(|(reason, detail)| refused(reason, detail))?;
+    let attestation = verify(&bundle, request.keys.iter().map(|(key, _)| (key, trust)))
+        .map_err(|rejection| refused(rejection.reason, rejection.detail))?;
+    let statement = attestation.statement();
+    let repository = &request.image.repository;
+    if statement.name != *repository {
+        return Err(Error::no(format!(
+            "the bundle is not attached: it speaks of `{}`, not of `{repository}`",
+            statement.name
+        )));
+    }
+    let signer = request.keys.iter().find(|(key, _)| key == attestation.signer());
+    let slot = match request.slot.as_ref().or(signer.and_then(|(_, slot)| slot.as_ref())) {
+        Some(slot) => slot.clone(),
+        None => slot_of(&statement.build.builder)?,
+    };
+    let (subject, manifest) = child(registry, &request.image, statement.build.system).await?;
+    if statement.manifest() != subject.digest {
+        return Err(Error::no(format!(
+            "the bundle is not attached: it is about {}, and `{}` has {} for {}",
+            statement.manifest(),
+            request.image,
+            subject.digest,
+            statement.build.system
+        )));
+    }
+    let difference = compare(registry, repository, &statement.build, &manifest).await?;
+    match (difference, &statement.claim) {
+        (None, Claim::Build) | (Some(_), Claim::Dissent { .. }) => {}
+        (Some(difference), Claim::Build) => return Ok(Report::Differs(difference)),
+        (None, Claim::Dissent { .. }) => {
+            return Err(Error::no("the bundle disputes an image that is what it says was built"));
+        }
+    }
+    match earlier(registry, attestation.signer(), trust, statement, &subject, &slot).await? {
+        Earlier::Nothing { first: true } => legacy(registry, repository, subject.digest, warn).await?,
+        Earlier::Nothing { first: false } => {}
+        Earlier::Same(attested, _) => return Ok(Report::Already(*attested)),
+        Earlier::Contradicts(before, content) => {
+            return Ok(Report::Differs(contradiction(statement, subject.digest, before, content)));
+        }
+    }
+    let put = attach(registry, &attestation, &subject, &slot, &request.bundle).await?;
+    Ok(Report::Attested(attested(&attestation, bundle.log_index(), Some(put))))
+}
+
+/// The slot that goes by the builder's name.
+///
+/// # Errors
+/// When the name cannot be one.
+pub fn slot_of(builder: &str) -> Result<Slot, Error> {
+    builder.parse().map_err(|error: crate::oci::slot::SlotError| {
+        Error::request(format!("the builder's name `{builder}` cannot be a slot"))
+            .because(error)
+            .hint("name the slot that the policy has for the builder: `--slot SLOT`")
+    })
+}
+
+/// Writes the bundle where it was asked for.
+fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
+    let Some(path) = &request.bundle_out else { return Ok(()) };
+    files::write(path, bundle).map_err(|error| {
+        Error::undecided(format!("cannot write the bundle to `{}`", path.display())).because(error)
+    })
+}
+
+/// Warns of signatures in cosign's older form, which nobody looks at once a bundle is there.
+async fn legacy(
+    registry: &Registry,
+    repository: &Repository,
+    subject: Digest,
+    warn: impl Fn(&str),
+) -> Result<(), Error> {
+    let tag = |suffix: &str| format!("sha256-{}.{suffix}", subject.hex()).parse::<Tag>();
+    for tag in [tag("sig"), tag("att")].into_iter().flatten() {
+        if registry.has(&repository.at_tag(tag.clone())).await? {
+            warn(&format!(
+                "the tag `{tag}` holds signatures in cosign's older form: where an image has a bundle, \
+                 cosign, Kyverno and Flux look at bundles alone, so a policy that asked for those \
+                 signatures may refuse it from now on"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The manifest of the platform that the system builds for.
@@ -105,11 +243,11 @@ async fn child(
 /// Compares the build with the manifest: configuration, platform, and every layer.
 async fn compare(
     registry: &Registry,
-    request: &Request,
+    repository: &Repository,
+    build: &Build,
     manifest: &Manifest,
 ) -> Result<Option<Difference>, Error> {
-    let repository = &request.image.repository;
-    let Content { config_digest, .. } = request.build.content;
+    let Content { config_digest, .. } = build.content;
     let differs = |reason, detail| {
         Ok(Some(Difference {
             reason,
@@ -141,9 +279,9 @@ async fn compare(
             return differs("config-malformed", format!("the configuration {config_digest}: {error}"));
         }
     };
-    let platform: Platform = request.build.system.platform();
+    let platform: Platform = build.system.platform();
     if !config.fits(&platform) {
-        let (system, states) = (request.build.system, &config.platform);
+        let (system, states) = (build.system, &config.platform);
         return differs(
             "platform-differs",
             format!("platform\n  built:  {platform} ({system})\n  pushed: {states}"),
@@ -167,15 +305,17 @@ async fn compare(
 
 /// What this key said of this manifest before.
 enum Earlier {
-    Nothing,
-    Same(Box<Attested>),
+    /// Nothing; `first` if nobody else attached a bundle either.
+    Nothing { first: bool },
+    /// The same, in this bundle.
+    Same(Box<Attested>, Vec<u8>),
     /// Other content for the same build.
     Contradicts(Digest, Content),
 }
 
 async fn earlier(
     registry: &Registry,
-    signer: &Signer,
+    signer: &PublicKey,
     trust: &Trust,
     statement: &Statement,
     subject: &Descriptor,
@@ -189,19 +329,16 @@ async fn earlier(
         statement.build.built_at = None;
         statement
     };
-    let mut contradicts = Earlier::Nothing;
+    let is_bundle = |found: &Descriptor| found.artifact_type.as_deref() == Some(media_type::BUNDLE);
+    let mut contradicts =
+        Earlier::Nothing { first: collected.bundles.is_empty() && !collected.others.iter().any(is_bundle) };
     for bytes in &collected.bundles {
         let Ok(bundle) = Bundle::parse(bytes) else { continue };
-        let Ok(attestation) = verify(&bundle, [(signer.public(), trust)]) else { continue };
+        let Ok(attestation) = verify(&bundle, [(signer, trust)]) else { continue };
         let said = attestation.statement();
         if timeless(said) == timeless(statement) {
-            return Ok(Earlier::Same(Box::new(Attested {
-                statement: said.clone(),
-                bundle: attestation.bundle(),
-                log_index: bundle.log_index(),
-                time: attestation.earliest(),
-                attached: None,
-            })));
+            let same = attested(&attestation, bundle.log_index(), None);
+            return Ok(Earlier::Same(Box::new(same), bytes.clone()));
         }
         let build = |s: &Statement| {
             let mut build = s.build.clone();
@@ -230,15 +367,24 @@ fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before
     }
 }
 
-async fn sign_and_attach(
-    registry: &Registry,
+fn attested(attestation: &Attestation, log_index: Option<u64>, attached: Option<Attached>) -> Attested {
+    Attested {
+        statement: attestation.statement().clone(),
+        bundle: attestation.bundle(),
+        log_index,
+        time: attestation.earliest(),
+        attached,
+    }
+}
+
+/// Signs; the attestation, its place in the log, and the bundle that proves it.
+async fn sign(
     service: &Service,
     signer: &Signer,
     trust: &Trust,
     request: &Request,
-    statement: Statement,
-    subject: &Descriptor,
-) -> Result<Attested, Error> {
+    statement: &Statement,
+) -> Result<(Attestation, Option<u64>, Vec<u8>), Error> {
     let payload = statement
         .to_payload()
         .map_err(|error| Error::undecided("cannot write the statement").because(error))?;
@@ -255,6 +401,18 @@ async fn sign_and_attach(
             Error::undecided(format!("the new attestation does not verify ({reason}): {detail}"))
                 .hint("the log or the timestamp authority is not the one that the trusted root names")
         })?;
+    Ok((attestation, Some(log_index), json.into_bytes()))
+}
+
+/// Attaches a bundle to the manifest that it is about.
+async fn attach(
+    registry: &Registry,
+    attestation: &Attestation,
+    subject: &Descriptor,
+    slot: &Slot,
+    bundle: &[u8],
+) -> Result<Attached, Error> {
+    let statement = attestation.statement();
     let annotations = [
         ("dev.sigstore.bundle.content".to_owned(), "dsse-envelope".to_owned()),
         ("dev.sigstore.bundle.predicateType".to_owned(), statement.predicate_type().to_owned()),
@@ -263,21 +421,14 @@ async fn sign_and_attach(
             attestation.earliest().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         ),
     ];
-    let attached =
-        registry.attach(&statement.name, subject, &request.slot, json.as_bytes(), annotations.into()).await?;
-    Ok(Attested {
-        statement,
-        bundle: attestation.bundle(),
-        log_index: Some(log_index),
-        time: attestation.earliest(),
-        attached: Some(Attached {
-            manifest: attached.manifest,
-            place: match attached.place {
-                Place::Referrers => "referrers".to_owned(),
-                Place::Tag(tag) => tag.to_string(),
-            },
-            notes: attached.notes,
-        }),
+    let attached = registry.attach(&statement.name, subject, slot, bundle, annotations.into()).await?;
+    Ok(Attached {
+        manifest: attached.manifest,
+        place: match attached.place {
+            Place::Referrers => "referrers".to_owned(),
+            Place::Tag(tag) => tag.to_string(),
+        },
+        notes: attached.notes,
     })
 }
 

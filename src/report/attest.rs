@@ -15,7 +15,7 @@ pub const MEDIA_TYPE: &str = "application/vnd.quorate.attest.v1+json";
 /// What came of it.
 #[derive(Debug)]
 pub enum Report {
-    /// The statement was signed, logged and attached.
+    /// The statement was signed and logged, and attached if that was asked.
     Attested(Attested),
     /// The same had been said before; nothing was signed.
     Already(Attested),
@@ -85,7 +85,9 @@ pub fn text(report: &Report) -> String {
     match report {
         Report::Attested(attested) => {
             let verb = match attested.statement.claim {
+                Claim::Build if attested.attached.is_none() => "signed, not attached:",
                 Claim::Build => "attested",
+                Claim::Dissent { .. } if attested.attached.is_none() => "dissent signed, not attached:",
                 Claim::Dissent { .. } => "dissent recorded for",
             };
             done(format!("✓ {verb} {}", attested.statement.name), attested)

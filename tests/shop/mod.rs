@@ -140,6 +140,9 @@ impl Shop {
             .env_remove("GITHUB_TOKEN")
             // A CI job that runs the tests is not told of what they do.
             .env_remove("GITHUB_ACTIONS")
+            .env_remove("GITLAB_CI")
+            .env_remove("BUILDKITE")
+            .env_remove("CIRCLECI")
             .env_remove("DOCKER_METADATA_OUTPUT_JSON");
         command
     }

@@ -86,6 +86,15 @@ impl Registry {
         self.fetch_manifest(reference, MAX_MANIFEST, true).await?.map(Fetched::into_manifest).transpose()
     }
 
+    /// Whether something stands there, whatever it is.
+    pub async fn has(&self, reference: &Reference) -> Result<bool, Error> {
+        match self.fetch_manifest(reference, MAX_MANIFEST, true).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(Error::TooLarge { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) async fn fetch_manifest(
         &self,
         reference: &Reference,
