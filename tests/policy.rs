@@ -117,3 +117,37 @@ fn votes_too_old_to_promote_still_run_and_are_still_left() {
     shop.quorate(&["promote", &new.reference, "--tag", "latest"]).exits(0);
     assert_eq!(shop.named("latest"), Some(new.digest));
 }
+
+#[test]
+fn staging_takes_less_than_production_and_no_option_lowers_either() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github"]);
+    let rule = |tag: &str, environment: &str| {
+        format!("\n[[image.tag]]\nname = \"{tag}\"\nrule = \"forward\"\nenvironment = \"{environment}\"\n")
+    };
+    let rules = [rule("staging", "staging"), rule("latest", "production")].concat();
+    let text = shop.policy(2).replace("quorum = 2\n", "environments = { staging = 1, production = 2 }\n");
+    shop.write("quorate.toml", text.replacen("\n[[builder]]", &format!("{rules}\n[[builder]]"), 1));
+
+    let promote =
+        |more: &[&str]| shop.quorate(&[&["promote", &release.reference, "-o", "json"], more].concat());
+    let writes = shop.bed.registry.writes().len();
+    let both = promote(&["--tag", "staging", "--tag", "latest"]).exits(1).json();
+    assert_eq!((&both["verdict"], &both["environment"]), (&"short".into(), &"production".into()));
+    promote(&["--tag", "latest", "--environment", "staging"]).exits(2).says("never lower it");
+    promote(&["--tag", "latest", "--quorum", "1"]).exits(2).says("lower than the policy's 2");
+    promote(&["--tag", "staging", "--environment", "production"]).exits(1);
+    promote(&["--tag", "staging", "--environment", "moon"]).exits(2).says("it has production, staging");
+    shop.quorate(&["verify", &release.reference, "--environment", "staging"]).exits(2).says("never lower it");
+    assert_eq!(verify(&shop, &release.reference, 1)["environment"], "production");
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+
+    let staged = promote(&["--tag", "staging"]).exits(0).json();
+    assert_eq!(staged["environment"], "staging");
+    assert_eq!((shop.named("staging"), shop.named("latest")), (Some(release.digest.clone()), None));
+    shop.attest_all(&release, &["garnix"]);
+    promote(&["--tag", "staging", "--tag", "latest"]).exits(0);
+    assert_eq!(shop.named("latest"), Some(release.digest.clone()));
+    assert_eq!(verify(&shop, &release.reference, 0)["verdict"], "met");
+}

@@ -10,6 +10,7 @@ use crate::edge::registry::Access;
 use crate::error::Error;
 use crate::oci::{Digest, Reference, Tag};
 use crate::ops::promote::{Request, run};
+use crate::policy::Purpose;
 use crate::policy::moves::Allowances;
 use crate::report::promote::{self as report, Outcome, Report};
 use crate::report::style::Style;
@@ -52,7 +53,11 @@ impl Arguments {
         let request = Request {
             image: self.image.clone(),
             tags: self.tags.clone(),
-            quorum: self.judgement.quorum,
+            quorum: self.judgement.quorum(
+                &policy,
+                &self.image.repository,
+                &Purpose::Promote(self.tags.clone()),
+            )?,
             commit: self.judgement.expect_commit.clone(),
             allow: Allowances { rollback: self.allow_rollback, adopt: self.adopt },
             dry_run: self.dry_run,

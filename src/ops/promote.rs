@@ -61,8 +61,8 @@ pub async fn run(
     request: &Request,
 ) -> Result<Report, Error> {
     let kinds = kinds(policy, request)?;
-    let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
-    let expected = Expected { purpose: Purpose::Promote, ..expected };
+    let purpose = Purpose::Promote(request.tags.clone());
+    let expected = expected(policy, &request.image, request.quorum, request.commit.clone(), purpose)?;
     let repository = &request.image.repository;
     let image = resolve(registry, &request.image).await?;
     let gathered = gather(registry, repository, image, policy, trust).await?;
@@ -132,7 +132,7 @@ async fn plan(
         Some(raw) if kind == TagKind::Immutable => Before::Other { digest: raw.digest },
         Some(raw) => {
             let old = gather(registry, repository, raw.clone(), policy, trust).await?;
-            let leaving = Expected { purpose: Purpose::Leave, ..Expected::default() };
+            let leaving = Expected { purpose: Purpose::Leave(tag.clone()), ..Expected::default() };
             let verdict = decide(policy, &old.candidate, &old.evidence, clock::now(), &leaving);
             match verdict.approval() {
                 Some(old) => Before::Release {

@@ -25,5 +25,5 @@ pub use builder::{Builder, Domain};
 pub use candidate::{Candidate, Refusal};
 pub use decide::{Evidence, Expected, Purpose, decide};
 pub use file::{ImageRule, Policy, PolicyError, Waiver};
-pub use tag::{Glob, TagKind, TagRule};
+pub use tag::{Bar, Glob, TagKind, TagRule};
 pub use verdict::{Approval, Cell, Outcome, PlatformRow, Status, Verdict};

@@ -91,6 +91,7 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Bar;
 
     fn approval() -> Approval {
         Approval {
@@ -99,6 +100,7 @@ mod tests {
             policy: Digest::of(b"policy"),
             commit: "a".repeat(40).parse().unwrap(),
             sequence: 10,
+            bar: Bar { quorum: std::num::NonZeroU32::MIN, environment: None },
             tags: Vec::new(),
         }
     }
