@@ -151,3 +151,37 @@ fn staging_takes_less_than_production_and_no_option_lowers_either() {
     assert_eq!(shop.named("latest"), Some(release.digest.clone()));
     assert_eq!(verify(&shop, &release.reference, 0)["verdict"], "met");
 }
+
+#[test]
+fn weak_spots_are_shown_and_refused_only_if_asked() {
+    let shop = Shop::open();
+    let weak = |code: i32, more: &[&str]| -> Vec<String> {
+        let arguments = [&["policy", "check", "quorate.toml", "-o", "json"], more].concat();
+        let document = shop.quorate(&arguments).exits(code).json();
+        let spots = document["images"][0]["weak"].as_array().unwrap().clone();
+        spots.iter().map(|spot| spot["code"].as_str().unwrap().to_owned()).collect()
+    };
+    let sources = "sources = [\"git+https://github.com/acme/app\"]";
+    assert_eq!(weak(0, &[]), ["no-sources"]);
+    assert_eq!(weak(1, &["--strict"]), ["no-sources"]);
+    policy(&shop, sources, ("github", ""), "");
+    assert_eq!(weak(0, &["--strict"]), Vec::<String>::new());
+
+    let one = shop.policy(1).replace("operator = ", "jurisdiction = \"CH\"\noperator = ");
+    shop.write("quorate.toml", one);
+    assert_eq!(weak(0, &[]), ["quorum-below-two", "no-sources", "one-domain"]);
+    let alone = shop.policy(1).replace("\"Garnix\"", "\"Acme\"").replace("\"GitHub\"", "\"Acme\"");
+    shop.write("quorate.toml", alone);
+    assert_eq!(weak(0, &[]), ["quorum-below-two", "one-voice", "no-sources"]);
+    let staged = "environments = { staging = 2, production = 3 }\nverify = \"staging\"\n";
+    shop.write("quorate.toml", shop.policy(2).replace("quorum = 2\n", staged));
+    assert_eq!(weak(0, &[]), ["verify-below-strictest", "no-sources"]);
+
+    shop.write("quorate.toml", shop.policy(4));
+    let refused = shop.quorate(&["policy", "check", "quorate.toml"]).exits(2);
+    refused.says("line 3: [[image]]");
+    shop.write("quorate.toml", shop.policy(2));
+    let (ours, other) = (shop.repository(), format!("{}/acme/other", shop.host()));
+    shop.quorate(&["policy", "check", "quorate.toml", "--image", &ours]).exits(0);
+    shop.quorate(&["policy", "check", "quorate.toml", "--image", &other]).exits(1).says("no-rule");
+}

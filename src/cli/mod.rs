@@ -5,6 +5,7 @@ mod attest;
 mod inspect;
 mod key;
 mod nar_hash;
+mod policy;
 mod promote;
 mod resolve;
 mod verify;
@@ -127,6 +128,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Resolve(resolve::Arguments),
     Key(key::Arguments),
+    Policy(policy::Arguments),
     NarHash(nar_hash::Arguments),
 }
 
@@ -344,6 +346,7 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
             Command::Inspect(arguments) => arguments.run(&cli.global).await,
             Command::Resolve(arguments) => arguments.run(&cli.global).await,
             Command::Key(arguments) => arguments.run(),
+            Command::Policy(arguments) => arguments.run(),
             Command::NarHash(arguments) => arguments.run(),
         }
     };
@@ -364,6 +367,7 @@ impl Command {
             Self::Promote(_) => report::promote::MEDIA_TYPE,
             Self::Verify(_) => report::verdict::MEDIA_TYPE,
             Self::Inspect(_) => report::inspect::MEDIA_TYPE,
+            Self::Policy(_) => report::policy::MEDIA_TYPE,
             Self::Key(_) | Self::NarHash(_) | Self::Resolve(_) => "application/vnd.quorate.error.v1+json",
         }
     }

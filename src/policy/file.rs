@@ -291,6 +291,11 @@ impl Policy {
         &self.builders
     }
 
+    /// The rules, in the order of the file.
+    pub fn images(&self) -> &[ImageRule] {
+        &self.images
+    }
+
     /// The rule for `repository`: the exact one, else that of the longest path above it.
     pub fn image(&self, repository: &Repository) -> Option<&ImageRule> {
         let text = repository.to_string();
@@ -332,6 +337,11 @@ impl Policy {
 }
 
 impl ImageRule {
+    /// The repository or path that it is for, as the policy writes it.
+    pub fn repository(&self) -> String {
+        self.pattern.shown()
+    }
+
     /// Whether a statement about `name` is about `repository`, for which this rule is.
     pub fn speaks_of(&self, name: &Repository, repository: &Repository) -> bool {
         if self.names.is_empty() { name == repository } else { self.names.contains(name) }

@@ -15,6 +15,7 @@ mod tally;
 pub mod verdict;
 mod voices;
 pub mod vote;
+pub mod weak;
 
 #[cfg(test)]
 mod props;
@@ -27,3 +28,4 @@ pub use decide::{Evidence, Expected, Purpose, decide};
 pub use file::{ImageRule, Policy, PolicyError, Waiver};
 pub use tag::{Bar, Glob, TagKind, TagRule};
 pub use verdict::{Approval, Cell, Outcome, PlatformRow, Status, Verdict};
+pub use weak::{WeakSpot, weak_spots};
