@@ -117,3 +117,71 @@ fn votes_too_old_to_promote_still_run_and_are_still_left() {
     shop.quorate(&["promote", &new.reference, "--tag", "latest"]).exits(0);
     assert_eq!(shop.named("latest"), Some(new.digest));
 }
+
+#[test]
+fn staging_takes_less_than_production_and_no_option_lowers_either() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github"]);
+    let rule = |tag: &str, environment: &str| {
+        format!("\n[[image.tag]]\nname = \"{tag}\"\nrule = \"forward\"\nenvironment = \"{environment}\"\n")
+    };
+    let rules = [rule("staging", "staging"), rule("latest", "production")].concat();
+    let text = shop.policy(2).replace("quorum = 2\n", "environments = { staging = 1, production = 2 }\n");
+    shop.write("quorate.toml", text.replacen("\n[[builder]]", &format!("{rules}\n[[builder]]"), 1));
+
+    let promote =
+        |more: &[&str]| shop.quorate(&[&["promote", &release.reference, "-o", "json"], more].concat());
+    let writes = shop.bed.registry.writes().len();
+    let both = promote(&["--tag", "staging", "--tag", "latest"]).exits(1).json();
+    assert_eq!((&both["verdict"], &both["environment"]), (&"short".into(), &"production".into()));
+    promote(&["--tag", "latest", "--environment", "staging"]).exits(2).says("never lower it");
+    promote(&["--tag", "latest", "--quorum", "1"]).exits(2).says("lower than the policy's 2");
+    promote(&["--tag", "staging", "--environment", "production"]).exits(1);
+    promote(&["--tag", "staging", "--environment", "moon"]).exits(2).says("it has production, staging");
+    shop.quorate(&["verify", &release.reference, "--environment", "staging"]).exits(2).says("never lower it");
+    assert_eq!(verify(&shop, &release.reference, 1)["environment"], "production");
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+
+    let staged = promote(&["--tag", "staging"]).exits(0).json();
+    assert_eq!(staged["environment"], "staging");
+    assert_eq!((shop.named("staging"), shop.named("latest")), (Some(release.digest.clone()), None));
+    shop.attest_all(&release, &["garnix"]);
+    promote(&["--tag", "staging", "--tag", "latest"]).exits(0);
+    assert_eq!(shop.named("latest"), Some(release.digest.clone()));
+    assert_eq!(verify(&shop, &release.reference, 0)["verdict"], "met");
+}
+
+#[test]
+fn weak_spots_are_shown_and_refused_only_if_asked() {
+    let shop = Shop::open();
+    let weak = |code: i32, more: &[&str]| -> Vec<String> {
+        let arguments = [&["policy", "check", "quorate.toml", "-o", "json"], more].concat();
+        let document = shop.quorate(&arguments).exits(code).json();
+        let spots = document["images"][0]["weak"].as_array().unwrap().clone();
+        spots.iter().map(|spot| spot["code"].as_str().unwrap().to_owned()).collect()
+    };
+    let sources = "sources = [\"git+https://github.com/acme/app\"]";
+    assert_eq!(weak(0, &[]), ["no-sources"]);
+    assert_eq!(weak(1, &["--strict"]), ["no-sources"]);
+    policy(&shop, sources, ("github", ""), "");
+    assert_eq!(weak(0, &["--strict"]), Vec::<String>::new());
+
+    let one = shop.policy(1).replace("operator = ", "jurisdiction = \"CH\"\noperator = ");
+    shop.write("quorate.toml", one);
+    assert_eq!(weak(0, &[]), ["quorum-below-two", "no-sources", "one-domain"]);
+    let alone = shop.policy(1).replace("\"Garnix\"", "\"Acme\"").replace("\"GitHub\"", "\"Acme\"");
+    shop.write("quorate.toml", alone);
+    assert_eq!(weak(0, &[]), ["quorum-below-two", "one-voice", "no-sources"]);
+    let staged = "environments = { staging = 2, production = 3 }\nverify = \"staging\"\n";
+    shop.write("quorate.toml", shop.policy(2).replace("quorum = 2\n", staged));
+    assert_eq!(weak(0, &[]), ["verify-below-strictest", "no-sources"]);
+
+    shop.write("quorate.toml", shop.policy(4));
+    let refused = shop.quorate(&["policy", "check", "quorate.toml"]).exits(2);
+    refused.says("line 3: [[image]]");
+    shop.write("quorate.toml", shop.policy(2));
+    let (ours, other) = (shop.repository(), format!("{}/acme/other", shop.host()));
+    shop.quorate(&["policy", "check", "quorate.toml", "--image", &ours]).exits(0);
+    shop.quorate(&["policy", "check", "quorate.toml", "--image", &other]).exits(1).says("no-rule");
+}

@@ -147,9 +147,7 @@ impl Arguments {
                 })?;
                 vec![(key.clone(), slot(&key))]
             }
-            (None, Some(policy)) => {
-                policy.builders().iter().map(|builder| (builder.key.clone(), slot(&builder.key))).collect()
-            }
+            (None, Some(policy)) => policy.keys().map(|key| (key.clone(), slot(key))).collect(),
             (None, None) => {
                 return Err(Error::request("nothing says who may have signed the bundle")
                     .hint("give `--public-key` or `--policy`"));

@@ -6,12 +6,14 @@ mod build;
 mod inspect;
 mod key;
 mod nar_hash;
+mod policy;
 mod predicate;
 mod promote;
 mod resolve;
 mod verify;
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,7 +28,8 @@ use crate::edge::files;
 use crate::edge::output::{Color, Printer};
 use crate::edge::registry::{Credentials, Options, Registry, Source};
 use crate::error::{Error, Kind};
-use crate::policy::Policy;
+use crate::oci::Repository;
+use crate::policy::{Policy, Purpose};
 use crate::report;
 
 /// Decided, and the answer is no.
@@ -133,6 +136,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Resolve(resolve::Arguments),
     Key(key::Arguments),
+    Policy(policy::Arguments),
     NarHash(nar_hash::Arguments),
     Predicate(predicate::Arguments),
 }
@@ -151,7 +155,11 @@ struct Judgement {
     trusted_root: PathBuf,
     /// Require more operators than the policy does; never fewer
     #[arg(long, value_name = "N", env = "QUORATE_QUORUM")]
-    quorum: Option<std::num::NonZeroU32>,
+    quorum: Option<NonZeroU32>,
+    /// Judge as for this environment of the policy; never one that asks for less than the tags, or
+    /// for `verify` the policy, ask for
+    #[arg(long, value_name = "NAME", env = "QUORATE_ENVIRONMENT")]
+    environment: Option<String>,
     /// The commit that the release must be of
     #[arg(long, value_name = "COMMIT", env = "QUORATE_EXPECT_COMMIT")]
     expect_commit: Option<crate::attestation::Commit>,
@@ -171,6 +179,35 @@ impl Judgement {
             .hint("somebody changed the policy or a key file; look before you pin the new digest"));
         }
         Ok((policy, files::trust(&self.trusted_root)?))
+    }
+
+    /// The quorum that the options ask for: that of `--environment`, or a higher `--quorum`.
+    fn quorum(
+        &self,
+        policy: &Policy,
+        repository: &Repository,
+        purpose: &Purpose,
+    ) -> Result<Option<NonZeroU32>, Error> {
+        let (Some(name), Some(rule)) = (&self.environment, policy.image(repository)) else {
+            return Ok(self.quorum);
+        };
+        let Some(quorum) = rule.environments.get(name) else {
+            let known: Vec<&str> = rule.environments.keys().map(String::as_str).collect();
+            return Err(Error::request(format!("the policy has no environment `{name}` for `{repository}`"))
+                .hint(if known.is_empty() {
+                    "it has none".to_owned()
+                } else {
+                    format!("it has {}", known.join(", "))
+                }));
+        };
+        let least = rule.bar(purpose).quorum;
+        if *quorum < least {
+            return Err(Error::request(format!(
+                "`--environment {name}` asks for {quorum}, and the policy for {least}, of `{repository}`"
+            ))
+            .hint("the option can raise the quorum, never lower it"));
+        }
+        Ok(Some(self.quorum.map_or(*quorum, |raised| raised.max(*quorum))))
     }
 }
 
@@ -318,6 +355,7 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
             Command::Inspect(arguments) => arguments.run(&cli.global).await,
             Command::Resolve(arguments) => arguments.run(&cli.global).await,
             Command::Key(arguments) => arguments.run(),
+            Command::Policy(arguments) => arguments.run(),
             Command::NarHash(arguments) => arguments.run(),
             Command::Predicate(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
         }
@@ -339,6 +377,7 @@ impl Command {
             Self::Promote(_) => report::promote::MEDIA_TYPE,
             Self::Verify(_) => report::verdict::MEDIA_TYPE,
             Self::Inspect(_) => report::inspect::MEDIA_TYPE,
+            Self::Policy(_) => report::policy::MEDIA_TYPE,
             Self::Key(_) | Self::NarHash(_) | Self::Predicate(_) | Self::Resolve(_) => {
                 "application/vnd.quorate.error.v1+json"
             }

@@ -17,8 +17,8 @@ use crate::error::Error;
 use crate::oci::reference::ReferenceError;
 use crate::oci::{Digest, Reference, Tag};
 use crate::ops::promote::{Request, run};
-use crate::policy::Policy;
 use crate::policy::moves::{Allowances, Old};
+use crate::policy::{Policy, Purpose};
 use crate::reason::Reason;
 use crate::report::promote::{self as report, Outcome, Report};
 use crate::report::style::Style;
@@ -82,7 +82,11 @@ impl Arguments {
         let request = Request {
             image: self.image.clone(),
             tags: self.tags.clone(),
-            quorum: self.judgement.quorum,
+            quorum: self.judgement.quorum(
+                &policy,
+                &self.image.repository,
+                &Purpose::Promote(self.tags.clone()),
+            )?,
             commit: self.judgement.expect_commit.clone(),
             old: self.old()?,
             allow: Allowances { rollback: self.allow_rollback, adopt: self.adopt },

@@ -8,7 +8,7 @@ use crate::edge::registry::Access;
 use crate::error::Error;
 use crate::oci::Reference;
 use crate::ops::verify::{Request, run};
-use crate::policy::{Outcome, Verdict};
+use crate::policy::{Outcome, Purpose, Verdict};
 use crate::report::style::Style;
 use crate::report::verdict as report;
 
@@ -35,7 +35,7 @@ impl Arguments {
         registry.announce(&self.image.repository, Access::Pull)?;
         let request = Request {
             image: self.image.clone(),
-            quorum: self.judgement.quorum,
+            quorum: self.judgement.quorum(&policy, &self.image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
         };
         let verdict = run(&registry, &policy, &trust, &request).await?;

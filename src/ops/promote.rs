@@ -11,7 +11,7 @@ use backon::{BackoffBuilder as _, ConstantBuilder};
 use futures_util::future::{join, try_join_all};
 use tokio::time::Instant;
 
-use super::gather::{all, gather, resolve};
+use super::gather::{Gathered, all, gather, resolve};
 use super::verify::expected;
 use crate::attestation::{Commit, Trust};
 use crate::edge::clock;
@@ -95,8 +95,8 @@ pub async fn run(
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Report, Error> {
     let kinds = kinds(policy, request)?;
-    let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
-    let expected = Expected { purpose: Purpose::Promote, ..expected };
+    let purpose = Purpose::Promote(request.tags.clone());
+    let expected = expected(policy, &request.image, request.quorum, request.commit.clone(), purpose)?;
     let repository = &request.image.repository;
     let rules = Rules { policy, trust };
     let image = resolve(&registry.with_deadline(request.look), &request.image).await?;
@@ -223,36 +223,36 @@ async fn find(
         .filter(|raw| raw.digest != digest)
         .map(|raw| (raw.digest, raw))
         .collect();
-    let judged = try_join_all(olds.into_values().map(|raw| old(registry, rules, repository, raw)));
-    let judged: BTreeMap<Digest, Before> = judged.await?.into_iter().collect();
+    let gathered = try_join_all(olds.into_values().map(|raw| async {
+        Ok::<_, Error>((
+            raw.digest,
+            gather(registry, repository, raw.clone(), rules.policy, rules.trust).await?,
+        ))
+    }));
+    let gathered: BTreeMap<Digest, Gathered> = gathered.await?.into_iter().collect();
     let found = kinds.into_iter().zip(raws).map(|((tag, kind), raw)| {
         let before = match &raw {
             None => Before::Absent,
             Some(raw) if raw.digest == digest => Before::Same,
-            Some(raw) => judged.get(&raw.digest).cloned().unwrap_or(Before::Other { digest: raw.digest }),
+            Some(raw) => match gathered.get(&raw.digest) {
+                Some(old) if kind == TagKind::Forward => left(rules.policy, raw.digest, old, &tag),
+                _ => Before::Other { digest: raw.digest },
+            },
         };
         Found { tag, kind, raw, before }
     });
     Ok(found.collect())
 }
 
-/// Judges what a tag names.
-async fn old(
-    registry: &Registry,
-    Rules { policy, trust }: Rules<'_>,
-    repository: &Repository,
-    raw: &RawManifest,
-) -> Result<(Digest, Before), Error> {
-    let digest = raw.digest;
-    let gathered = gather(registry, repository, raw.clone(), policy, trust).await?;
-    let leaving = Expected { purpose: Purpose::Leave, ..Expected::default() };
-    let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &leaving);
-    let before = verdict.approval().map_or(Before::Other { digest }, |old| Before::Release {
+/// Judges what a tag names, as the release that it is to leave.
+fn left(policy: &Policy, digest: Digest, old: &Gathered, tag: &Tag) -> Before {
+    let leaving = Expected { purpose: Purpose::Leave(tag.clone()), ..Expected::default() };
+    let verdict = decide(policy, &old.candidate, &old.evidence, clock::now(), &leaving);
+    verdict.approval().map_or(Before::Other { digest }, |old| Before::Release {
         digest,
         sequence: old.sequence(),
         commit: old.commit().clone(),
-    });
-    Ok((digest, before))
+    })
 }
 
 /// Writes the tags and reads them back. On a failure, mutable tags that existed before are put

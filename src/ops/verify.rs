@@ -31,7 +31,7 @@ pub async fn run(
     trust: &Trust,
     request: &Request,
 ) -> Result<Verdict, Error> {
-    let expected = expected(policy, &request.image, request.quorum, request.commit.clone())?;
+    let expected = expected(policy, &request.image, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let image = resolve(registry, &request.image).await?;
     let gathered = gather(registry, &request.image.repository, image, policy, trust).await?;
     Ok(decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected))
@@ -43,12 +43,14 @@ pub(super) fn expected(
     image: &Reference,
     quorum: Option<NonZeroU32>,
     commit: Option<Commit>,
+    purpose: Purpose,
 ) -> Result<Expected, Error> {
     if let (Some(wanted), Some(rule)) = (quorum, policy.image(&image.repository)) {
-        if wanted < rule.quorum {
+        let least = rule.bar(&purpose).quorum;
+        if wanted < least {
             return Err(Error::request(format!(
-                "`--quorum {wanted}` is lower than the policy's {} for `{}`",
-                rule.quorum, image.repository
+                "`--quorum {wanted}` is lower than the policy's {least} for `{}`",
+                image.repository
             ))
             .hint("the option can raise the quorum, never lower it"));
         }
@@ -59,5 +61,5 @@ pub(super) fn expected(
             )));
         }
     }
-    Ok(Expected { commit, quorum, purpose: Purpose::Verify })
+    Ok(Expected { commit, quorum, purpose })
 }

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use super::builder::{Builder, Domain};
 use super::candidate::{Candidate, Image, Refusal};
 use super::file::{ImageRule, Policy};
+use super::tag::Bar;
 use super::tally::{Finding, Judged, Rank, Tally, judge};
 use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict, Waived};
 use super::vote::{Group, NoVote, Vote};
 use crate::attestation::{Attestation, Claim, Commit, Rejection, Statement};
-use crate::oci::{Digest, Platform, System};
+use crate::oci::{Digest, Platform, System, Tag};
 use crate::reason::Reason;
 
 /// All evidence that was found, proven or not.
@@ -35,17 +36,17 @@ pub struct Expected {
     pub purpose: Purpose,
 }
 
-/// What a verdict is for: which rules on time hold.
+/// What a verdict is for: which quorum and which rules on time hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Purpose {
     /// Running the image: `verify_max_age`.
     #[default]
     Verify,
-    /// Moving tags to it: `max_age`.
-    Promote,
-    /// Learning the sequence of what a tag names, before it moves away. No rule on age holds: what
-    /// was released stays released, however long ago.
-    Leave,
+    /// Moving these tags to it: `max_age`, and the quorum of the strictest of them.
+    Promote(Vec<Tag>),
+    /// Learning the sequence of what this tag names, before it moves away. No rule on age holds:
+    /// what was released stays released, however long ago.
+    Leave(Tag),
 }
 
 /// Judges `candidate` under `policy`.
@@ -66,7 +67,9 @@ pub fn decide(
         return verdict(policy, candidate, Outcome::Refused, refusals);
     };
     refusals.extend(against_platforms(rule, &images, candidate));
-    let need = expected.quorum.map_or(rule.quorum, |raised| raised.max(rule.quorum)).get() as usize;
+    let bar = rule.bar(&expected.purpose);
+    let quorum = expected.quorum.map_or(bar.quorum, |raised| raised.max(bar.quorum));
+    let need = quorum.get() as usize;
 
     let mut hearing = Hearing::new(policy, rule, candidate, &images);
     for attestation in &evidence.attestations {
@@ -106,6 +109,7 @@ pub fn decide(
                 policy: policy.digest(),
                 commit: group.commit.clone(),
                 sequence: group.sequence,
+                bar: Bar { quorum, environment: bar.environment.clone() },
                 tags: rule.tag_rules().to_vec(),
             }),
         },
@@ -113,6 +117,7 @@ pub fn decide(
     };
 
     let mut verdict = verdict(policy, candidate, outcome, refusals);
+    verdict.environment.clone_from(&bar.environment);
     verdict.distinct_by = rule.distinct_by;
     verdict.group = judged.as_ref().map(|(group, _)| (*group).clone());
     let unspoken = BTreeMap::new();
@@ -168,6 +173,7 @@ fn verdict(policy: &Policy, candidate: &Candidate, outcome: Outcome, refusals: V
         outcome,
         refusals,
         group: None,
+        environment: None,
         distinct_by: Domain::default(),
         waived: Vec::new(),
         platforms: Vec::new(),

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::builder::{Builder, Domain, Key, Revocation, Window};
+use super::decide::Purpose;
 use super::moment::{Age, Moment};
-use super::tag::{self, Glob, Pattern, TagKind, TagRule};
+use super::tag::{self, Bar, Glob, Pattern, TagKind, TagRule};
 use super::voices;
 use crate::attestation::PublicKey;
 use crate::oci::{Digest, Platform, Repository, Slot, System, Tag};
@@ -44,8 +45,10 @@ pub struct ImageRule {
     pub required: BTreeMap<Platform, System>,
     /// Platforms that a release may have besides.
     pub optional: BTreeMap<Platform, System>,
-    /// How many operators must agree, for every platform.
-    pub quorum: NonZeroU32,
+    /// What an image must meet to run: the strictest environment, unless the policy fixes one.
+    pub run: Bar,
+    /// The quorum of each environment.
+    pub environments: BTreeMap<String, NonZeroU32>,
     /// In what n voices must differ from one another, besides the operator.
     pub distinct_by: Domain,
     /// Whether every builder of a platform must have spoken.
@@ -137,7 +140,9 @@ struct FileImage {
     platforms: Vec<String>,
     #[serde(default)]
     optional: Vec<String>,
-    quorum: NonZeroU32,
+    quorum: Option<NonZeroU32>,
+    environments: Option<BTreeMap<String, NonZeroU32>>,
+    verify: Option<String>,
     #[serde(default)]
     distinct_by: Domain,
     #[serde(default)]
@@ -165,6 +170,7 @@ struct FileImage {
 struct FileTag {
     name: String,
     rule: FileTagKind,
+    environment: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -285,6 +291,11 @@ impl Policy {
         &self.builders
     }
 
+    /// The rules, in the order of the file.
+    pub fn images(&self) -> &[ImageRule] {
+        &self.images
+    }
+
     /// The rule for `repository`: the exact one, else that of the longest path above it.
     pub fn image(&self, repository: &Repository) -> Option<&ImageRule> {
         let text = repository.to_string();
@@ -326,6 +337,11 @@ impl Policy {
 }
 
 impl ImageRule {
+    /// The repository or path that it is for, as the policy writes it.
+    pub fn repository(&self) -> String {
+        self.pattern.shown()
+    }
+
     /// Whether a statement about `name` is about `repository`, for which this rule is.
     pub fn speaks_of(&self, name: &Repository, repository: &Repository) -> bool {
         if self.names.is_empty() { name == repository } else { self.names.contains(name) }
@@ -338,7 +354,18 @@ impl ImageRule {
 
     /// How the policy lets `tag` move; `None` if it does not govern the tag.
     pub fn tag(&self, tag: &Tag) -> Option<TagKind> {
-        tag::kind(&self.tags, tag)
+        tag::find(&self.tags, tag).map(|rule| rule.kind)
+    }
+
+    /// What a release must meet for `purpose`: of several tags, what the strictest asks; for a tag
+    /// without a rule, what running it asks.
+    pub fn bar(&self, purpose: &Purpose) -> &Bar {
+        let of = |tag: &Tag| tag::find(&self.tags, tag).map_or(&self.run, |rule| &rule.bar);
+        match purpose {
+            Purpose::Verify => &self.run,
+            Purpose::Promote(tags) => tags.iter().map(of).max().unwrap_or(&self.run),
+            Purpose::Leave(tag) => of(tag),
+        }
     }
 
     pub(super) fn tag_rules(&self) -> &[TagRule] {
@@ -546,9 +573,33 @@ impl FileImage {
         if required.is_empty() {
             return Err(rule(place, "platforms: at least one platform must be required"));
         }
+        let (strictest, environments) = match (self.quorum, self.environments) {
+            (Some(quorum), None) => (Bar { quorum, environment: None }, BTreeMap::new()),
+            (None, Some(environments)) if !environments.is_empty() => {
+                environments.keys().try_for_each(|text| name(place, "environments", text))?;
+                let strictest = environments.iter().max_by_key(|(_, quorum)| **quorum);
+                let bar =
+                    strictest.map(|(name, quorum)| Bar { quorum: *quorum, environment: Some(name.clone()) });
+                (bar.ok_or_else(|| rule(place, "environments: there is none"))?, environments)
+            }
+            _ => {
+                return Err(rule(
+                    place,
+                    "there must be either `quorum`, or `environments` with at least one",
+                ));
+            }
+        };
+        let bar = |what: &str, environment: Option<String>| match environment {
+            None => Ok(strictest.clone()),
+            Some(name) => environments
+                .get(&name)
+                .map(|quorum| Bar { quorum: *quorum, environment: Some(name.clone()) })
+                .ok_or_else(|| rule(place, format!("{what}: {name:?} is not one of its environments"))),
+        };
+        let run = bar("verify", self.verify)?;
         let mut fewest = usize::MAX;
         for (platform, system) in required.iter().chain(&optional) {
-            let most = voices(place, platform, *system, self.distinct_by, self.quorum, builders)?;
+            let most = voices(place, platform, *system, self.distinct_by, strictest.quorum, builders)?;
             if required.contains_key(platform) {
                 fewest = fewest.min(most);
             }
@@ -557,15 +608,22 @@ impl FileImage {
             list.iter().try_for_each(|text| name(place, what, text))?;
         }
         let tags = match self.tag {
-            None => tag::default_rules(),
-            Some(tags) => tags.into_iter().map(|tag| tag.read(place)).collect::<Result<_, _>>()?,
+            None => tag::default_rules(&strictest),
+            Some(tags) => tags
+                .into_iter()
+                .map(|tag| {
+                    let bar = bar("tag", tag.environment.clone())?;
+                    tag.read(place, bar)
+                })
+                .collect::<Result<_, _>>()?,
         };
         Ok(ImageRule {
             pattern,
             names,
             required,
             optional,
-            quorum: self.quorum,
+            run,
+            environments,
             distinct_by: self.distinct_by,
             hear_all: self.hear_all,
             voices: fewest,
@@ -583,7 +641,7 @@ impl FileImage {
 }
 
 impl FileTag {
-    fn read(self, place: &str) -> Result<TagRule, PolicyError> {
+    fn read(self, place: &str, bar: Bar) -> Result<TagRule, PolicyError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'*');
         if self.name.is_empty() || !self.name.bytes().all(allowed) {
             return Err(rule(place, format!("tag: {:?} can match no tag", self.name)));
@@ -592,7 +650,7 @@ impl FileTag {
             FileTagKind::Immutable => TagKind::Immutable,
             FileTagKind::Forward => TagKind::Forward,
         };
-        Ok(TagRule { tags: Pattern::Glob(Glob::new(&self.name)), kind })
+        Ok(TagRule { tags: Pattern::Glob(Glob::new(&self.name)), kind, bar })
     }
 }
 
@@ -647,7 +705,7 @@ mod tests {
         assert_eq!(policy.builders().len(), 2);
         assert_eq!(policy.digest(), Digest::of(text().as_bytes()));
         let rule = policy.image(&"ghcr.io/acme/app".parse().unwrap()).unwrap();
-        assert_eq!(rule.quorum.get(), 2);
+        assert_eq!(rule.run.quorum.get(), 2);
         assert!(policy.image(&"ghcr.io/acme/app2".parse().unwrap()).is_none());
         assert!(policy.image(&"ghcr.io/acme/app/x".parse().unwrap()).is_none());
     }
@@ -667,7 +725,7 @@ mod tests {
             text()
         );
         let policy = parse(&more).unwrap();
-        let quorum = |r: &str| policy.image(&r.parse().unwrap()).map(|rule| rule.quorum.get());
+        let quorum = |r: &str| policy.image(&r.parse().unwrap()).map(|rule| rule.run.quorum.get());
         assert_eq!(quorum("ghcr.io/acme/app"), Some(2));
         assert_eq!(quorum("ghcr.io/acme/other"), Some(1));
         assert_eq!(quorum("ghcr.io/acme/deep/er"), Some(1));
@@ -709,6 +767,10 @@ mod tests {
         assert!(parse(&good).is_ok());
         let image = &good[good.find("[[image]]").unwrap()..good.find("[[builder]]").unwrap()];
         let again = format!("{good}{image}");
+        let staged =
+            |all: &str, line: &str| good.replace("quorum = 2", &format!("environments = {all}\n{line}"));
+        let tag = "[[image.tag]]\nname = \"v*\"\nrule = \"immutable\"\nenvironment = \"production\"";
+        assert!(parse(&staged("{ staging = 1, production = 2 }", tag)).is_ok());
         let digest = Digest::of(b"statement");
         let waived =
             format!("[[waive]]\nstatement = \"{digest}\"\nreason = \"r\"\nuntil = 2026-01-01T00:00:00Z\n");
@@ -743,6 +805,13 @@ mod tests {
             (good.replace("ghcr.io/acme/app", "acme/app"), "host"),
             (good.replace("ghcr.io/acme/app", "ghcr.io/*/app"), "repository"),
             (again, "two rules"),
+            (with_image("environments = { staging = 1 }"), "either `quorum`, or"),
+            (staged("{}", ""), "either `quorum`, or"),
+            (staged("{ staging = 0 }", ""), "environments"),
+            (staged("{ staging = 1, production = 3 }", ""), "quorum = 3"),
+            (staged("{ staging = 1 }", "verify = \"production\""), "not one of its environments"),
+            (staged("{ staging = 1 }", tag), "not one of its environments"),
+            (with_image("verify = \"production\""), "not one of its environments"),
             (with_image("distinct_by = \"moon\""), "moon"),
             (with_image("distinct_by = \"jurisdiction\""), "\"a\" names no jurisdiction"),
             (

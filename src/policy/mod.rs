@@ -15,6 +15,7 @@ mod tally;
 pub mod verdict;
 mod voices;
 pub mod vote;
+pub mod weak;
 
 #[cfg(test)]
 mod props;
@@ -25,5 +26,6 @@ pub use builder::{Builder, Domain};
 pub use candidate::{Candidate, Refusal};
 pub use decide::{Evidence, Expected, Purpose, decide};
 pub use file::{ImageRule, Policy, PolicyError, Waiver};
-pub use tag::{Glob, TagKind, TagRule};
+pub use tag::{Bar, Glob, TagKind, TagRule};
 pub use verdict::{Approval, Cell, Outcome, PlatformRow, Status, Verdict};
+pub use weak::{WeakSpot, weak_spots};

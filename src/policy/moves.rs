@@ -142,6 +142,7 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Bar;
 
     fn approval() -> Approval {
         Approval {
@@ -150,6 +151,7 @@ mod tests {
             policy: Digest::of(b"policy"),
             commit: "a".repeat(40).parse().unwrap(),
             sequence: 10,
+            bar: Bar { quorum: std::num::NonZeroU32::MIN, environment: None },
             tags: Vec::new(),
         }
     }

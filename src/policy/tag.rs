@@ -1,5 +1,7 @@
 //! Which tags a policy governs, and how they may move.
 
+use std::num::NonZeroU32;
+
 use crate::oci::Tag;
 
 /// A pattern over whole tags, case-sensitive; `*` stands for any run of characters.
@@ -22,6 +24,17 @@ pub struct TagRule {
     pub tags: Pattern,
     /// How they may move.
     pub kind: TagKind,
+    /// What a release must meet before it may have them.
+    pub bar: Bar,
+}
+
+/// How many must agree, and for which environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bar {
+    /// How many voices.
+    pub quorum: NonZeroU32,
+    /// The environment, where the rule has any.
+    pub environment: Option<String>,
 }
 
 /// Which tags a rule is for.
@@ -72,16 +85,17 @@ impl Pattern {
 }
 
 /// The rules of an image whose policy lists none: `latest` moves forward, versions never move.
-pub(super) fn default_rules() -> Vec<TagRule> {
+pub(super) fn default_rules(bar: &Bar) -> Vec<TagRule> {
+    let rule = |tags, kind| TagRule { tags, kind, bar: bar.clone() };
     vec![
-        TagRule { tags: Pattern::Glob(Glob::new("latest")), kind: TagKind::Forward },
-        TagRule { tags: Pattern::Version, kind: TagKind::Immutable },
+        rule(Pattern::Glob(Glob::new("latest")), TagKind::Forward),
+        rule(Pattern::Version, TagKind::Immutable),
     ]
 }
 
-/// How `tag` may move under `rules`: by the first rule that matches, or not at all.
-pub(super) fn kind(rules: &[TagRule], tag: &Tag) -> Option<TagKind> {
-    rules.iter().find(|rule| rule.tags.matches(tag.as_str())).map(|rule| rule.kind)
+/// The first of `rules` that matches `tag`, if one does.
+pub(super) fn find<'a>(rules: &'a [TagRule], tag: &Tag) -> Option<&'a TagRule> {
+    rules.iter().find(|rule| rule.tags.matches(tag.as_str()))
 }
 
 #[cfg(test)]
@@ -105,7 +119,8 @@ mod tests {
 
     #[test]
     fn without_rules_latest_moves_forward_and_versions_stay() {
-        let kind = |tag: &str| kind(&default_rules(), &tag.parse().unwrap());
+        let rules = default_rules(&Bar { quorum: NonZeroU32::MIN, environment: None });
+        let kind = |tag: &str| find(&rules, &tag.parse().unwrap()).map(|rule| rule.kind);
         assert_eq!(kind("latest"), Some(TagKind::Forward));
         assert_eq!(kind("1.0.0"), Some(TagKind::Immutable));
         assert_eq!(kind("v2"), Some(TagKind::Immutable));

@@ -19,7 +19,7 @@ use case::{Absent, Case, Claim, Expect};
 mod case;
 
 /// Fewer folders than this, and some were lost.
-const AT_LEAST: usize = 30;
+const AT_LEAST: usize = 150;
 
 #[test]
 fn every_case_comes_out_as_its_file_says() {
@@ -63,10 +63,14 @@ fn run(folder: &Path) -> Result<(), String> {
     let expected = Expected {
         commit: case.expect_commit.map(commit),
         quorum: case.quorum.map(|n| n.try_into().expect("`quorum` is at least 1")),
-        purpose: match case.purpose {
-            case::Purpose::Verify => Purpose::Verify,
-            case::Purpose::Promote => Purpose::Promote,
-            case::Purpose::Leave => Purpose::Leave,
+        purpose: match (case.purpose, &case.tags) {
+            (case::Purpose::Verify, _) => Purpose::Verify,
+            (case::Purpose::Promote, tags) => {
+                Purpose::Promote(tags.iter().map(|tag| tag.parse().expect("a tag")).collect())
+            }
+            (case::Purpose::Leave, tags) => {
+                Purpose::Leave(tags.first().map_or("latest", String::as_str).parse().expect("a tag"))
+            }
         },
     };
     let now: Timestamp = case.now.parse().expect("`now` is a time");

@@ -6,7 +6,7 @@ use crate::reason::Reason;
 
 use super::builder::Domain;
 use super::candidate::Refusal;
-use super::tag::{self, TagKind, TagRule};
+use super::tag::{self, Bar, TagKind, TagRule};
 use super::vote::Group;
 
 /// What was decided, and why, cell by cell.
@@ -24,6 +24,8 @@ pub struct Verdict {
     pub refusals: Vec<Refusal>,
     /// The group of statements that was judged, if there is one.
     pub group: Option<Group>,
+    /// The environment whose quorum is asked for, where the rule has any.
+    pub environment: Option<String>,
     /// In what voices must differ, besides the operator.
     pub distinct_by: Domain,
     /// A row for each platform that the policy or the index names.
@@ -70,6 +72,7 @@ pub struct Approval {
     pub(super) policy: Digest,
     pub(super) commit: Commit,
     pub(super) sequence: u64,
+    pub(super) bar: Bar,
     pub(super) tags: Vec<TagRule>,
 }
 
@@ -202,8 +205,13 @@ impl Approval {
         self.sequence
     }
 
-    /// How `tag` may move; `None` if it may not be moved at all.
+    /// The environment whose quorum was met, where the policy has any.
+    pub fn environment(&self) -> Option<&str> {
+        self.bar.environment.as_deref()
+    }
+
+    /// How `tag` may move; `None` if it may not be moved at all, or needs a higher quorum.
     pub fn permits(&self, tag: &Tag) -> Option<TagKind> {
-        tag::kind(&self.tags, tag)
+        tag::find(&self.tags, tag).filter(|rule| rule.bar.quorum <= self.bar.quorum).map(|rule| rule.kind)
     }
 }

@@ -223,8 +223,8 @@ fn fits(statement: &Statement, rule: &ImageRule) -> Checked {
 fn fresh(attestation: &Attestation, rule: &ImageRule, now: Timestamp, purpose: &Purpose) -> Checked {
     let max_age = match purpose {
         Purpose::Verify => rule.verify_max_age,
-        Purpose::Promote => rule.max_age,
-        Purpose::Leave => return Ok(()),
+        Purpose::Promote(_) => rule.max_age,
+        Purpose::Leave(_) => return Ok(()),
     };
     let (time, sequence) = (attestation.earliest(), attestation.statement().build.sequence);
     if let Some(epoch) = rule.epoch.filter(|epoch| time < *epoch) {

@@ -4,6 +4,7 @@ pub mod assemble;
 pub mod attest;
 pub mod inspect;
 pub mod markdown;
+pub mod policy;
 pub mod promote;
 pub mod style;
 pub mod verdict;

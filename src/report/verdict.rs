@@ -25,6 +25,9 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
     };
     let _ = writeln!(text, "{headline}  {}@{}", verdict.repository, verdict.digest);
     let _ = writeln!(text, "policy {}", verdict.policy);
+    if let Some(environment) = &verdict.environment {
+        let _ = writeln!(text, "environment {}", printable(environment));
+    }
     if let Some(group) = &verdict.group {
         let _ = writeln!(text, "{}", printable(&group.to_string()));
     }
@@ -194,6 +197,7 @@ pub(super) fn fields(verdict: &Verdict) -> Value {
         "verdict": verdict.outcome.as_str(),
         "image": { "repository": verdict.repository.to_string(), "digest": verdict.digest },
         "policy": { "digest": verdict.policy },
+        "environment": verdict.environment,
         "refusals": verdict.refusals.iter().map(|refusal| json!({
             "reason": refusal.reason,
             "detail": refusal.detail,

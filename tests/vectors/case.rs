@@ -30,6 +30,9 @@ pub(crate) struct Case {
     /// What the verdict is for.
     #[serde(default)]
     pub(crate) purpose: Purpose,
+    /// The tags to be moved, or the one to be left.
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
     /// The children of the index.
     #[serde(default)]
     pub(crate) child: Vec<Child>,

@@ -1,0 +1,116 @@
+//! `policy check`: what a policy asks for, and where it is weak.
+
+use std::fmt::Write as _;
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use crate::policy::builder::{Key, Revocation};
+use crate::policy::{Builder, Domain, ImageRule, Policy, WeakSpot, weak_spots};
+use crate::text::printable;
+
+/// The media type of `policy check`'s JSON document.
+pub const MEDIA_TYPE: &str = "application/vnd.quorate.policy-check.v1+json";
+
+/// The policy, its rules with what is weak about each, and its builders.
+pub fn text(policy: &Policy, rules: &[&ImageRule]) -> String {
+    let mut text = format!("policy {}\n", policy.digest());
+    for rule in rules {
+        let _ = writeln!(text, "\n{}", rule.repository());
+        for (name, value) in asked(rule) {
+            let _ = writeln!(text, "  {name:<13} {}", printable(&value));
+        }
+        for WeakSpot { code, detail } in weak_spots(policy, rule) {
+            let _ = writeln!(text, "  ! {code}: {}", printable(&detail));
+        }
+    }
+    text.push_str("\nbuilders\n");
+    for builder in policy.builders() {
+        let _ = writeln!(text, "  {}", printable(&described(builder)));
+    }
+    for waiver in policy.waivers() {
+        let (statement, until) = (waiver.statement, waiver.until);
+        let _ = writeln!(text, "waived until {until}: {statement}: {}", printable(&waiver.reason));
+    }
+    text
+}
+
+/// What a rule asks for, line by line; what it does not ask for is left out.
+fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
+    let list = |items: Vec<String>| items.join(", ");
+    let strings = |set: &std::collections::BTreeSet<String>| list(set.iter().cloned().collect());
+    let platforms = |map: &std::collections::BTreeMap<_, _>| {
+        list(map.keys().map(|platform: &crate::oci::Platform| platform.to_string()).collect())
+    };
+    let age = |age: Option<SignedDuration>| age.map(|age| format!("{age:#}")).unwrap_or_default();
+    let apart = match rule.distinct_by {
+        Domain::Operator => "operators".to_owned(),
+        other => format!("operators, each of another {}", other.as_str()),
+    };
+    let environments = rule.environments.iter().map(|(name, quorum)| format!("{name} {quorum}")).collect();
+    let run = rule.run.environment.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let lines = [
+        ("platforms", platforms(&rule.required)),
+        ("optional", platforms(&rule.optional)),
+        ("quorum", format!("{} of {} {apart}, to run{run}", rule.run.quorum, rule.voices)),
+        ("environments", list(environments)),
+        ("hear all", if rule.hear_all { "every builder".to_owned() } else { String::new() }),
+        ("sources", strings(&rule.sources)),
+        ("targets", strings(&rule.targets)),
+        ("refs", strings(&rule.refs)),
+        ("to promote", age(rule.max_age)),
+        ("to verify", age(rule.verify_max_age)),
+        ("epoch", rule.epoch.map(|epoch| epoch.to_string()).unwrap_or_default()),
+        ("sequence from", if rule.min_sequence == 0 { String::new() } else { rule.min_sequence.to_string() }),
+    ];
+    lines.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn described(builder: &Builder) -> String {
+    let keys: Vec<String> = builder.keys.iter().map(key).collect();
+    format!("{} ({}): {}", builder.name, builder.operator, keys.join(", "))
+}
+
+fn key(key: &Key) -> String {
+    let mut text = format!("{:?}", key.public);
+    if let Some(from) = key.window.from {
+        let _ = write!(text, " from {from}");
+    }
+    if let Some(until) = key.window.until {
+        let _ = write!(text, " until {until}");
+    }
+    match key.revoked {
+        Revocation::Compromised => text.push_str(" compromised"),
+        Revocation::From(from) => {
+            let _ = write!(text, " revoked from {from}");
+        }
+        Revocation::Never => {}
+    }
+    text
+}
+
+/// The JSON document.
+pub fn json(policy: &Policy, rules: &[&ImageRule]) -> Value {
+    json!({
+        "mediaType": MEDIA_TYPE,
+        "policy": { "digest": policy.digest() },
+        "images": rules.iter().map(|rule| json!({
+            "repository": rule.repository(),
+            "platforms": rule.required.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            "optional": rule.optional.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            "quorum": rule.run.quorum,
+            "voices": rule.voices,
+            "distinctBy": rule.distinct_by.as_str(),
+            "environments": rule.environments,
+            "weak": weak_spots(policy, rule).iter().map(|spot| json!({
+                "code": spot.code,
+                "detail": spot.detail,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "builders": policy.builders().iter().map(|builder| json!({
+            "name": builder.name,
+            "operator": builder.operator,
+            "keys": builder.keys.iter().map(|key| key.public.fingerprint()).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    })
+}
