@@ -29,7 +29,7 @@ use std::time::Duration;
 use quorate_bed::image::{Image, minimal_elf};
 use quorate_bed::{Auth, Registry, RegistryOptions, depth};
 
-use clients::{ASSEMBLERS, COPIERS, Client, Place};
+use clients::{ASSEMBLERS, Client, Place};
 use peers::{Peer, Peers};
 use project::{ARCHITECTURES, Build, Project, REPOSITORY, said};
 
@@ -95,7 +95,8 @@ fn main() {
     let theirs = |peer: Peer, program: &Path| {
         bring(&|shop, from, to| shop.client(peer, program).copy(Place::Registry(from), Place::Registry(to)))
     };
-    rows(&COPIERS, &theirs, &quorate);
+    // Not buildah, which makes an index of its own.
+    rows(&[Peer::Crane, Peer::Regctl, Peer::Oras, Peer::Skopeo], &theirs, &quorate);
 
     heading("list what is attached to one image: 2 votes");
     let quorate = both(&|shop, _| vec![shop.without_policy(&["inspect", &shop.voted])]);
@@ -234,7 +235,7 @@ impl Shop {
     }
 
     fn quorate(&self, tag: &str, count: usize) -> Command {
-        let mut command = self.project.command(&["assemble", &format!("{}:{tag}", self.project.image())]);
+        let mut command = self.without_policy(&["assemble", &format!("{}:{tag}", self.project.image())]);
         command.args(self.images(count).map(|(_, source)| source));
         command
     }
