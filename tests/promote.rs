@@ -114,6 +114,19 @@ fn a_tag_moves_only_away_from_what_is_expected() {
 }
 
 #[test]
+fn the_release_must_be_of_the_commit_that_is_expected() {
+    let shop = Shop::open();
+    let release = agreed(&shop, "git-1", "1");
+    let of = |commit: &str| promote(&shop, &release, &["--tag", "latest", "--expect-commit", commit]);
+    let other = of(OTHER_COMMIT).exits(1).json();
+    assert_eq!((&other["verdict"], &other["outcome"]), (&"short".into(), &"refused".into()));
+    assert_eq!(shop::cell(&other, "linux/amd64", "github"), "rejected commit-unexpected");
+    assert!(writes(&shop).is_empty());
+    of(COMMIT).exits(0);
+    assert_eq!(shop.named("latest").as_deref(), Some(release.digest.as_str()));
+}
+
+#[test]
 fn missing_votes_are_waited_for() {
     let shop = Shop::open();
     let release = shop.release("git-1", "hello");
@@ -186,8 +199,15 @@ fn tags_of_single_images_are_removed_once_the_release_is_named() {
     assert_eq!(untagged(&planned), expected, "{only}");
     assert!(writes(&shop).is_empty());
 
+    // What fails afterwards is said, and leaves the release where it is.
+    shop.bed.registry.fault(Fault::status(403).method("DELETE").path("git-1-arm64"));
+    let report = promote(&shop, &release, &with).exits(3).says("registry-denied").json();
+    assert_eq!(untagged(&report), ["git-1 kept", "git-1-amd64 removed", "gone absent"]);
+    assert_eq!(tag(&report, "latest")["action"], "created");
+    shop.bed.registry.clear_faults();
+
     let report = promote(&shop, &release, &with).exits(0).json();
-    let expected = ["git-1 kept", "git-1-amd64 removed", "git-1-arm64 removed", "gone absent"];
+    let expected = ["git-1 kept", "git-1-amd64 absent", "git-1-arm64 removed", "gone absent"];
     assert_eq!(untagged(&report), expected, "{only}");
     for (name, image) in names.iter().zip(&release.images) {
         assert_eq!(shop.named(name), None);

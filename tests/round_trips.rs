@@ -76,6 +76,8 @@ fn verify_and_promote() {
     costs(&shop, &["verify", &by_digest], 14, 5);
     // 2 platforms × 2 votes, 3 absent tags.
     costs(&shop, &["promote", &by_digest, "--tag", "latest,1.0.0,v1"], 23, 8);
+    // Without a forward-only tag among them, nothing is read twice before it is written.
+    costs(&shop, &["promote", &by_digest, "--tag", "2.0.0,2.0.1,2.0.2"], 22, 7);
     // The same again: nothing is written, the tags are read.
     costs(&shop, &["promote", &by_digest, "--tag", "latest,1.0.0,v1"], 16, 5);
 }

@@ -18,7 +18,7 @@ use crate::edge::clock;
 use crate::edge::registry::{RawManifest, Registry, Untagged};
 use crate::edge::tags::{self, CandidateTag, Restore, Restored};
 use crate::error::Error;
-use crate::oci::{Descriptor, Digest, ImageIndex, Reference, Repository, Tag};
+use crate::oci::{Digest, ImageIndex, Reference, Repository, Tag};
 use crate::policy::moves::{self, Allowances, Before, Move, Old};
 use crate::policy::{Approval, Expected, Outcome, Policy, Purpose, TagKind, Verdict, decide};
 use crate::reason::Reason;
@@ -135,9 +135,11 @@ pub async fn run(
     }
     report.tags = steps.into_iter().map(|step| step.report).collect();
     if report.outcome().is_yes() {
-        match untag(registry, repository, &index.manifests, request).await {
-            Ok(untagged) => report.untagged = untagged,
-            Err(error) => report.unfinished = Some(error),
+        for (tag, removal) in request.untag.iter().zip(untag(registry, repository, index, request).await) {
+            match removal {
+                Ok(removal) => report.untagged.push(UntagReport { tag: tag.tag().clone(), removal }),
+                Err(error) => report.unfinished = Some(error),
+            }
         }
     }
     Ok(report)
@@ -428,18 +430,19 @@ impl Step {
     }
 }
 
-/// Removes tags of single images, where each names one of the release: the index holds it.
+/// Removes tags of single images, where each names one of the release: the index, which has its
+/// tags by then, holds it.
 async fn untag(
     registry: &Registry,
     repository: &Repository,
-    children: &[Descriptor],
+    index: &ImageIndex,
     request: &Request,
-) -> Result<Vec<UntagReport>, Error> {
-    try_join_all(request.untag.iter().map(|tag| async {
+) -> Vec<Result<Removal, Error>> {
+    all(request.untag.iter().map(|tag| async {
         let named = registry.manifest_now(&repository.at_tag(tag.tag().clone())).await?;
-        let removal = match named.map(|raw| raw.digest) {
+        Ok(match named.map(|raw| raw.digest) {
             None => Removal::Absent,
-            Some(digest) if children.iter().all(|child| child.digest != digest) => {
+            Some(digest) if index.manifests.iter().all(|child| child.digest != digest) => {
                 Removal::Kept(format!("it names {digest}, which is no image of this release"))
             }
             Some(_) if request.dry_run => Removal::Planned,
@@ -451,8 +454,7 @@ async fn untag(
                     Removal::Kept(format!("this registry does not remove a tag alone: {reply}"))
                 }
             },
-        };
-        Ok(UntagReport { tag: tag.tag().clone(), removal })
+        })
     }))
     .await
 }
