@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_util::stream;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap,
     HeaderValue, LOCATION,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
+use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::Registry;
@@ -28,6 +30,8 @@ pub(super) const MAX_ERROR_BODY: u64 = 64 * 1024;
 const MIB: u64 = 1024 * 1024;
 /// A body of no more than this is read without a share of the memory below.
 const SMALL_BODY: u64 = 64 * 1024;
+/// Bytes read of a file at once.
+const PIECE: usize = 256 * 1024;
 /// What all larger bodies on their way to us may take together, in MiB.
 pub(super) const MEMORY_MIB: usize = 8;
 
@@ -70,7 +74,12 @@ impl Payload {
             Self::File(file, length) => {
                 let mut file = file.try_clone()?;
                 file.rewind()?;
-                request.header(CONTENT_LENGTH, *length).body(tokio::fs::File::from_std(file))
+                let pieces = stream::try_unfold(tokio::fs::File::from_std(file), |mut file| async {
+                    let mut piece = Vec::with_capacity(PIECE);
+                    let read = file.read_buf(&mut piece).await?;
+                    Ok::<_, std::io::Error>((read > 0).then_some((piece, file)))
+                });
+                request.header(CONTENT_LENGTH, *length).body(reqwest::Body::wrap_stream(pieces))
             }
         })
     }
