@@ -111,3 +111,35 @@ fn promote_onto_another_release() {
     shop.quorate(&["promote", &second, "--tag", "f2"]).exits(0);
     costs(&shop, &["promote", &third, "--tag", "f1,f2,v3"], 22 + 10 + 2, 9);
 }
+
+#[test]
+fn attest_and_inspect() {
+    // On a registry with the referrers API, and on one without.
+    for (referrers, attest, list) in [(true, (13, 11), (6, 5)), (false, (20, 16), (12, 5))] {
+        let shop = bearer(referrers);
+        let release = shop.release("git-1", "hello");
+        let image = &release.images[0];
+        let by_digest = format!("{}@{}", shop.repository(), image.manifest_digest);
+        let arguments = [
+            "attest",
+            &by_digest,
+            "--builder",
+            "github",
+            "--key",
+            "github.key",
+            "--system",
+            shop::AMD64.1,
+            "--config-digest",
+            &image.config_digest,
+            "--nar-hash",
+            shop::NAR_HASH,
+            "--commit",
+            shop::COMMIT,
+            "--sequence",
+            "1",
+            "--no-infer",
+        ];
+        costs(&shop, &arguments, attest.0, attest.1);
+        costs(&shop, &["inspect", &by_digest], list.0, list.1);
+    }
+}
