@@ -438,9 +438,9 @@ fn a_bundle_that_proves_nothing_here_is_not_attached() {
     attest(&release.reference, "changed.json", &[]).exits(1).says("(log-proof)");
     attest(&release.reference, file, &["--public-key", "garnix.key.pub"]).exits(1).says("(signer-unknown)");
     attest(&release.reference, "absent.json", &[]).exits(2).says("cannot read");
-    attest(&other.reference, file, &[]).exits(1).says("it is about sha256:");
+    attest(&other.reference, file, &[]).exits(1).says("(other-manifest): it is about sha256:");
     let elsewhere = release.reference.replace("/acme/app", "/acme/other");
-    attest(&elsewhere, file, &[]).exits(1).says("it speaks of");
+    attest(&elsewhere, file, &[]).exits(1).says("(name-mismatch): it speaks of");
     attest(&release.reference, file, &["--record-dissent"]).exits(2).says("cannot be used with");
     let arguments = ["attest", &release.reference, "--bundle", file];
     shop.quorate_with(&arguments, &[("QUORATE_POLICY", "")]).exits(2);
@@ -462,7 +462,7 @@ fn a_dissent_signed_apart_is_attached_to_what_it_disputes_alone() {
     shop.quorate(&arguments).exits(0);
     shop.bed.registry.clear_log();
     let attach = |image: &str| shop.quorate(&["attest", image, "--bundle", "dissent.json"]);
-    attach(&shop.at("app")).exits(1).says("it is about");
+    attach(&shop.at("app")).exits(1).says("(other-manifest): it is about");
     assert!(shop.bed.registry.writes().is_empty());
     attach(&reference).exits(0);
 }

@@ -36,10 +36,12 @@ pub async fn find(registry: &Registry, place: &Place) -> Result<RawManifest, Err
             }
         }
     };
-    found.ok_or_else(|| {
-        Error::request(format!("there is no image `{place}`"))
-            .hint("check the reference; nothing was changed")
-    })
+    found.ok_or_else(|| absent(place))
+}
+
+/// The error for an image that is not there.
+pub fn absent(named: &impl std::fmt::Display) -> Error {
+    Error::request(format!("there is no image `{named}`")).hint("check the reference; nothing was changed")
 }
 
 /// Reads a manifest or index by its digest. `None` if the store says that it has none.

@@ -137,10 +137,8 @@ pub async fn attach_signed(
     let statement = attestation.statement();
     let repository = &request.image.repository;
     if statement.name != *repository {
-        return Err(Error::no(format!(
-            "the bundle is not attached: it speaks of `{}`, not of `{repository}`",
-            statement.name
-        )));
+        let detail = format!("it speaks of `{}`, not of `{repository}`", statement.name);
+        return Err(refused(Reason::NameMismatch, detail));
     }
     let signer = request.keys.iter().find(|(key, _)| key == attestation.signer());
     let slot = match request.slot.as_ref().or(signer.and_then(|(_, slot)| slot.as_ref())) {
@@ -149,13 +147,10 @@ pub async fn attach_signed(
     };
     let (subject, manifest) = child(registry, &request.image, statement.build.system).await?;
     if statement.manifest() != subject.digest {
-        return Err(Error::no(format!(
-            "the bundle is not attached: it is about {}, and `{}` has {} for {}",
-            statement.manifest(),
-            request.image,
-            subject.digest,
-            statement.build.system
-        )));
+        let (about, system) = (statement.manifest(), statement.build.system);
+        let detail =
+            format!("it is about {about}, and `{}` has {} for {system}", request.image, subject.digest);
+        return Err(refused(Reason::OtherManifest, detail));
     }
     let difference = compare(registry, repository, &statement.build, &manifest).await?;
     match (difference, &statement.claim) {

@@ -5,6 +5,7 @@ use futures_util::future::{join_all, try_join, try_join_all};
 
 use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
 use crate::attestation::{Bundle, Rejection, Trust, verify::verify};
+use crate::edge::images::absent;
 use crate::edge::registry::{RawManifest, Registry};
 use crate::error::Error;
 use crate::oci::{Config, Descriptor, Manifest, Reference, Repository, Slot};
@@ -24,10 +25,7 @@ pub(super) struct Gathered {
 
 /// Resolves `reference` once; from then on the bytes are held.
 pub(crate) async fn resolve(registry: &Registry, reference: &Reference) -> Result<RawManifest, Error> {
-    registry.manifest(reference).await?.ok_or_else(|| {
-        Error::request(format!("there is no image `{reference}`"))
-            .hint("check the reference; nothing was changed")
-    })
+    registry.manifest(reference).await?.ok_or_else(|| absent(reference))
 }
 
 /// Fetches what is needed to judge `image`.
