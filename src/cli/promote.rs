@@ -75,7 +75,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trust) = self.judgement.load()?;
+        let (policy, trusts) = self.judgement.load()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
         registry.announce(&self.image.repository, access)?;
@@ -96,7 +96,7 @@ impl Arguments {
             dry_run: self.dry_run,
         };
         let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
-        let mut report = run(&registry, &policy, &trust, &request, &tell).await?;
+        let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
         let outcome = report.outcome();
