@@ -381,6 +381,12 @@ fn reason(error: &Error) -> Reason {
             CertificateError::NoValidAuthority { .. }
             | CertificateError::NotYetValid { .. }
             | CertificateError::Expired { .. } => Reason::CertificateTime,
+            // The verifier says in words alone why a chain does not hold.
+            CertificateError::ChainInvalid(why)
+                if why.contains("CertNotValidYet") || why.contains("CertExpired") =>
+            {
+                Reason::CertificateTime
+            }
             CertificateError::Sct(_) => Reason::CertificateSct,
             CertificateError::Malformed(_) => Reason::CertificateMalformed,
             _ => Reason::CertificateUntrusted,
