@@ -5,6 +5,7 @@
 //! | [`Registry`] | an OCI 1.1 registry, with or without the referrers API, open or behind credentials |
 //! | [`Log`] | a Rekor v2 transparency log |
 //! | [`Tsa`] | an RFC 3161 timestamp authority |
+//! | [`Tuf`] | a TUF repository, as Sigstore instances publish their trusted root |
 //! | [`TokenService`] | the token service of a registry that has none of its own |
 //!
 //! Each listens on a free loopback port until it is dropped, can be told to misbehave by a
@@ -28,6 +29,7 @@ mod token_service;
 mod traffic;
 mod trusted_root;
 mod tsa;
+mod tuf;
 
 pub use authority::Authority;
 pub use bed::Bed;
@@ -38,6 +40,7 @@ pub use token_service::{TokenOptions, TokenService};
 pub use traffic::{Request, depth};
 pub use trusted_root::trusted_root;
 pub use tsa::Tsa;
+pub use tuf::{Files, Tuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
