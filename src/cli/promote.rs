@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 
 use super::verify::{outputs, refusal};
 use super::{Finished, Global, Judgement};
+use crate::attestation::Trusts;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::tags::CandidateTag;
@@ -75,7 +76,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trusts) = self.judgement.load()?;
+        let policy = self.judgement.policy()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
         registry.announce(&self.image.repository, access)?;
@@ -95,6 +96,7 @@ impl Arguments {
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
+        let trusts = Trusts::only(self.judgement.trust.load(&registry, global, printer).await?);
         let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
         let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };

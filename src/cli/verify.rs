@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Finished, Global, Judgement};
+use crate::attestation::Trusts;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::error::Error;
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trusts) = self.judgement.load()?;
+        let policy = self.judgement.policy()?;
         let registry = global.registry(60)?;
         registry.announce(&self.image.repository, Access::Pull)?;
         let request = Request {
@@ -38,6 +39,7 @@ impl Arguments {
             quorum: self.judgement.quorum(&policy, &self.image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
         };
+        let trusts = Trusts::only(self.judgement.trust.load(&registry, global, printer).await?);
         let verdict = run(&registry, &policy, &trusts, &request).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&verdict, style), report::json(&verdict));
