@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod schema;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,9 +26,15 @@ pub struct Run {
 }
 
 impl Run {
+    /// The JSON that was printed; it must be as its published schema says.
+    #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error}\nstdout: {}\nstderr: {}", self.stdout, self.stderr))
+        let document = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}\nstdout: {}\nstderr: {}", self.stdout, self.stderr));
+        if let Err(why) = schema::check(&schema::file_of(&document), &document) {
+            panic!("{why}\nstdout: {}", self.stdout);
+        }
+        document
     }
 
     /// Asserts the exit code; shows everything where it differs.
