@@ -1,7 +1,8 @@
 //! Random cases and their verdicts, written as JSON lines for a second model of the decision, in
 //! another language: `tests/peers/model`. Its README has the form of a line.
 //!
-//! `QUORATE_MODEL_CASES` names the file to write, `QUORATE_MODEL_COUNT` how many.
+//! `QUORATE_MODEL_CASES` names the file to write, `QUORATE_MODEL_COUNT` says how many, and
+//! `QUORATE_MODEL_SEED` which.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,7 +33,7 @@ fn random_cases_are_judged_and_written() {
         Err(_) => Box::new(std::io::sink()),
     };
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut dice = Dice(20_260_101);
+    let mut dice = Dice(std::env::var("QUORATE_MODEL_SEED").map_or(0, |n| n.parse().unwrap()));
     let mut written = 0;
     while written < count {
         // A policy that is refused at load judges nothing.
@@ -81,7 +82,7 @@ struct Signed {
 fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
     let builders = 2 + dice.below(4);
     let required = 1 + dice.below(3);
-    let optional = if dice.percent(30) { 1 } else { 0 };
+    let optional = usize::from(dice.percent(30));
     let images = children(dice, required, optional);
     let signed = signed(dice, builders, &images);
     let (text, keys) = policy(dice, builders, required, optional, &signed);

@@ -12,6 +12,7 @@ mod assemblers;
 mod bundles;
 mod clients;
 mod image_spec;
+mod model;
 mod nar;
 mod peers;
 mod project;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     trials.extend(stores::trials(&peers));
     trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
+    trials.extend(model::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
