@@ -107,7 +107,7 @@ impl Attestation {
         times: Vec<Timestamp>,
         bundle: Digest,
     ) -> Self {
-        let payload = Digest::of(format!("{statement:?}").as_bytes());
+        let payload = Digest::of(&statement.to_payload().unwrap_or_default());
         Self { statement, signer, times, payload, bundle }
     }
 

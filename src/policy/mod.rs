@@ -18,6 +18,8 @@ pub mod vote;
 pub mod weak;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod props;
 #[cfg(test)]
 mod vectors;

@@ -14,6 +14,7 @@ mod clients;
 mod conformance;
 mod conformance_cli;
 mod image_spec;
+mod model;
 mod nar;
 mod peers;
 mod project;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     trials.extend(stores::trials(&peers));
     trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
+    trials.extend(model::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     trials.extend(conformance::trials(&peers));

@@ -39,12 +39,14 @@ pub(crate) enum Peer {
     NodeSigstore,
     /// Node.js.
     Node,
+    /// Python 3.11 or later.
+    Python,
     /// The golden data made by real tools.
     Vectors,
 }
 
 impl Peer {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -60,6 +62,7 @@ impl Peer {
         Self::PythonSigstore,
         Self::NodeSigstore,
         Self::Node,
+        Self::Python,
         Self::Vectors,
     ];
 
@@ -81,6 +84,7 @@ impl Peer {
             Self::PythonSigstore => "python-sigstore",
             Self::NodeSigstore => "node-sigstore",
             Self::Node => "node",
+            Self::Python => "python3",
             Self::Vectors => "vectors",
         }
     }
