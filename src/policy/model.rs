@@ -132,7 +132,9 @@ fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
     let evidence = Evidence {
         attestations: signed
             .iter()
-            .map(|s| Attestation::unproven(s.statement.clone(), key(&s.signer), s.times.clone(), s.bundle))
+            .map(|s| {
+                Attestation::unproven(s.statement.clone(), key(&s.signer).into(), s.times.clone(), s.bundle)
+            })
             .collect(),
         rejections: rejections.iter().map(|(_, rejection)| rejection.clone()).collect(),
     };
@@ -417,7 +419,7 @@ fn rejection(signer: Option<String>, manifest: Digest) -> (Option<String>, Rejec
         bundle: Digest::of(format!("{signer:?} {manifest}").as_bytes()),
         reason,
         detail: reason.text().to_owned(),
-        signer: signer.as_deref().map(key),
+        signer: signer.as_deref().map(|name| key(name).into()),
         manifest: Some(manifest),
     };
     (signer, rejection)
