@@ -62,14 +62,23 @@ impl TrustArguments {
         Ok(match (&self.trusted_root, &self.tuf_url, &self.tuf_root) {
             (Some(path), ..) => TrustSource::File(path.clone()),
             (_, Some(url), Some(root)) => {
-                secure("--tuf-url", url, &global.plain_http)?;
+                secure(url, &global.plain_http)?;
                 TrustSource::Tuf { url: url.clone(), root: root.clone() }
             }
-            _ => TrustSource::Instance(match self.trust {
-                None | Some(Known::PublicGood) => Instance::PublicGood,
-                Some(Known::Staging) => Instance::Staging,
-            }),
+            _ => TrustSource::Instance(self.chosen()),
         })
+    }
+
+    /// The instance, where no other trusted root is named.
+    pub(super) fn instance(&self) -> Option<Instance> {
+        (self.trusted_root.is_none() && self.tuf_url.is_none()).then(|| self.chosen())
+    }
+
+    fn chosen(&self) -> Instance {
+        match self.trust {
+            None | Some(Known::PublicGood) => Instance::PublicGood,
+            Some(Known::Staging) => Instance::Staging,
+        }
     }
 
     /// The trust that the options ask for.
