@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use quorate::attestation::provider::RING;
 use quorate::attestation::verify::verify;
-use quorate::attestation::{Bundle, PublicKey, Trust};
+use quorate::attestation::{Bundle, MaySign, PublicKey, Trust};
 use quorate::edge::tree::nar_hash;
 use ring::digest::{Context, SHA256};
 use sigstore_crypto::{CryptoProvider, HashContext, SigningScheme};
@@ -80,7 +80,8 @@ fn bundle() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let read = |name: &str| std::fs::read(fuzz.join(name)).unwrap();
     let bytes = read("seeds/bundle/genuine.json");
-    let key = PublicKey::from_pem(&String::from_utf8(read("data/builder.pub")).unwrap()).unwrap();
+    let key =
+        MaySign::Key(PublicKey::from_pem(&String::from_utf8(read("data/builder.pub")).unwrap()).unwrap());
     let trust = Trust::from_json(&read("data/trusted_root.json")).unwrap();
     let whole = || verify(&Bundle::parse(&bytes).unwrap(), [(&key, &trust)]).unwrap();
 

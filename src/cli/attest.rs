@@ -84,7 +84,7 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let registry = global.registry(600)?;
-        let trust = self.trust.load(&registry, global, printer).await?;
+        let trust = self.trust.given(&registry, global, printer).await?;
         let warn = |text: &str| printer.talk(&format!("warning: {text}"));
         let report = if let Some(path) = &self.bundle {
             let request = self.signed(path)?;
@@ -138,22 +138,29 @@ impl Arguments {
                 .map_err(|error| Error::request(format!("cannot read `{}`", shown(path))).because(error))
         };
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
-        let slot = |key: &PublicKey| policy.as_ref()?.builder(key)?.slots.first().cloned();
-        let keys = match (&self.public_key, &policy) {
+        let may_sign = match (&self.public_key, &policy) {
             (Some(path), _) => {
                 let text = String::from_utf8_lossy(&read(path)?).into_owned();
                 let key = PublicKey::from_pem(&text).map_err(|error| {
                     Error::request(format!("`{}` is not a public key", shown(path))).because(error)
                 })?;
-                vec![(key.clone(), slot(&key))]
+                let builder = policy.as_ref().and_then(|policy| policy.builder(&key.clone().into()));
+                vec![(key.into(), builder.and_then(|builder| builder.slots.first().cloned()))]
             }
-            (None, Some(policy)) => policy.keys().map(|key| (key.clone(), slot(key))).collect(),
+            (None, Some(policy)) => policy
+                .builders()
+                .iter()
+                .flat_map(|builder| {
+                    let slot = builder.slots.first();
+                    builder.credentials.iter().map(move |c| (c.may_sign.clone(), slot.cloned()))
+                })
+                .collect(),
             (None, None) => {
                 return Err(Error::request("nothing says who may have signed the bundle")
                     .hint("give `--public-key` or `--policy`"));
             }
         };
-        Ok(Signed { image: self.image.clone(), bundle: read(path)?, keys, slot: self.slot.clone() })
+        Ok(Signed { image: self.image.clone(), bundle: read(path)?, may_sign, slot: self.slot.clone() })
     }
 }
 

@@ -37,9 +37,12 @@ impl Arguments {
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
         let verified = policy.is_some();
         let registry = global.registry(60)?;
-        let trust = if verified { Some(self.trust.load(&registry, global, printer).await?) } else { None };
+        let trusts = match &policy {
+            Some(policy) => Some(self.trust.load(policy, &registry, global, printer).await?),
+            None => None,
+        };
         registry.announce(&self.image.repository, Access::Pull)?;
-        let found = run(&registry, &Request { image: self.image.clone(), policy, trust }).await?;
+        let found = run(&registry, &Request { image: self.image.clone(), policy, trusts }).await?;
         let mut finished = Finished::yes(report::text(&found), report::json(&found));
         if !verified {
             let note = "statements are shown as they claim; with --policy they are verified";

@@ -95,9 +95,9 @@ impl Arguments {
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
-        let trust = self.judgement.trust.load(&registry, global, printer).await?;
+        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
         let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
-        let mut report = run(&registry, &policy, &trust, &request, &tell).await?;
+        let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
         let outcome = report.outcome();

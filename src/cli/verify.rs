@@ -38,8 +38,8 @@ impl Arguments {
             quorum: self.judgement.quorum(&policy, &self.image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
         };
-        let trust = self.judgement.trust.load(&registry, global, printer).await?;
-        let verdict = run(&registry, &policy, &trust, &request).await?;
+        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
+        let verdict = run(&registry, &policy, &trusts, &request).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&verdict, style), report::json(&verdict));
         let finished = match refusal(&verdict) {

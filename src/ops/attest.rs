@@ -10,7 +10,7 @@ use super::gather::{PREDICATE_TYPES, resolve};
 use crate::attestation::bundle::Bundle;
 use crate::attestation::envelope::{pae, seal};
 use crate::attestation::verify::verify;
-use crate::attestation::{Attestation, Build, Claim, Content, PublicKey, Statement, Trust};
+use crate::attestation::{Attestation, Build, Claim, Content, MaySign, Statement, Trust};
 use crate::edge::registry::{Place, Registry};
 use crate::edge::service::Service;
 use crate::edge::signer::Signer;
@@ -53,7 +53,7 @@ pub struct Signed {
     /// The bundle.
     pub bundle: Vec<u8>,
     /// Who may have signed it, with the slot that the policy has for that builder.
-    pub keys: Vec<(PublicKey, Option<Slot>)>,
+    pub may_sign: Vec<(MaySign, Option<Slot>)>,
     /// Under which it is kept on registries without the referrers API, if not that slot, or else
     /// the builder's name.
     pub slot: Option<Slot>,
@@ -93,7 +93,9 @@ pub async fn run(
         claim,
         build: request.build.clone(),
     };
-    match earlier(registry, signer.public(), trust, &statement, &subject, &request.slot).await? {
+    match earlier(registry, &signer.public().clone().into(), trust, &statement, &subject, &request.slot)
+        .await?
+    {
         Earlier::Nothing { first } => {
             if first && request.attach {
                 legacy(registry, &statement.name, subject.digest, warn).await?;
@@ -132,7 +134,7 @@ pub async fn attach_signed(
         Error::no(format!("the bundle is not attached ({}): {detail}", reason.code()))
     };
     let bundle = Bundle::parse(&request.bundle).map_err(|(reason, detail)| refused(reason, detail))?;
-    let attestation = verify(&bundle, request.keys.iter().map(|(key, _)| (key, trust)))
+    let attestation = verify(&bundle, request.may_sign.iter().map(|(may_sign, _)| (may_sign, trust)))
         .map_err(|rejection| refused(rejection.reason, rejection.detail))?;
     let statement = attestation.statement();
     let repository = &request.image.repository;
@@ -140,7 +142,7 @@ pub async fn attach_signed(
         let detail = format!("it speaks of `{}`, not of `{repository}`", statement.name);
         return Err(refused(Reason::NameMismatch, detail));
     }
-    let signer = request.keys.iter().find(|(key, _)| key == attestation.signer());
+    let signer = request.may_sign.iter().find(|(may_sign, _)| may_sign.is(attestation.signer()));
     let slot = match request.slot.as_ref().or(signer.and_then(|(_, slot)| slot.as_ref())) {
         Some(slot) => slot.clone(),
         None => slot_of(&statement.build.builder)?,
@@ -160,7 +162,7 @@ pub async fn attach_signed(
             return Err(Error::no("the bundle disputes an image that is what it says was built"));
         }
     }
-    match earlier(registry, attestation.signer(), trust, statement, &subject, &slot).await? {
+    match earlier(registry, &attestation.signer().into(), trust, statement, &subject, &slot).await? {
         Earlier::Nothing { first: true } => legacy(registry, repository, subject.digest, warn).await?,
         Earlier::Nothing { first: false } => {}
         Earlier::Same(attested, _) => return Ok(Report::Already(*attested)),
@@ -310,7 +312,7 @@ enum Earlier {
 
 async fn earlier(
     registry: &Registry,
-    signer: &PublicKey,
+    signer: &MaySign,
     trust: &Trust,
     statement: &Statement,
     subject: &Descriptor,
@@ -391,7 +393,9 @@ async fn sign(
         bundle.to_json().map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
     // What a log or an authority sent back is believed when the whole holds, as a verifier sees it.
     let attestation = Bundle::parse(json.as_bytes())
-        .and_then(|bundle| verify(&bundle, [(signer.public(), trust)]).map_err(|r| (r.reason, r.detail)))
+        .and_then(|bundle| {
+            verify(&bundle, [(&signer.public().clone().into(), trust)]).map_err(|r| (r.reason, r.detail))
+        })
         .map_err(|(reason, detail)| {
             Error::undecided(format!("the new attestation does not verify ({reason}): {detail}"))
                 .hint("the log or the timestamp authority is not the one that the trusted root names")
@@ -411,12 +415,13 @@ async fn attach(
     let annotations = [
         ("dev.sigstore.bundle.content".to_owned(), "dsse-envelope".to_owned()),
         ("dev.sigstore.bundle.predicateType".to_owned(), statement.predicate_type().to_owned()),
-        (
-            "org.opencontainers.image.created".to_owned(),
-            attestation.earliest().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        ),
-    ];
-    let attached = registry.attach(&statement.name, subject, slot, bundle, annotations.into()).await?;
+    ]
+    .into_iter()
+    .chain(attestation.earliest().map(|time| {
+        let time = time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        ("org.opencontainers.image.created".to_owned(), time)
+    }));
+    let attached = registry.attach(&statement.name, subject, slot, bundle, annotations.collect()).await?;
     Ok(Attached {
         manifest: attached.manifest,
         place: match attached.place {

@@ -33,7 +33,7 @@ pub struct Attested {
     /// Where the log has it.
     pub log_index: Option<u64>,
     /// When the authority saw it.
-    pub time: Timestamp,
+    pub time: Option<Timestamp>,
     /// Where it is attached, if that was done now.
     pub attached: Option<Attached>,
 }
@@ -75,7 +75,8 @@ pub fn text(report: &Report) -> String {
         let _ = writeln!(text, "  configuration {}", build.content.config_digest);
         let _ = writeln!(text, "  bundle        {}", attested.bundle);
         if let Some(index) = attested.log_index {
-            let _ = writeln!(text, "  log index     {index}, seen {}", attested.time);
+            let seen = attested.time.map(|time| format!(", seen {time}")).unwrap_or_default();
+            let _ = writeln!(text, "  log index     {index}{seen}");
         }
         if let Some(attached) = &attested.attached {
             let _ = writeln!(text, "  attached      {} ({})", attached.manifest, attached.place);
@@ -124,7 +125,7 @@ pub fn json(report: &Report) -> Value {
             "configDigest": build.content.config_digest,
             "bundle": attested.bundle,
             "logIndex": attested.log_index,
-            "time": attested.time.to_string(),
+            "time": attested.time.map(|time| time.to_string()),
             "attached": attested.attached.as_ref().map(|attached| json!({
                 "manifest": attached.manifest,
                 "place": attached.place,

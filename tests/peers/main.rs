@@ -11,6 +11,7 @@ mod access;
 mod assemblers;
 mod bundles;
 mod clients;
+mod conformance;
 mod conformance_cli;
 mod image_spec;
 mod nar;
@@ -53,5 +54,6 @@ fn main() -> ExitCode {
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     trials.extend(conformance_cli::trials(&peers));
+    trials.extend(conformance::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
