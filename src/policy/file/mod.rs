@@ -296,6 +296,9 @@ fn text(place: &str, what: &str, text: &str, most: usize) -> Result<(), PolicyEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attestation::{CertificateClaim, Identity, PublicKey, San};
+    use crate::policy::Domain;
+    use crate::policy::builder::Revocation;
 
     fn pem(n: u8) -> String {
         let mut point = [n; 65];
@@ -460,7 +463,7 @@ mod tests {
             (with_builder("revoked = \"yes\""), "yes"),
             (with_builder("revoked = { from = 2026-01-01 }"), "offset"),
             (with_builder("keys = [{ key = \"c.pub\" }]"), "either `key`, or `keys`"),
-            (with_keys("[]"), "either `key`, or `keys`"),
+            (with_keys("[]"), "there must be `key`, `keys`, `issuer` and `san`, or `identities`"),
             (with_keys("[{ key = \"c.pub\" }, { key = \"c.pub\" }]"), "also that of"),
             (
                 with_keys("[{ key = \"c.pub\", from = 2026-01-02T00:00:00Z, until = 2026-01-02T00:00:00Z }]"),
@@ -470,6 +473,138 @@ mod tests {
             ("x = ".to_owned(), "TOML"),
         ] {
             let error = parse(&bad).unwrap_err().to_string();
+            assert!(error.contains(says), "{says:?} is not in {error:?}");
+        }
+    }
+
+    /// The policy with builder `b` known by `lines`, and tables after it.
+    fn known_by(lines: &str, tables: &str) -> String {
+        text().replace(&format!("key = '''{}'''\n", pem(2)), &format!("{lines}\n")) + tables
+    }
+
+    const ISSUER: &str = "issuer = \"https://ci.test\"";
+    const JOB: &str = "https://git.test/acme/app/.ci/build.yml@refs/heads/main";
+
+    fn identity(org: &str) -> Signer {
+        let san = format!("https://git.test/{org}/app/.ci/build.yml@refs/heads/main");
+        Signer::Certificate(Box::new(Identity {
+            issuer: "https://ci.test".to_owned(),
+            san: San::Uri(san),
+            claims: [(CertificateClaim::RunnerEnvironment, "hosted".to_owned())].into(),
+        }))
+    }
+
+    #[test]
+    fn a_builder_is_known_by_keys_and_certificates() {
+        let name_of = |lines: &str, org: &str| {
+            let policy = parse(&known_by(lines, "")).unwrap();
+            policy.builder(&identity(org)).map(|builder| builder.name.clone())
+        };
+        let b = Some("b".to_owned());
+        let exact = format!("{ISSUER}\nsan = \"{JOB}\"");
+        assert_eq!(name_of(&exact, "acme"), b);
+        assert_eq!(name_of(&exact, "acme2"), None);
+        assert_eq!(name_of(&exact.replace("ci.test", "ci.test/"), "acme"), None);
+        let glob = exact.replace("acme/", "acme*/");
+        assert_eq!(name_of(&glob, "acme2"), b);
+        assert_eq!(name_of(&format!("{exact}\nrequire = {{ runner_environment = \"hosted\" }}"), "acme"), b);
+        assert_eq!(name_of(&format!("{exact}\nrequire = {{ runner_environment = \"own\" }}"), "acme"), None);
+        assert_eq!(name_of(&format!("{exact}\nrequire = {{ build_trigger = \"push\" }}"), "acme"), None);
+        let several = format!("key = \"c.pub\"\nidentities = [{{ {}, san = \"{JOB}\" }}]", ISSUER);
+        assert_eq!(name_of(&several, "acme"), b);
+        let policy = parse(&known_by(&several, "")).unwrap();
+        assert_eq!(policy.builders()[1].credentials.len(), 2);
+        assert_eq!(policy.builders()[1].domain(Domain::Issuer), Some("https://ci.test"));
+        assert_eq!(policy.builders()[0].domain(Domain::Issuer), Some("a"));
+    }
+
+    #[test]
+    fn a_trust_has_a_name_a_root_and_what_it_wants() {
+        let trust = |tables: &str| {
+            let policy = parse(&known_by(&format!("{ISSUER}\nsan = \"{JOB}\"\ntrust = \"own\""), tables));
+            policy.unwrap().trusts()["own"].clone()
+        };
+        let rekor = |logs| Transparency::Rekor(std::num::NonZeroUsize::new(logs).unwrap());
+        let given = trust("[trust.own]\n");
+        assert_eq!(given, TrustRule { source: TrustSource::Given, transparency: rekor(1) });
+        let file = trust("[trust.own]\ntrusted_root = \"c.pub\"\ntransparency = \"timestamp\"\n");
+        assert_eq!(file.source, TrustSource::Json(pem(3).into_bytes()));
+        assert_eq!(file.transparency, Transparency::Timestamp);
+        let tuf = trust("[trust.own]\ntuf = \"https://tuf.test\"\ntuf_root = \"c.pub\"\nlogs = 2\n");
+        let (url, root) = ("https://tuf.test".to_owned(), pem(3).into_bytes());
+        assert_eq!(tuf, TrustRule { source: TrustSource::Tuf { url, root }, transparency: rekor(2) });
+        assert_eq!(trust("[trust.own]\ntuf = \"staging\"\n").source, TrustSource::Staging);
+        // The default is there only if a builder stands under it.
+        assert_eq!(parse(&text()).unwrap().trusts().len(), 1);
+    }
+
+    #[test]
+    fn identities_and_trusts_that_mean_less_than_they_seem_to_are_refused() {
+        let exact = format!("{ISSUER}\nsan = \"{JOB}\"");
+        assert!(parse(&known_by(&exact, "")).is_ok());
+        let third = |lines: &str| format!("[[builder]]\nname = \"c\"\noperator = \"C\"\n{lines}\n");
+        let required = |claim: &str, value: &str| format!("{exact}\nrequire = {{ {claim} = \"{value}\" }}");
+        // Claims that differ tell two builders of one workflow apart.
+        let apart = required("build_trigger", "push");
+        assert!(parse(&known_by(&apart, &third(&required("build_trigger", "schedule")))).is_ok());
+        assert!(parse(&known_by(&exact, &third(&exact.replace("acme/", "other/")))).is_ok());
+        let none = "[trust.own]\ntransparency = \"none\"\n";
+        let under = |lines: &str| known_by(&format!("key = \"c.pub\"\ntrust = \"own\"\n{lines}"), none);
+        assert!(parse(&under("")).is_ok());
+        assert!(parse(&under("revoked = \"compromised\"").replace("quorum = 2", "quorum = 1")).is_ok());
+        let own =
+            |table: &str| known_by(&format!("{exact}\ntrust = \"own\""), &format!("[trust.own]\n{table}\n"));
+        assert!(parse(&own("")).is_ok());
+        let timed = |line: &str| under("").replace("quorum = 2", &format!("quorum = 2\n{line}"));
+        for (bad, says) in [
+            (known_by("", ""), "there must be `key`"),
+            (known_by(ISSUER, ""), "either `issuer` and `san`"),
+            (known_by(&format!("san = \"{JOB}\""), ""), "either `issuer` and `san`"),
+            (known_by(&format!("{exact}\nidentities = [{{ {ISSUER}, san = \"{JOB}\" }}]"), ""), "or `identities`"),
+            (known_by("key = \"c.pub\"\nclaims = \"workflow\"", ""), "or `identities`"),
+            (known_by(&exact.replace("https://ci.test", ""), ""), "issuer"),
+            (known_by(&exact.replace("ci.test", "*.test"), ""), "no patterns but in `san`"),
+            (known_by(&required("build_trigger", "*"), ""), "no patterns but in `san`"),
+            (known_by(&required("build_tigger", "push"), ""), "build_tigger"),
+            (known_by(&exact.replace("git.test", "*.test"), ""), "host is written out"),
+            (known_by(&exact.replace(JOB, "*"), ""), "host is written out"),
+            (known_by(&exact.replace(JOB, "somebody"), ""), "host is written out"),
+            (known_by(&exact.replace(JOB, "joe@*"), ""), "host is written out"),
+            (known_by(&exact.replace(JOB, "joe@acme.test"), ""), "claims = \"workflow\""),
+            (known_by(&format!("{exact}\nclaims = \"none\""), ""), "none"),
+            (known_by(&exact, &third(&exact)), "is also that of \"b\""),
+            (known_by(&exact, &third(&exact.replace("build.yml", "*.yml"))), "is also that of \"b\""),
+            (known_by(&exact.replace("acme", "*"), &third(&exact.replace("build", "*"))), "is also that of \"b\""),
+            (known_by(&exact, &third(&apart)), "is also that of \"b\""),
+            (known_by(&apart, &third(&required("runner_environment", "own"))), "is also that of \"b\""),
+            (known_by(&format!("{exact}\ntrust = \"own\""), ""), "there is no [trust.own]"),
+            (own("transparency = \"none\""), "a certificate stands for minutes only"),
+            (own("logs = 0"), "logs"),
+            (own("logs = 9"), "at most 8"),
+            (own("logs = 1\ntransparency = \"timestamp\""), "only `transparency = \"rekor\"`"),
+            (own("transparency = \"ct\""), "ct"),
+            (own("trusted_root = \"x.json\""), "x.json"),
+            (own("trusted_root = \"c.pub\"\ntuf = \"staging\""), "`trusted_root` alone"),
+            (own("tuf = \"https://tuf.test\""), "`tuf_root`"),
+            (own("tuf = \"moon\""), "`tuf_root`"),
+            (own("tuf_root = \"c.pub\""), "`tuf_root`"),
+            (under("revoked = { from = 2026-01-01T00:00:00Z }"), "no time is verified"),
+            (under("").replace("key = \"c.pub\"", "keys = [{ key = \"c.pub\", from = 2026-01-01T00:00:00Z }]"), "no time is verified"),
+            (timed("max_age = \"7d\""), "no time is verified"),
+            (timed("verify_max_age = \"7d\""), "no time is verified"),
+            (timed("epoch = 2026-01-01T00:00:00Z"), "no time is verified"),
+            (
+                known_by(&format!("identities = [{{ {ISSUER}, san = \"{JOB}\" }}, {{ issuer = \"https://other.test\", san = \"{JOB}\" }}]"), "")
+                    .replace("quorum = 2", "quorum = 2\ndistinct_by = \"issuer\""),
+                "has several issuers",
+            ),
+            (
+                known_by(&exact, &third(&exact.replace("acme/", "other/")))
+                    .replace("quorum = 2", "quorum = 3\ndistinct_by = \"issuer\""),
+                "differ in operator and issuer",
+            ),
+        ] {
+            let error = parse(&bad).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(says), "{says:?} is not in {error:?}");
         }
     }
