@@ -77,12 +77,11 @@ impl VerifyBundle {
             };
         let bundle = Bundle::from_json(&std::fs::read_to_string(&self.bundle)?)?;
         let bytes;
-        let artifact = match digest(&self.artifact) {
-            Some(digest) => Artifact::from_digest(digest),
-            None => {
-                bytes = std::fs::read(&self.artifact)?;
-                Artifact::from(&bytes[..])
-            }
+        let artifact = if let Some(digest) = digest(&self.artifact) {
+            Artifact::from_digest(digest)
+        } else {
+            bytes = std::fs::read(&self.artifact)?;
+            Artifact::from(&bytes[..])
         };
         let result = Verifier::new(&root)?.verify(artifact, &bundle, policy.as_ref())?;
         if result.tlog_verified() { Ok(()) } else { Err("the log entry was not verified".into()) }

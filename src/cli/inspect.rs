@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::trust::TrustArguments;
 use super::{Finished, Global};
-use crate::attestation::Trusts;
 use crate::edge::files;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
@@ -38,10 +37,9 @@ impl Arguments {
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
         let verified = policy.is_some();
         let registry = global.registry(60)?;
-        let trusts = if verified {
-            Some(Trusts::only(self.trust.load(&registry, global, printer).await?))
-        } else {
-            None
+        let trusts = match &policy {
+            Some(policy) => Some(self.trust.load(policy, &registry, global, printer).await?),
+            None => None,
         };
         registry.announce(&self.image.repository, Access::Pull)?;
         let found = run(&registry, &Request { image: self.image.clone(), policy, trusts }).await?;

@@ -10,7 +10,6 @@ use jiff::SignedDuration;
 
 use super::verify::{outputs, refusal};
 use super::{Finished, Global, Judgement};
-use crate::attestation::Trusts;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::tags::CandidateTag;
@@ -96,7 +95,7 @@ impl Arguments {
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
-        let trusts = Trusts::only(self.judgement.trust.load(&registry, global, printer).await?);
+        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
         let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
         let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };

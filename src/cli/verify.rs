@@ -3,7 +3,6 @@
 use clap::Args;
 
 use super::{Finished, Global, Judgement};
-use crate::attestation::Trusts;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::error::Error;
@@ -39,7 +38,7 @@ impl Arguments {
             quorum: self.judgement.quorum(&policy, &self.image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
         };
-        let trusts = Trusts::only(self.judgement.trust.load(&registry, global, printer).await?);
+        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
         let verdict = run(&registry, &policy, &trusts, &request).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&verdict, style), report::json(&verdict));

@@ -14,33 +14,17 @@ use url::Url;
 use super::registry::Registry;
 use super::service::{Service, refused};
 use super::{clock, files};
-use crate::attestation::Trust;
 use crate::error::Error;
 use crate::oci::Digest;
+use crate::policy::TrustSource;
 
 /// The target that is the trusted root, in every repository of this kind.
 const TARGET: &str = "trusted_root.json";
 /// The most bytes of a file of a repository: 4 MiB. For most of them TUF has lower bounds.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Where a trusted root comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TrustSource {
-    /// An instance of Sigstore that is built in: its TUF repository, or what is known of it.
-    Instance(Instance),
-    /// A file.
-    File(PathBuf),
-    /// A TUF repository, and the file of a root of it from which trust begins.
-    Tuf {
-        /// Its base URL; metadata lies there, targets in `targets/`.
-        url: Url,
-        /// `root.json`, in any version.
-        root: PathBuf,
-    },
-}
-
 /// The instances that are built in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Instance {
     /// The public-good instance of the Sigstore project.
     PublicGood,
@@ -62,6 +46,10 @@ impl Instance {
             Self::PublicGood => include_bytes!("trust/public-good.root.json"),
             Self::Staging => include_bytes!("trust/staging.root.json"),
         }
+    }
+
+    fn repository(self) -> (&'static str, &'static [u8], Option<Self>) {
+        (self.url(), self.root(), Some(self))
     }
 
     /// The trusted root of the day when the `sigstore-*` crates were released.
@@ -87,51 +75,44 @@ impl Roots {
         Self { registry: registry.clone(), offline, cache: cache() }
     }
 
-    /// Loads a trusted root; `note` is told what the user should know about it.
+    /// The JSON of a trusted root; `note` is told what the user should know about it. Where nothing
+    /// is given, it is that of the public-good instance.
     ///
     /// # Errors
     /// When it cannot be had, or its metadata does not hold. What was fetched earlier is used if
     /// it still holds and the run is offline, and then nothing else is put in its place.
-    pub async fn load(&self, source: &TrustSource, note: impl Fn(&str)) -> Result<Trust, Error> {
-        let (url, root) = match source {
-            TrustSource::File(path) => return files::trust(path),
-            TrustSource::Instance(instance) => (parse(instance.url())?, instance.root().to_vec()),
-            TrustSource::Tuf { url, root } => {
-                let bytes = files::read(root).map_err(|error| {
-                    Error::request(format!("cannot read the TUF root `{}`", root.display())).because(error)
-                })?;
-                (url.clone(), bytes)
-            }
+    pub async fn load(&self, source: &TrustSource, note: impl Fn(&str)) -> Result<Vec<u8>, Error> {
+        let (url, root, instance) = match source {
+            TrustSource::Json(bytes) => return Ok(bytes.clone()),
+            TrustSource::Given | TrustSource::PublicGood => Instance::PublicGood.repository(),
+            TrustSource::Staging => Instance::Staging.repository(),
+            TrustSource::Tuf { url, root } => (url.as_str(), root.as_slice(), None),
         };
+        let url = directory(url)?;
         // One folder for each repository as seen from each root.
-        let key = Digest::of(&[url.as_str().as_bytes(), &root[..]].concat()).hex();
+        let key = Digest::of(&[url.as_str().as_bytes(), root].concat()).hex();
         let name = format!("{}-{}", url.host_str().unwrap_or_default(), key.get(..16).unwrap_or_default());
         let cache = self.cache.as_deref().map(|folder| Cache::new(&folder.join(name)));
         let kept = cache.as_ref().filter(|cache| cache.is_filled());
-        let bytes = match (self.offline, kept, source) {
-            (false, ..) => self.fetch(&url, &root, cache.as_ref()).await?,
-            (true, Some(cache), _) => read(cache, &root).await?,
-            (true, None, TrustSource::Instance(instance)) => {
+        match (self.offline, kept, instance) {
+            (false, ..) => self.fetch(&url, root, cache.as_ref()).await,
+            (true, Some(cache), _) => read(cache, root).await,
+            (true, None, Some(instance)) => {
                 note(
                     "nothing of the TUF repository was fetched before: the trusted root that is built in \
                      is used, which knows nothing of keys that were replaced since",
                 );
-                instance.trusted_root().as_bytes().to_vec()
+                Ok(instance.trusted_root().as_bytes().to_vec())
             }
-            (true, None, _) => {
-                return Err(Error::undecided(format!("nothing of {url} was fetched before"))
-                    .hint("run it once without `--offline`, or give `--trusted-root`"));
-            }
-        };
-        Trust::from_json(&bytes).map_err(|error| {
-            Error::undecided(format!("the trusted root of {url} cannot be used")).because(error)
-        })
+            (true, None, None) => Err(Error::undecided(format!("nothing of {url} was fetched before"))
+                .hint("run it once without `--offline`, or give `--trusted-root`")),
+        }
     }
 
     async fn fetch(&self, url: &Url, root: &[u8], cache: Option<&Cache>) -> Result<Vec<u8>, Error> {
         let failed = || Error::undecided(format!("cannot get the trusted root from {url}"));
         let hint = "`--offline` uses what was fetched last, as long as it is valid; `--trusted-root` a file";
-        let remote = Remote { service: Service::new(&self.registry), base: directory(url)? };
+        let remote = Remote { service: Service::new(&self.registry), base: url.clone() };
         let work = async {
             let updater = updater(remote, root)?;
             target(match cache {
@@ -244,13 +225,11 @@ fn cache() -> Option<PathBuf> {
     Some(caches.join("quorate/tuf"))
 }
 
-fn parse(url: &str) -> Result<Url, Error> {
-    Url::parse(url).map_err(|error| Error::request(format!("`{url}` is not a URL")).because(error))
-}
-
 /// With a slash at its end, so that names are joined below it.
-fn directory(url: &Url) -> Result<Url, Error> {
-    if url.path().ends_with('/') { Ok(url.clone()) } else { parse(&format!("{url}/")) }
+fn directory(url: &str) -> Result<Url, Error> {
+    let slash = if url.ends_with('/') { "" } else { "/" };
+    Url::parse(&format!("{url}{slash}"))
+        .map_err(|error| Error::request(format!("`{url}` is not a URL")).because(error))
 }
 
 #[cfg(test)]
@@ -258,6 +237,7 @@ mod tests {
     use sigstore_tuf::TrustedMetadataSet;
 
     use super::*;
+    use crate::attestation::Trust;
 
     #[test]
     fn what_is_built_in_holds() {
@@ -266,7 +246,7 @@ mod tests {
             let metadata = TrustedMetadataSet::from_root(instance.root()).unwrap();
             assert!(metadata.root().consistent_snapshot);
             Trust::from_json(instance.trusted_root().as_bytes()).unwrap();
-            assert!(parse(instance.url()).unwrap().path().ends_with('/'));
+            assert_eq!(directory(instance.url()).unwrap().as_str(), instance.url());
         }
     }
 }

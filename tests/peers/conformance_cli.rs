@@ -43,7 +43,7 @@ fn suite(suite: &Path) {
                 Some(1) => false,
                 other => panic!("{name}: {other:?}: {said}"),
             };
-            if judged && holds == !name.ends_with("_fail") {
+            if judged && holds != name.ends_with("_fail") {
                 right += 1;
             } else {
                 wrong.push(format!("{name} {artifact}: {said}"));
