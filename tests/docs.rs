@@ -22,12 +22,13 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
     "docs/attest.md",
     "docs/policy.md",
+    "docs/nix.md",
     "docs/concepts.md",
     "docs/threat-model.md",
     "docs/reasons.md",

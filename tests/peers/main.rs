@@ -13,6 +13,7 @@ mod bundles;
 mod clients;
 mod image_spec;
 mod nar;
+mod nix;
 mod peers;
 mod project;
 mod proxy;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     trials.extend(stores::trials(&peers));
     trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
+    trials.extend(nix::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -31,6 +31,8 @@ pub(crate) enum Peer {
     Docker,
     /// Nix 2.8 or later.
     Nix,
+    /// The command runner whose recipes the flake module writes.
+    Just,
     /// The Go toolchain, and the module proxy or a module cache.
     Go,
     /// A Python that has the packages of `sigstore/requirements.txt`.
@@ -44,7 +46,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -56,6 +58,7 @@ impl Peer {
         Self::Buildx,
         Self::Docker,
         Self::Nix,
+        Self::Just,
         Self::Go,
         Self::PythonSigstore,
         Self::NodeSigstore,
@@ -77,6 +80,7 @@ impl Peer {
             Self::Buildx => "buildx",
             Self::Docker => "docker",
             Self::Nix => "nix",
+            Self::Just => "just",
             Self::Go => "go",
             Self::PythonSigstore => "python-sigstore",
             Self::NodeSigstore => "node-sigstore",
