@@ -28,6 +28,7 @@ const PAGES: [&str; 11] = [
     "docs/assemble.md",
     "docs/attest.md",
     "docs/policy.md",
+    "docs/nix.md",
     "docs/concepts.md",
     "docs/threat-model.md",
     "docs/trust.md",

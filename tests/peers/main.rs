@@ -16,6 +16,7 @@ mod conformance_cli;
 mod image_spec;
 mod model;
 mod nar;
+mod nix;
 mod peers;
 mod project;
 mod proxy;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
     trials.extend(model::trials(&peers));
+    trials.extend(nix::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     trials.extend(conformance::trials(&peers));

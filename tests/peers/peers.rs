@@ -31,6 +31,8 @@ pub(crate) enum Peer {
     Docker,
     /// Nix 2.8 or later.
     Nix,
+    /// The command runner whose recipes the flake module writes.
+    Just,
     /// The Go toolchain, and the module proxy or a module cache.
     Go,
     /// A Python that has the packages of `sigstore/requirements.txt`.
@@ -58,6 +60,7 @@ impl Peer {
         Self::Buildx,
         Self::Docker,
         Self::Nix,
+        Self::Just,
         Self::Go,
         Self::PythonSigstore,
         Self::NodeSigstore,
@@ -80,6 +83,7 @@ impl Peer {
             Self::Buildx => "buildx",
             Self::Docker => "docker",
             Self::Nix => "nix",
+            Self::Just => "just",
             Self::Go => "go",
             Self::PythonSigstore => "python-sigstore",
             Self::NodeSigstore => "node-sigstore",
