@@ -22,11 +22,12 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 13] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
     "docs/attest.md",
+    "docs/verify.md",
     "docs/policy.md",
     "docs/nix.md",
     "docs/concepts.md",
@@ -151,7 +152,12 @@ fn every_reason_is_listed_with_its_text() {
     assert_eq!(listed, known);
 
     let registry = include_str!("../src/edge/registry/error.rs");
-    let sources = [registry, include_str!("../src/edge/layers.rs"), include_str!("../src/ops/attest.rs")];
+    let sources = [
+        registry,
+        include_str!("../src/edge/layers.rs"),
+        include_str!("../src/ops/attest.rs"),
+        include_str!("../src/oci/pack.rs"),
+    ];
     let (_, assemble) = commands.split_once("\n### assemble\n").unwrap();
     let (assemble, commands) = assemble.split_once("\n### ").unwrap();
     let listed: Vec<_> = rows(assemble).map(|row| code(&row[0]).to_owned()).collect();

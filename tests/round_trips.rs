@@ -83,6 +83,19 @@ fn verify_and_promote() {
 }
 
 #[test]
+fn verify_from_an_attached_pack() {
+    for referrers in [true, false] {
+        let shop = bearer(referrers);
+        let release = shop.release("git-1", "hello");
+        shop.attest_all(&release, &["github", "garnix"]);
+        let by_digest = format!("{}@{}", shop.repository(), release.digest);
+        shop.quorate(&["pack", &by_digest, "--attach"]).exits(0);
+        // The pack, refused; a token; the pack.
+        costs(&shop, &["verify", &by_digest, "--evidence", "pack"], 3, 3);
+    }
+}
+
+#[test]
 fn promote_onto_another_release() {
     let shop = bearer(true);
     shop.write(

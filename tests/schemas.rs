@@ -58,6 +58,10 @@ fn every_command_prints_what_its_schema_says() {
     assert!(of(&["verify", &absent], 2, "verify.v1.json")["verdict"].is_null());
     assert_eq!(of(&["promote", image, "--tag", "latest"], 0, "promote.v1.json")["outcome"], "moved");
     assert!(of(&["promote", &absent, "--tag", "latest"], 2, "promote.v1.json")["verdict"].is_null());
+    of(&["verify", image, &absent], 2, "verify-list.v1.json");
+    of(&["verify", image, image, "--policy", "absent.toml"], 2, "verify-list.v1.json");
+    of(&["pack", image, "--out", "pack.json"], 0, "packed.v1.json");
+    of(&["pack", &absent, "--out", "pack.json"], 2, "packed.v1.json");
     of(&["inspect", image], 0, "inspect.v1.json");
     of(&["inspect", &absent], 2, "inspect.v1.json");
     of(&["resolve", image], 0, "resolve.v1.json");

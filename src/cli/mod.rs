@@ -6,6 +6,7 @@ mod build;
 mod inspect;
 mod key;
 mod nar_hash;
+mod pack;
 mod policy;
 mod predicate;
 mod promote;
@@ -135,6 +136,7 @@ enum Command {
     Attest(attest::Arguments),
     Promote(promote::Arguments),
     Verify(verify::Arguments),
+    Pack(pack::Arguments),
     Inspect(inspect::Arguments),
     Resolve(resolve::Arguments),
     Key(key::Arguments),
@@ -231,6 +233,8 @@ struct Finished {
     outputs: Vec<(&'static str, String)>,
     /// A summary for a CI job, in Markdown.
     summary: String,
+    /// The report as HTML, for the file that was asked for.
+    page: String,
 }
 
 impl Finished {
@@ -303,6 +307,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(Stop::Failed(error)) => Finished {
             json: report::undecided(media_type, &error),
+            // The file must not go on saying what an earlier run found.
+            page: report::html::undecided(&error),
             error: Some(error),
             ..Finished::default()
         },
@@ -319,13 +325,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(error) = &finished.error {
         printer.error(error);
     }
+    let kept = cli.command.report().map_or(Ok(()), |file| keep(file, &finished.page));
+    if let Err(error) = &kept {
+        printer.error(error);
+    }
     let told = ci.map_or(Ok(()), |ci| ci.tell(&finished.outputs(), &finished.summary()));
     if let Err(error) = &told {
         printer.error(error);
     }
     match finished.code() {
         // A "yes" that nobody could read is none.
-        0 if printed.is_err() || told.is_err() => ExitCode::from(UNDECIDED),
+        0 if printed.is_err() || kept.is_err() || told.is_err() => ExitCode::from(UNDECIDED),
         code => ExitCode::from(code),
     }
 }
@@ -352,7 +362,8 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
             Command::Assemble(arguments) => arguments.run(&cli.global).await,
             Command::Attest(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
             Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
-            Command::Verify(arguments) => arguments.run(&cli.global, printer).await,
+            Command::Verify(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
+            Command::Pack(arguments) => arguments.run(&cli.global, printer).await,
             Command::Inspect(arguments) => arguments.run(&cli.global, printer).await,
             Command::Resolve(arguments) => arguments.run(&cli.global).await,
             Command::Key(arguments) => arguments.run(),
@@ -370,13 +381,29 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
     })
 }
 
+fn keep(file: &Path, page: &str) -> Result<(), Error> {
+    files::write(file, page.as_bytes()).map_err(|error| {
+        Error::undecided(format!("cannot write the report `{}`", shown(file))).because(error)
+    })
+}
+
 impl Command {
+    /// Where a report in HTML is wanted.
+    fn report(&self) -> Option<&Path> {
+        match self {
+            Self::Verify(arguments) => arguments.report.as_deref(),
+            Self::Promote(arguments) => arguments.report.as_deref(),
+            _ => None,
+        }
+    }
+
     fn media_type(&self) -> &'static str {
         match self {
             Self::Assemble(_) => report::assemble::MEDIA_TYPE,
             Self::Attest(_) => report::attest::MEDIA_TYPE,
             Self::Promote(_) => report::promote::MEDIA_TYPE,
-            Self::Verify(_) => report::verdict::MEDIA_TYPE,
+            Self::Verify(arguments) => arguments.media_type(),
+            Self::Pack(_) => report::pack::MEDIA_TYPE,
             Self::Inspect(_) => report::inspect::MEDIA_TYPE,
             Self::Policy(_) => report::policy::MEDIA_TYPE,
             Self::Key(_) | Self::NarHash(_) | Self::Predicate(_) | Self::Resolve(_) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,6 +21,7 @@ use crate::ops::promote::{Request, run};
 use crate::policy::moves::{Allowances, Old};
 use crate::policy::{Policy, Purpose};
 use crate::reason::Reason;
+use crate::report::html;
 use crate::report::promote::{self as report, Outcome, Report};
 use crate::report::style::Style;
 
@@ -71,6 +73,9 @@ pub(super) struct Arguments {
     /// Judge and plan, but write nothing
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_DRY_RUN")]
     dry_run: bool,
+    /// Write a report as one HTML file, whatever the answer is
+    #[arg(long, value_name = "FILE", env = "QUORATE_REPORT")]
+    pub(super) report: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -101,7 +106,7 @@ impl Arguments {
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
         let outcome = report.outcome();
-        let summary = report::markdown(&report);
+        let (summary, page) = (report::markdown(&report), html::promote(&report));
         let mut outputs = outputs(&report.verdict);
         if !outcome.is_yes() {
             // The image is not handed on before its tags are right.
@@ -110,12 +115,12 @@ impl Arguments {
         outputs.push(("outcome", outcome.as_str().to_owned()));
         let error = match outcome {
             Outcome::Moved | Outcome::Unchanged => {
-                return Ok(Finished { outputs, summary, ..Finished::yes(text, json) });
+                return Ok(Finished { outputs, summary, page, ..Finished::yes(text, json) });
             }
             Outcome::Undecided => report.unfinished.take(),
             Outcome::Refused => refusal(&report.verdict).or_else(|| tags_refused(&report)),
         };
-        Ok(Finished { text, json, error, outputs, summary, ..Finished::default() })
+        Ok(Finished { text, json, error, outputs, summary, page, ..Finished::default() })
     }
 
     fn old(&self) -> Result<BTreeMap<Tag, Old>, Error> {

@@ -1,52 +1,176 @@
 //! `quorate verify`.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use futures_util::stream::{self, StreamExt as _};
 
 use super::{Finished, Global, Judgement};
+use crate::edge::files;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::error::Error;
-use crate::oci::Reference;
-use crate::ops::verify::{Request, run};
-use crate::policy::{Outcome, Purpose, Verdict};
+use crate::oci::{Platform, Reference};
+use crate::ops::verify::{Request, Source, run};
+use crate::policy::{Outcome, Policy, Purpose, Verdict};
 use crate::report::style::Style;
-use crate::report::verdict as report;
+use crate::report::{html, markdown, verdict as report};
 
-/// Judge an image as a cluster does: trust neither the registry nor the tag
+/// Images that are looked at at the same time.
+const AT_ONCE: usize = 8;
+
+/// Judge images as a cluster does: trust neither the registry nor the tag
 ///
 /// Fetches the index, its images and everything attached to them, verifies each signature, log
 /// proof and timestamp, and decides by the policy. Exit code 0 means that the quorum is met, for
-/// every platform.
+/// every platform of every image. Of several images the gravest answer counts: a "no" before a
+/// wrong request, that before what could not be decided.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
-  quorate verify ghcr.io/acme/app:1.4.2 --policy quorate.toml --trusted-root trusted_root.json")]
+Examples:
+  quorate verify ghcr.io/acme/app:1.4.2 --policy quorate.toml --trusted-root trusted_root.json
+  quorate verify ghcr.io/acme/app@sha256:… --platform linux/amd64 --evidence pack
+  quorate verify ghcr.io/acme/app@sha256:… --pack app.pack.json
+  quorate verify ghcr.io/acme/app:1.4.2 --layout ./app --bundle ./bundles --offline")]
 pub(super) struct Arguments {
-    /// The image: `host/repository:tag` or `host/repository@digest`; a tag is resolved once
-    image: Reference,
+    /// The images: `host/repository:tag` or `host/repository@digest`; a tag is resolved once
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<Reference>,
     #[command(flatten)]
     judgement: Judgement,
+    /// A platform that needs the quorum; without this, every platform of the index does. A
+    /// contradiction over another platform still refuses
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', env = "QUORATE_PLATFORM")]
+    platform: Vec<Platform>,
+    /// Where the evidence is read
+    #[arg(
+        long, value_enum, default_value_t, value_name = "WHERE", conflicts_with_all = ["pack", "layout"],
+        env = "QUORATE_EVIDENCE"
+    )]
+    evidence: Evidence,
+    /// A proof pack that `quorate pack` made: image and evidence in one file. No network is used
+    #[arg(long, value_name = "FILE", conflicts_with = "layout", env = "QUORATE_PACK")]
+    pack: Option<PathBuf>,
+    /// An OCI image layout that holds the image, without its evidence. No network is used
+    #[arg(long, value_name = "FOLDER", env = "QUORATE_LAYOUT")]
+    layout: Option<PathBuf>,
+    /// A bundle to hear besides, or a folder of them (`*.json`)
+    #[arg(long, value_name = "FILE|FOLDER", value_delimiter = ',', env = "QUORATE_BUNDLE")]
+    bundle: Vec<PathBuf>,
+    /// Refuse to use a network: the image must come from --pack or --layout
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_OFFLINE")]
+    offline: bool,
+    /// Write a report as one HTML file, whatever the answer is
+    #[arg(long, value_name = "FILE", env = "QUORATE_REPORT")]
+    pub(super) report: Option<PathBuf>,
+}
+
+/// Where evidence is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Evidence {
+    /// In the registry: everything that is attached to the image
+    #[default]
+    Registry,
+    /// In the proof pack that is attached to the image (`quorate pack --attach`), and nowhere else:
+    /// the fewest requests
+    Pack,
 }
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let policy = self.judgement.policy()?;
+        let source = self.source()?;
+        let bundles: Vec<Vec<u8>> =
+            self.bundle.iter().map(|path| files::bundles(path)).collect::<Result<Vec<_>, _>>()?.concat();
         let registry = global.registry(60)?;
-        registry.announce(&self.image.repository, Access::Pull)?;
-        let request = Request {
-            image: self.image.clone(),
-            quorum: self.judgement.quorum(&policy, &self.image.repository, &Purpose::Verify)?,
-            commit: self.judgement.expect_commit.clone(),
-        };
+        if matches!(source, Source::Registry | Source::AttachedPack) {
+            for image in &self.images {
+                registry.announce(&image.repository, Access::Pull)?;
+            }
+        }
         let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
-        let verdict = run(&registry, &policy, &trusts, &request).await?;
+        let asked = self.images.iter().map(|image| async {
+            let request = self.request(image, &policy, &source, &bundles)?;
+            run(&registry, &policy, &trusts, &request).await
+        });
+        let results: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+        let mut all: Vec<report::Asked> = self.images.iter().cloned().zip(results).collect();
         let style = Style { color: printer.colors() };
-        let (text, json) = (report::text(&verdict, style), report::json(&verdict));
-        let finished = match refusal(&verdict) {
+        let page = html::verify(&all);
+        if let [_] = all.as_slice()
+            && let Some((_, result)) = all.pop()
+        {
+            let verified = result?;
+            let (text, json) = (report::verified(&verified, style), report::json(&verified));
+            let finished = match refusal(&verified.verdict) {
+                None => Finished::yes(text, json),
+                Some(error) => Finished::no(text, json, error),
+            };
+            let summary = report::markdown(&verified.verdict);
+            return Ok(Finished { outputs: outputs(&verified.verdict), summary, page, ..finished });
+        }
+        let (text, json) = (report::list(&all, style), report::list_json(&all));
+        let summary = all.iter().map(|(_, result)| match result {
+            Ok(verified) => report::markdown(&verified.verdict),
+            Err(error) => markdown::error(error),
+        });
+        let summary = summary.collect::<Vec<_>>().join("\n");
+        let verdict = json["verdict"].as_str().unwrap_or("undecided").to_owned();
+        let outputs = vec![("verdict", verdict)];
+        let finished = match gravest(all) {
             None => Finished::yes(text, json),
             Some(error) => Finished::no(text, json, error),
         };
-        Ok(Finished { outputs: outputs(&verdict), summary: report::markdown(&verdict), ..finished })
+        Ok(Finished { outputs, summary, page, ..finished })
+    }
+
+    pub(super) fn media_type(&self) -> &'static str {
+        if self.images.len() > 1 { report::LIST_MEDIA_TYPE } else { report::MEDIA_TYPE }
+    }
+
+    fn source(&self) -> Result<Source, Error> {
+        Ok(match (&self.pack, &self.layout) {
+            (Some(_), _) if self.images.len() > 1 => {
+                return Err(Error::request("a proof pack is of one image, and several are asked for")
+                    .hint("verify each with its own pack"));
+            }
+            (Some(pack), _) => Source::Pack(files::pack(pack)?),
+            (None, Some(layout)) => Source::Layout(layout.clone()),
+            (None, None) if self.offline => {
+                return Err(Error::request("without a network there must be an image on disk")
+                    .hint("give `--pack FILE`, or `--layout FOLDER` with `--bundle`"));
+            }
+            (None, None) if self.evidence == Evidence::Pack => Source::AttachedPack,
+            (None, None) => Source::Registry,
+        })
+    }
+
+    fn request(
+        &self,
+        image: &Reference,
+        policy: &Policy,
+        source: &Source,
+        bundles: &[Vec<u8>],
+    ) -> Result<Request, Error> {
+        Ok(Request {
+            image: image.clone(),
+            source: source.clone(),
+            bundles: bundles.to_vec(),
+            platforms: self.platform.iter().cloned().collect(),
+            quorum: self.judgement.quorum(policy, &image.repository, &Purpose::Verify)?,
+            commit: self.judgement.expect_commit.clone(),
+        })
+    }
+}
+
+/// The error of the gravest of several answers; `None` if all are yes.
+fn gravest(mut all: Vec<report::Asked>) -> Option<Error> {
+    let at =
+        all.iter().position(|one| report::gravest(&all).is_some_and(|worst| std::ptr::eq(worst, one)))?;
+    match all.swap_remove(at).1 {
+        Ok(verified) => refusal(&verified.verdict),
+        Err(error) => Some(error),
     }
 }
 
@@ -62,26 +186,6 @@ pub(super) fn outputs(verdict: &Verdict) -> Vec<(&'static str, String)> {
 
 /// What to say of a verdict that is not met; `None` if it is.
 pub(super) fn refusal(verdict: &Verdict) -> Option<Error> {
-    let image = format!("`{}@{}`", verdict.repository, verdict.digest);
-    let (what, hint) = match verdict.outcome {
-        Outcome::Met(_) => return None,
-        Outcome::Refused => {
-            ("refused", "no vote can mend it; the lines above say what is wrong with the image")
-        }
-        Outcome::Equivocation => (
-            "a builder contradicts itself",
-            "find out why one builder signed two contents for one build, before anybody trusts it again",
-        ),
-        Outcome::Dissent => {
-            ("a builder disagrees", "compare the builds: one of them is not what the commit says it is")
-        }
-        Outcome::Short if verdict.group.is_none() => (
-            "the quorum is not met",
-            "nobody whom the policy names attested this image: is it the one you mean?",
-        ),
-        Outcome::Short => {
-            ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
-        }
-    };
-    Some(Error::no(format!("{what}: {image}")).hint(hint))
+    let (what, hint) = report::next(verdict)?;
+    Some(Error::no(format!("{what}: `{}@{}`", verdict.repository, verdict.digest)).hint(hint))
 }

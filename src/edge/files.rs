@@ -5,10 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use crate::error::Error;
+use crate::oci::pack::Parts;
 use crate::policy::Policy;
 
 /// The most bytes of a file that is read whole: 4 MiB.
 const MAX_BYTES: u64 = 4 << 20;
+/// The most bundles of a folder.
+const MAX_BUNDLES: usize = 1_000;
 
 /// Reads a file whole.
 ///
@@ -35,6 +38,50 @@ pub fn policy(path: &Path) -> Result<Policy, Error> {
         Error::request(format!("the policy `{shown}` is refused"))
             .because(error)
             .hint("`docs/policy.md` lists every field")
+    })
+}
+
+/// Reads bundles: a file is one, of a folder each `.json` file.
+///
+/// # Errors
+/// When one cannot be read, or a folder has none or more than 1,000.
+pub fn bundles(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
+    let cannot = |path: &Path, error: std::io::Error| {
+        Error::request(format!("cannot read `{}`", path.display())).because(error)
+    };
+    if !path.is_dir() {
+        return Ok(vec![read(path).map_err(|error| cannot(path, error))?]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(|error| cannot(path, error))? {
+        let file = entry.map_err(|error| cannot(path, error))?.path();
+        if file.extension().is_some_and(|extension| extension == "json") {
+            files.push(file);
+        }
+        if files.len() > MAX_BUNDLES {
+            return Err(Error::request(format!("`{}` has more than {MAX_BUNDLES} bundles", path.display())));
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::request(format!("`{}` has no bundle", path.display()))
+            .hint("bundles are files whose names end in `.json`"));
+    }
+    files.iter().map(|file| read(file).map_err(|error| cannot(file, error))).collect()
+}
+
+/// Reads a proof pack.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub fn pack(path: &Path) -> Result<Parts, Error> {
+    let shown = path.display();
+    let bytes = read(path)
+        .map_err(|error| Error::request(format!("cannot read the proof pack `{shown}`")).because(error))?;
+    Parts::unpack(bytes).map_err(|error| {
+        let reason = error.reason();
+        Error::request(format!("`{shown}` is not a proof pack that can be used ({reason})"))
+            .because(error)
+            .hint("`quorate pack` makes one")
     })
 }
 

@@ -144,6 +144,16 @@ impl Manifest {
         subject: &Descriptor,
         annotations: BTreeMap<String, String>,
     ) -> Result<Self, ManifestError> {
+        Self::artifact_of(artifact_type, vec![layer], subject, annotations)
+    }
+
+    /// The same of several layers.
+    pub fn artifact_of(
+        artifact_type: &str,
+        layers: Vec<Descriptor>,
+        subject: &Descriptor,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Self, ManifestError> {
         let mut config = Descriptor::of(media_type::EMPTY, b"{}");
         config.data = Some(b"{}".to_vec());
         let subject = subject.bare();
@@ -152,7 +162,7 @@ impl Manifest {
             media_type: media_type::MANIFEST.to_owned(),
             artifact_type: Some(artifact_type.to_owned()),
             config: Wire::from(&config),
-            layers: vec![Wire::from(&layer)],
+            layers: layers.iter().map(Wire::from).collect(),
             subject: Some(Wire::from(&subject)),
             annotations: annotations.clone(),
         };
@@ -164,7 +174,7 @@ impl Manifest {
             media_type: media_type::MANIFEST.to_owned(),
             artifact_type: Some(artifact_type.to_owned()),
             config,
-            layers: vec![layer],
+            layers,
             subject: Some(subject),
             annotations,
         })

@@ -16,6 +16,8 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// Sigstore bundle, version 0.3.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// Proof pack: an image and the evidence about it in one manifest.
+pub const PACK: &str = "application/vnd.quorate.pack.v1+json";
 
 /// Whether `media_type` names an index (OCI, or Docker's manifest list).
 pub fn is_index(media_type: &str) -> bool {

@@ -13,6 +13,7 @@ pub mod json;
 pub mod layer;
 pub mod manifest;
 pub mod media_type;
+pub mod pack;
 pub mod place;
 pub mod platform;
 pub mod reference;

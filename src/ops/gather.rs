@@ -4,11 +4,12 @@
 use futures_util::future::{join_all, try_join, try_join_all};
 
 use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
-use crate::attestation::{Bundle, Rejection, Trusts, verify::verify};
-use crate::edge::images::absent;
-use crate::edge::registry::{RawManifest, Registry};
+use crate::attestation::{Attestation, Bundle, Rejection, Trusts, verify::verify};
+use crate::edge::images::{self, absent};
+use crate::edge::registry::{Collected, RawManifest, Registry};
 use crate::error::Error;
-use crate::oci::{Config, Descriptor, Manifest, Reference, Repository, Slot};
+use crate::oci::pack::{Part, Parts};
+use crate::oci::{Config, Descriptor, ImageIndex, Manifest, Reference, Repository, Slot, Store, media_type};
 use crate::policy::{Candidate, Evidence, Policy};
 
 /// The most children of an index that are fetched. No policy can name more platforms.
@@ -36,75 +37,125 @@ pub(super) async fn gather(
     policy: &Policy,
     trusts: &Trusts,
 ) -> Result<Gathered, Error> {
-    let mut candidate = Candidate::read(repository.clone(), &image.media_type, image.bytes);
-    // More children than platforms are refused by the decision, whatever they hold.
-    let children: Vec<Descriptor> = candidate.manifests().iter().take(MAX_CHILDREN).cloned().collect();
-    let slots = policy.slots();
-    let found = try_join_all(children.iter().map(|child| async {
-        try_join(
-            content(registry, repository, child),
-            evidence(registry, repository, child, &slots, policy, trusts),
-        )
-        .await
+    let (parts, skipped) = fetch(registry, repository, image, policy).await?;
+    Ok(assess(repository, &parts, skipped, policy, trusts))
+}
+
+/// Fetches the parts of `image` and what hangs on it; besides, what cannot be evidence.
+pub(super) async fn fetch(
+    registry: &Registry,
+    repository: &Repository,
+    image: RawManifest,
+    policy: &Policy,
+) -> Result<(Parts, Vec<Rejection>), Error> {
+    let mut parts = Parts::of(&image.media_type, image.bytes);
+    let children = children(&parts);
+    let (slots, store) = (policy.slots(), Store::Repository(repository.clone()));
+    let found = try_join_all(children.iter().map(|child| {
+        try_join(content(registry, &store, child), evidence(registry, repository, child, &slots))
     }))
     .await?;
-    let mut all = Evidence::default();
-    for (child, ((manifest, config), evidence)) in children.iter().zip(found) {
-        candidate.add_manifest(child, manifest);
-        candidate.add_config(child, config.as_deref());
-        all.attestations.extend(evidence.attestations);
-        all.rejections.extend(evidence.rejections);
-    }
-    Ok(Gathered { candidate, evidence: all })
-}
-
-/// The manifest and configuration of a child, as far as the registry has them.
-async fn content(
-    registry: &Registry,
-    repository: &Repository,
-    child: &Descriptor,
-) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), Error> {
-    let Some(manifest) = registry.manifest(&repository.at_digest(child.digest)).await? else {
-        return Ok((None, None));
-    };
-    let config = match Manifest::parse(manifest.bytes.clone()) {
-        // A larger one is refused by the decision, and never fetched.
-        Ok(read) if read.config.size <= Config::MAX_BYTES => {
-            registry.blob(repository, read.config.digest, read.config.size, Config::MAX_BYTES).await?
+    let mut skipped = Vec::new();
+    for (child, (content, collected)) in children.iter().zip(found) {
+        for part in content {
+            parts.add_child(part);
         }
-        _ => None,
-    };
-    Ok((Some(manifest.bytes), config))
+        for bundle in collected.bundles {
+            parts.add_bundle(bundle);
+        }
+        skipped.extend(collected.skipped.into_iter().map(|skipped| Rejection {
+            bundle: skipped.digest,
+            reason: skipped.reason,
+            detail: skipped.detail,
+            signer: None,
+            manifest: Some(child.digest),
+        }));
+    }
+    Ok((parts, skipped))
 }
 
-/// Everything that is attached to a child, proven or not.
-pub(super) async fn evidence(
+/// Reads the parts of `image` from a store; no evidence.
+pub(super) async fn fetch_content(
     registry: &Registry,
+    store: &Store,
+    image: RawManifest,
+) -> Result<Parts, Error> {
+    let mut parts = Parts::of(&image.media_type, image.bytes);
+    let children = children(&parts);
+    let found = try_join_all(children.iter().map(|child| content(registry, store, child))).await?;
+    for part in found.into_iter().flatten() {
+        parts.add_child(part);
+    }
+    Ok(parts)
+}
+
+/// What the parts come to: the candidate, and each bundle proven or not.
+pub(super) fn assess(
     repository: &Repository,
-    child: &Descriptor,
-    slots: &[Slot],
+    parts: &Parts,
+    skipped: Vec<Rejection>,
     policy: &Policy,
     trusts: &Trusts,
-) -> Result<Evidence, Error> {
-    let collected = registry.collect(repository, child.digest, slots, &PREDICATE_TYPES).await?;
-    let mut evidence = Evidence::default();
-    for bytes in &collected.bundles {
-        match Bundle::parse(bytes)
-            .map_err(|why| Box::new(Rejection::of_bytes(bytes, why)))
-            .and_then(|b| verify(&b, policy.may_sign(trusts)))
-        {
+) -> Gathered {
+    let root = &parts.root;
+    let mut candidate = Candidate::read(repository.clone(), &root.media_type, root.bytes.clone());
+    for child in children(parts) {
+        let config = candidate.add_manifest(&child, parts.child(child.digest).map(<[u8]>::to_vec));
+        if let Some(config) = config {
+            candidate.add_config(&child, parts.child(config.digest));
+        }
+    }
+    let mut evidence = Evidence { rejections: skipped, ..Evidence::default() };
+    for bytes in parts.bundles.values() {
+        match prove(bytes, policy, trusts) {
             Ok(attestation) => evidence.attestations.push(attestation),
             Err(rejection) => evidence.rejections.push(*rejection),
         }
     }
-    evidence.rejections.extend(collected.skipped.into_iter().map(|skipped| Rejection {
-        bundle: skipped.digest,
-        reason: skipped.reason,
-        detail: skipped.detail,
-        signer: None,
-        manifest: Some(child.digest),
-    }));
-    Ok(evidence)
+    Gathered { candidate, evidence }
+}
+
+/// The children whose content is wanted. More of them than platforms are refused by the decision,
+/// whatever they hold.
+fn children(parts: &Parts) -> Vec<Descriptor> {
+    let Part { media_type, bytes } = &parts.root;
+    let index = media_type::is_index(media_type).then(|| ImageIndex::parse(bytes.clone()).ok()).flatten();
+    index.into_iter().flat_map(|index| index.manifests).take(MAX_CHILDREN).collect()
+}
+
+/// The manifest and configuration of a child, as far as the store has them.
+async fn content(registry: &Registry, store: &Store, child: &Descriptor) -> Result<Vec<Part>, Error> {
+    let Some(manifest) = images::manifest(registry, store, child.digest).await? else {
+        return Ok(Vec::new());
+    };
+    let config = match Manifest::parse(manifest.bytes.clone()) {
+        // A larger one is refused by the decision, and never fetched.
+        Ok(read) if read.config.size <= Config::MAX_BYTES => {
+            images::blob(registry, store, &read.config, Config::MAX_BYTES)
+                .await?
+                .map(|bytes| Part { media_type: read.config.media_type, bytes })
+        }
+        _ => None,
+    };
+    let manifest = Part { media_type: manifest.media_type, bytes: manifest.bytes };
+    Ok([manifest].into_iter().chain(config).collect())
+}
+
+/// Everything that is attached to a child.
+async fn evidence(
+    registry: &Registry,
+    repository: &Repository,
+    child: &Descriptor,
+    slots: &[Slot],
+) -> Result<Collected, Error> {
+    Ok(registry.collect(repository, child.digest, slots, &PREDICATE_TYPES).await?)
+}
+
+/// Proves one bundle.
+pub(super) fn prove(bytes: &[u8], policy: &Policy, trusts: &Trusts) -> Result<Attestation, Box<Rejection>> {
+    Bundle::parse(bytes)
+        .map_err(|why| Box::new(Rejection::of_bytes(bytes, why)))
+        .and_then(|bundle| verify(&bundle, policy.may_sign(trusts)))
 }
 
 /// Runs all, so that one failure does not hide what another found out.

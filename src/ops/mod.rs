@@ -4,6 +4,7 @@ pub mod assemble;
 pub mod attest;
 mod gather;
 pub mod inspect;
+pub mod pack;
 pub mod promote;
 pub mod verify;
 

@@ -1,24 +1,48 @@
 //! `verify`: judges an image as a cluster does, trusting neither registry nor tag.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
-use super::gather::{gather, resolve};
+use super::gather::{assess, fetch, fetch_content, resolve};
 use crate::attestation::{Commit, Trusts};
-use crate::edge::clock;
-use crate::edge::registry::Registry;
+use crate::edge::images::{self, absent};
+use crate::edge::{clock, registry::Registry};
 use crate::error::Error;
-use crate::oci::Reference;
-use crate::policy::{Expected, Policy, Purpose, Verdict, decide};
+use crate::oci::pack::{PackError, Parts};
+use crate::oci::place::{Entry, LayoutReference};
+use crate::oci::{Digest, Place, Platform, Reference, Store, Target};
+use crate::policy::{Expected, Policy, Purpose, decide};
+use crate::report::verdict::{Note, Verified};
 
 /// What is asked.
 #[derive(Debug)]
 pub struct Request {
     /// The image; a tag is resolved once.
     pub image: Reference,
+    /// Where it and its evidence are read.
+    pub source: Source,
+    /// Bundles from files, heard beside what the source has.
+    pub bundles: Vec<Vec<u8>>,
+    /// The only platforms that need the quorum; empty: all.
+    pub platforms: BTreeSet<Platform>,
     /// A higher quorum than the policy's.
     pub quorum: Option<NonZeroU32>,
     /// The commit that the image must be of.
     pub commit: Option<Commit>,
+}
+
+/// Where an image and the evidence about it are read.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In its registry, and all that hangs on it there.
+    Registry,
+    /// In the proof pack that is attached to it, and nowhere else.
+    AttachedPack,
+    /// In a proof pack that the caller has. No network is used.
+    Pack(Parts),
+    /// In an OCI image layout on disk, which has no evidence. No network is used.
+    Layout(PathBuf),
 }
 
 /// Judges the image.
@@ -30,11 +54,77 @@ pub async fn run(
     policy: &Policy,
     trusts: &Trusts,
     request: &Request,
-) -> Result<Verdict, Error> {
-    let expected = expected(policy, &request.image, request.quorum, request.commit.clone(), Purpose::Verify)?;
-    let image = resolve(registry, &request.image).await?;
-    let gathered = gather(registry, &request.image.repository, image, policy, trusts).await?;
-    Ok(decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected))
+) -> Result<Verified, Error> {
+    let Request { image, platforms, .. } = request;
+    let expected = expected(policy, image, request.quorum, request.commit.clone(), Purpose::Verify)?;
+    let expected = Expected { platforms: platforms.clone(), ..expected };
+    let repository = &image.repository;
+    let (mut parts, skipped, notes) = match &request.source {
+        Source::Registry => {
+            let raw = resolve(registry, image).await?;
+            let (parts, skipped) = fetch(registry, repository, raw, policy).await?;
+            (parts, skipped, Vec::new())
+        }
+        Source::AttachedPack => (attached(registry, image).await?, Vec::new(), vec![Note::PackAlone]),
+        Source::Pack(parts) => (of(parts.clone(), image)?, Vec::new(), vec![Note::PackAlone]),
+        Source::Layout(path) => {
+            let entry = match &image.target {
+                Target::Digest(digest) => Entry::Digest(*digest),
+                Target::Tag(tag) => Entry::Named(tag.clone()),
+            };
+            let place = Place::Layout(LayoutReference { path: path.clone(), entry });
+            let raw = images::find(registry, &place).await?;
+            let parts = fetch_content(registry, &Store::Layout(path.clone()), raw).await?;
+            (parts, Vec::new(), vec![Note::FilesAlone])
+        }
+    };
+    for bundle in &request.bundles {
+        parts.add_bundle(bundle.clone());
+    }
+    let gathered = assess(repository, &parts, skipped, policy, trusts);
+    let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected);
+    let tag = match &image.target {
+        Target::Tag(tag) => Some(tag.clone()),
+        Target::Digest(_) => None,
+    };
+    Ok(Verified { verdict, tag, notes })
+}
+
+/// The pack that is attached to an image.
+async fn attached(registry: &Registry, image: &Reference) -> Result<Parts, Error> {
+    let digest = match &image.target {
+        Target::Digest(digest) => *digest,
+        Target::Tag(_) => registry.manifest(image).await?.ok_or_else(|| absent(image))?.digest,
+    };
+    let image = image.repository.at_digest(digest);
+    let bytes = registry.pack(&image.repository, digest).await?.ok_or_else(|| {
+        Error::request(format!("no proof pack is attached to `{image}`")).hint(
+            "`quorate pack --attach` attaches one; without `--evidence pack` the attestations are read one by one",
+        )
+    })?;
+    let unusable = |error: PackError| {
+        let reason = error.reason();
+        Error::undecided(format!("the proof pack attached to `{image}` cannot be used ({reason})"))
+            .because(error)
+            .hint("somebody damaged it; attach it anew, or verify without `--evidence pack`")
+    };
+    let parts = Parts::unpack(bytes).map_err(unusable)?;
+    of(parts, &image)
+}
+
+/// The parts, if they are those of the image.
+fn of(parts: Parts, image: &Reference) -> Result<Parts, Error> {
+    let found: Digest = parts.digest();
+    let whole = image.repository.at_digest(found);
+    match &image.target {
+        Target::Digest(digest) if *digest == found => Ok(parts),
+        Target::Digest(_) => Err(Error::request(format!("the pack is of `{whole}`, not of `{image}`"))
+            .hint("give the image that the pack is of, or the pack of the image")),
+        Target::Tag(tag) => {
+            Err(Error::request(format!("what the tag `{tag}` names now is not known without a network"))
+                .hint(format!("ask for the digest; the pack is of `{whole}`")))
+        }
+    }
 }
 
 /// Holds a raised quorum to the policy: never lower, and never more than there are operators.
@@ -61,5 +151,5 @@ pub(super) fn expected(
             )));
         }
     }
-    Ok(Expected { commit, quorum, purpose })
+    Ok(Expected { commit, quorum, purpose, platforms: BTreeSet::new() })
 }

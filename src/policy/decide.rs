@@ -1,6 +1,6 @@
 //! The decision rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
@@ -34,6 +34,15 @@ pub struct Expected {
     pub quorum: Option<NonZeroU32>,
     /// What the verdict is for.
     pub purpose: Purpose,
+    /// The only platforms that need the quorum; empty: all of the index. What is met for some alone
+    /// permits no tag to move, and a contradiction over another stands.
+    pub platforms: BTreeSet<Platform>,
+}
+
+impl Expected {
+    fn asks(&self, platform: &Platform) -> bool {
+        self.platforms.is_empty() || self.platforms.contains(platform)
+    }
 }
 
 /// What a verdict is for: which quorum and which rules on time hold.
@@ -67,6 +76,7 @@ pub fn decide(
         return verdict(policy, candidate, Outcome::Refused, refusals);
     };
     refusals.extend(against_platforms(rule, &images, candidate));
+    refusals.extend(unfound(&expected.platforms, candidate));
     let bar = rule.bar(&expected.purpose);
     let quorum = expected.quorum.map_or(bar.quorum, |raised| raised.max(bar.quorum));
     let need = quorum.get() as usize;
@@ -88,8 +98,9 @@ pub fn decide(
         .iter()
         .filter(|(group, _)| wanted(group))
         .map(|(group, votes)| {
-            let mut judged = judge(votes, &images, need, rule.distinct_by);
-            if judged.rank == Rank::Met && !hearing.all_heard(group, &judged) {
+            let mut judged =
+                judge(votes, &images, need, rule.distinct_by, &|platform| expected.asks(platform));
+            if judged.rank == Rank::Met && !hearing.all_heard(group, &judged, expected) {
                 judged.rank = Rank::Short;
             }
             (*group, judged)
@@ -110,7 +121,7 @@ pub fn decide(
                 commit: group.commit.clone(),
                 sequence: group.sequence,
                 bar: Bar { quorum, environment: bar.environment.clone() },
-                tags: rule.tag_rules().to_vec(),
+                tags: if expected.platforms.is_empty() { rule.tag_rules().to_vec() } else { Vec::new() },
             }),
         },
         None => Outcome::Short,
@@ -122,7 +133,7 @@ pub fn decide(
     verdict.group = judged.as_ref().map(|(group, _)| (*group).clone());
     let unspoken = BTreeMap::new();
     let tallies = judged.as_ref().map_or(&unspoken, |(_, judged)| &judged.tallies);
-    for (platform, system) in rows(rule, &images, tallies) {
+    for (platform, system) in rows(rule, &images, tallies, expected) {
         let image = images.get(&platform);
         let tally = tallies.get(&platform);
         let cells = policy
@@ -208,12 +219,23 @@ fn against_platforms(
     missing.chain(extra).collect()
 }
 
+/// Platforms that the caller asks for and the index does not have.
+fn unfound(asked: &BTreeSet<Platform>, candidate: &Candidate) -> Vec<Refusal> {
+    let stands = |platform: &&Platform| {
+        candidate.manifests().iter().any(|child| child.platform.as_ref() == Some(*platform))
+    };
+    let missing = asked.iter().filter(|platform| !stands(platform));
+    let detail = |platform: &Platform| format!("{platform} is asked for, and the index does not have it");
+    missing.map(|platform| Refusal { reason: Reason::PlatformMissing, detail: detail(platform) }).collect()
+}
+
 /// The platforms of the matrix: all that are required, all others that the index has, and those
 /// over which builders differ though the index does not have them.
 fn rows(
     rule: &ImageRule,
     images: &BTreeMap<Platform, Image>,
     tallies: &BTreeMap<Platform, Tally<'_>>,
+    expected: &Expected,
 ) -> BTreeMap<Platform, Option<System>> {
     let disputed = tallies
         .iter()
@@ -222,6 +244,7 @@ fn rows(
     rule.required
         .keys()
         .chain(images.keys())
+        .filter(|platform| expected.asks(platform))
         .chain(disputed)
         .map(|platform| (platform.clone(), System::for_platform(platform)))
         .collect()
@@ -285,8 +308,8 @@ impl<'a> Hearing<'a> {
     }
 
     /// Whether the rule asks for nobody more than has spoken, for every platform of the index.
-    fn all_heard(&self, group: &Group, judged: &Judged<'_>) -> bool {
-        self.images.keys().all(|platform| {
+    fn all_heard(&self, group: &Group, judged: &Judged<'_>, expected: &Expected) -> bool {
+        self.images.keys().filter(|platform| expected.asks(platform)).all(|platform| {
             let system = System::for_platform(platform);
             let silent = |builder| system.is_none_or(|system| self.silent(builder, system, group, judged));
             !self.policy.builders().iter().any(silent)

@@ -448,7 +448,10 @@ fn expected(dice: &mut Dice) -> (Expected, Value) {
         [] => Purpose::Verify,
         tags => Purpose::Promote(tags.iter().map(|tag| tag.parse().unwrap()).collect()),
     };
-    (Expected { commit, quorum: quorum.and_then(|n| n.try_into().ok()), purpose }, json)
+    (
+        Expected { commit, quorum: quorum.and_then(|n| n.try_into().ok()), purpose, ..Expected::default() },
+        json,
+    )
 }
 
 fn told(verdict: &Verdict) -> Value {

@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use super::vectors::{Pushed, commit, descriptor, index, key, nar_hash, platform};
-use super::{Candidate, Evidence, Expected, Outcome, Policy, PolicyError, Purpose, Status, Verdict, decide};
+use super::{Candidate, Evidence, Expected, Outcome, Policy, PolicyError, Status, Verdict, decide};
 use crate::attestation::{Attestation, Build, Claim, Content, Rejection, Statement};
 use crate::oci::{Digest, System, media_type};
 use crate::reason::Reason;
@@ -246,7 +246,7 @@ impl World {
 
     fn decide_with(&self, evidence: &Evidence, quorum: Option<u32>) -> Verdict {
         let quorum = quorum.and_then(NonZeroU32::new);
-        let expected = Expected { commit: self.expected.map(commit), quorum, purpose: Purpose::Verify };
+        let expected = Expected { commit: self.expected.map(commit), quorum, ..Expected::default() };
         decide(&self.policy(), &self.candidate(), evidence, time(1_000), &expected)
     }
 

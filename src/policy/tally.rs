@@ -52,12 +52,13 @@ pub(super) enum Rank {
 }
 
 /// Judges one group: every statement in it, for every platform of the index and every other that
-/// was spoken of. A platform that was left out can still be disputed.
+/// was spoken of. A platform that was left out, or is not `asked` for, can still be disputed.
 pub(super) fn judge<'a>(
     votes: &[&'a Vote<'a>],
     images: &BTreeMap<Platform, Image>,
     need: usize,
     distinct_by: Domain,
+    asked: &dyn Fn(&Platform) -> bool,
 ) -> Judged<'a> {
     let spoken = votes.iter().map(|vote| vote.statement.build.system.platform());
     let platforms: BTreeSet<Platform> = images.keys().cloned().chain(spoken).collect();
@@ -74,7 +75,7 @@ pub(super) fn judge<'a>(
             Rank::Equivocation
         } else if found(Status::Dissent) {
             Rank::Dissent
-        } else if image.is_some() && tally.have < need {
+        } else if image.is_some() && asked(&platform) && tally.have < need {
             Rank::Short
         } else {
             Rank::Met

@@ -72,6 +72,7 @@ fn run(folder: &Path) -> Result<(), String> {
                 Purpose::Leave(tags.first().map_or("latest", String::as_str).parse().expect("a tag"))
             }
         },
+        ..Expected::default()
     };
     let now: Timestamp = case.now.parse().expect("`now` is a time");
     let judge = |evidence: &Evidence| decide(&policy, &candidate, evidence, now, &expected);

@@ -2,8 +2,10 @@
 
 pub mod assemble;
 pub mod attest;
+pub mod html;
 pub mod inspect;
 pub mod markdown;
+pub mod pack;
 pub mod policy;
 pub mod promote;
 pub mod style;
@@ -16,7 +18,9 @@ use crate::error::Error;
 /// The JSON document of a run that came to no result: `verdict` is null, where there would be one.
 pub fn undecided(media_type: &str, error: &Error) -> Value {
     let mut document = json!({ "mediaType": media_type, "error": error_fields(error) });
-    if media_type == verdict::MEDIA_TYPE || media_type == promote::MEDIA_TYPE {
+    if [verdict::MEDIA_TYPE, verdict::LIST_MEDIA_TYPE, promote::MEDIA_TYPE, pack::MEDIA_TYPE]
+        .contains(&media_type)
+    {
         merge(&mut document, json!({ "verdict": null }));
     }
     if media_type == promote::MEDIA_TYPE {

@@ -5,14 +5,136 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::style::Style;
-use super::{markdown, merge};
+use super::{markdown, merge, undecided};
 use crate::attestation::Content;
+use crate::error::{Error, Kind};
+use crate::oci::{Reference, Tag};
 use crate::policy::{Cell, Domain, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
 use crate::text::printable;
 
 /// The media type of `verify`'s JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.verify.v1+json";
+/// The media type of the JSON document on several images.
+pub const LIST_MEDIA_TYPE: &str = "application/vnd.quorate.verify-list.v1+json";
+
+/// What `verify` says of one image: the verdict, and what is to be known besides.
+#[derive(Debug)]
+pub struct Verified {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The tag that was resolved to the image, if it was asked for by one.
+    pub tag: Option<Tag>,
+    /// What the verdict does not show by itself.
+    pub notes: Vec<Note>,
+}
+
+/// Something that a verdict does not show by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// All evidence came from a proof pack.
+    PackAlone,
+    /// All evidence came from files.
+    FilesAlone,
+}
+
+impl Note {
+    /// The stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::PackAlone => "pack-alone",
+            Self::FilesAlone => "files-alone",
+        }
+    }
+
+    /// The same in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::PackAlone => {
+                "judged by a proof pack alone: it cannot show that no builder disagrees elsewhere"
+            }
+            Self::FilesAlone => "judged by files alone: they cannot show that no builder disagrees elsewhere",
+        }
+    }
+}
+
+/// An image that was asked for, and what came of it.
+pub type Asked = (Reference, Result<Verified, Error>);
+
+/// How grave it is: what was decided weighs more than what could not be, for trying again does not
+/// mend it.
+fn gravity(result: &Result<Verified, Error>) -> u8 {
+    match result {
+        Ok(verified) if verified.verdict.approval().is_some() => 0,
+        Err(error) if error.kind() == Kind::Undecided => 1,
+        Err(error) if error.kind() == Kind::Request => 2,
+        _ => 3,
+    }
+}
+
+/// The gravest of several; of equal ones the first.
+pub fn gravest(all: &[Asked]) -> Option<&Asked> {
+    all.iter().rev().max_by_key(|(_, result)| gravity(result))
+}
+
+/// What `verify` says of one image.
+pub fn verified(verified: &Verified, style: Style) -> String {
+    let mut out = text(&verified.verdict, style);
+    if let Some(tag) = &verified.tag {
+        // The headline ends with the digest; the tag is what was asked for.
+        out = out.replacen('\n', &format!(" (tag {tag})\n"), 1);
+    }
+    for note in &verified.notes {
+        let _ = writeln!(out, "note: {}", note.text());
+    }
+    out
+}
+
+/// What `verify` says of several images.
+pub fn list(all: &[Asked], style: Style) -> String {
+    let one = |(asked, result): &Asked| match result {
+        Ok(found) => verified(found, style),
+        Err(error) => {
+            let said = printable(&error.to_string());
+            let mut text = format!("{}  {asked}\n{said}\n", style.paint("1;33", "✗ undecided"));
+            for cause in error.causes() {
+                let _ = writeln!(text, "  caused by: {}", printable(&cause));
+            }
+            text
+        }
+    };
+    all.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// The JSON document of `verify`.
+pub fn json(verified: &Verified) -> Value {
+    let mut document = json!({
+        "mediaType": MEDIA_TYPE,
+        "tag": verified.tag.as_ref().map(Tag::as_str),
+        "notes": verified.notes.iter().map(|note| json!({ "code": note.code(), "detail": note.text() }))
+            .collect::<Vec<_>>(),
+    });
+    merge(&mut document, fields(&verified.verdict));
+    document
+}
+
+/// The JSON document on several images: the gravest verdict, and the document of each.
+pub fn list_json(all: &[Asked]) -> Value {
+    let word = |result: &Result<Verified, Error>| {
+        result.as_ref().ok().map(|verified| verified.verdict.outcome.as_str())
+    };
+    json!({
+        "mediaType": LIST_MEDIA_TYPE,
+        "verdict": gravest(all).and_then(|(_, result)| word(result)),
+        "images": all.iter().map(|(asked, result)| json!({
+            "reference": asked.to_string(),
+            "result": match result {
+                Ok(verified) => json(verified),
+                Err(error) => undecided(MEDIA_TYPE, error),
+            },
+        })).collect::<Vec<_>>(),
+    })
+}
 
 /// The verdict: a headline, the matrix of platforms and builders, and why each cell is as it is.
 pub fn text(verdict: &Verdict, style: Style) -> String {
@@ -89,8 +211,30 @@ pub fn lacking(verdict: &Verdict) -> String {
     missing.collect::<Vec<_>>().join("; ")
 }
 
+/// What a verdict that is not met comes to, and the next step; `None` if it is met.
+pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
+    Some(match verdict.outcome {
+        Outcome::Met(_) => return None,
+        Outcome::Refused => ("refused", "no vote can mend it; the report says what is wrong with the image"),
+        Outcome::Equivocation => (
+            "a builder contradicts itself",
+            "find out why one builder signed two contents for one build, before anybody trusts it again",
+        ),
+        Outcome::Dissent => {
+            ("a builder disagrees", "compare the builds: one of them is not what the commit says it is")
+        }
+        Outcome::Short if verdict.group.is_none() => (
+            "the quorum is not met",
+            "nobody whom the policy names attested this image: is it the one you mean?",
+        ),
+        Outcome::Short => {
+            ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
+        }
+    })
+}
+
 /// What a platform needs next, if votes can still mend it.
-fn missing(row: &PlatformRow, distinct_by: Domain) -> Option<String> {
+pub(super) fn missing(row: &PlatformRow, distinct_by: Domain) -> Option<String> {
     row.digest?;
     if row.have >= row.need {
         return None;
@@ -150,7 +294,7 @@ fn matrix(text: &mut String, verdict: &Verdict, style: Style) {
     }
 }
 
-fn shown(cell: &Cell) -> String {
+pub(super) fn shown(cell: &Cell) -> String {
     let symbol = match cell.status {
         Status::Counted => "✓",
         Status::Missing | Status::Waived => "·",
@@ -184,13 +328,6 @@ pub fn markdown(verdict: &Verdict) -> String {
     }
     let _ = writeln!(text, "\nPolicy `{}`", verdict.policy);
     text
-}
-
-/// The JSON document of `verify`.
-pub fn json(verdict: &Verdict) -> Value {
-    let mut document = json!({ "mediaType": MEDIA_TYPE });
-    merge(&mut document, fields(verdict));
-    document
 }
 
 /// The fields that `verify` and `promote` have in common.

@@ -25,6 +25,7 @@ mod fallback;
 mod host;
 mod manifest;
 mod outcome;
+mod pack;
 mod pages;
 pub(in crate::edge) mod program;
 mod realm;

@@ -1,0 +1,158 @@
+//! `verify` of one image or many, on all platforms or some, and without a network.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod shop;
+
+use std::fs;
+
+use quorate_bed::Fault;
+use shop::{AMD64, ARM64, Release, Shop, cell};
+
+const BOTH: [&str; 2] = ["github", "garnix"];
+
+fn by_digest(shop: &Shop, release: &Release) -> String {
+    format!("{}@{}", shop.repository(), release.digest)
+}
+
+#[test]
+fn a_tag_is_resolved_once_and_named() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &BOTH);
+    let run = shop.quorate(&["verify", &release.reference]).exits(0);
+    let headline = run.stdout.lines().next().unwrap();
+    assert_eq!(headline, format!("✓ met  {} (tag git-1)", by_digest(&shop, &release)));
+    let document = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(0).json();
+    assert_eq!((&document["tag"], &document["notes"]), (&"git-1".into(), &serde_json::json!([])));
+    shop.bed.registry.clear_log();
+    let document = shop.quorate(&["verify", &by_digest(&shop, &release), "-o", "json"]).exits(0).json();
+    assert!(document["tag"].is_null());
+    assert!(shop.bed.registry.log().iter().all(|request| !request.path.contains("git-1")));
+}
+
+#[test]
+fn of_several_images_the_gravest_answer_counts() {
+    let shop = Shop::open();
+    let (good, short) = (shop.release("git-1", "hello"), shop.release("git-2", "other"));
+    shop.attest_all(&good, &BOTH);
+    let (good, short) = (good.reference, short.reference);
+    let (absent, elsewhere) = (shop.at("absent"), "localhost:1/acme/app:1".to_owned());
+    let run = |images: &[&str], code: i32| {
+        let arguments = [&["verify", "--timeout", "5", "-o", "json"], images].concat();
+        shop.quorate(&arguments).exits(code).json()
+    };
+    let met = run(&[&good, &good], 0);
+    assert_eq!(met["verdict"], "met");
+    assert_eq!(met["images"][1]["reference"], good.as_str());
+    assert_eq!(met["images"][1]["result"], shop.quorate(&["verify", &good, "-o", "json"]).json());
+    // A "no" weighs most: nothing that is tried again mends it.
+    for (images, code, verdict) in [
+        (vec![&good, &short], 1, Some("short")),
+        (vec![&short, &absent, &elsewhere, &good], 1, Some("short")),
+        (vec![&good, &elsewhere, &absent], 2, None),
+        (vec![&elsewhere, &good], 3, None),
+    ] {
+        let images: Vec<&str> = images.into_iter().map(String::as_str).collect();
+        let document = run(&images, code);
+        assert_eq!(document["verdict"].as_str(), verdict, "{images:?}");
+        assert_eq!(document["images"].as_array().unwrap().len(), images.len());
+        for (at, image) in images.iter().enumerate() {
+            let one = &document["images"][at];
+            assert_eq!(
+                (one["reference"].as_str(), one["result"]["verdict"] == "met"),
+                (Some(*image), *image == good)
+            );
+        }
+    }
+    let text =
+        shop.quorate(&["verify", &good, &short, &absent]).exits(1).says("the quorum is not met").stdout;
+    assert!(text.contains("✓ met") && text.contains("✗ short") && text.contains("✗ undecided"), "{text}");
+}
+
+#[test]
+fn only_the_platforms_asked_for_need_the_quorum() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    for builder in BOTH {
+        shop.attest(&release, builder, AMD64.1, &[]).exits(0);
+    }
+    let verify = |platform: &str, code: i32| {
+        shop.quorate(&["verify", &release.reference, "--platform", platform, "-o", "json"]).exits(code).json()
+    };
+    shop.quorate(&["verify", &release.reference]).exits(1);
+    let met = verify("linux/amd64", 0);
+    assert_eq!(met["platforms"].as_array().unwrap().len(), 1);
+    assert_eq!(met["platforms"][0]["platform"], "linux/amd64");
+    assert_eq!(verify("linux/arm64", 1)["verdict"], "short");
+    assert_eq!(verify("linux/amd64,linux/arm64", 1)["verdict"], "short");
+    let absent = verify("linux/riscv64", 1);
+    assert_eq!(absent["refusals"][0]["reason"], "platform-missing");
+
+    // Who disagrees over one platform disagrees with the release.
+    let other = shop::build("arm64", "something else");
+    shop.attest_as(&release.reference, "basement", ARM64.1, &other.config_digest, &["--record-dissent"])
+        .exits(0);
+    let refused = verify("linux/amd64", 1);
+    assert_eq!(refused["verdict"], "dissent");
+    assert_eq!(cell(&refused, "linux/arm64", "basement"), "dissent signed-dissent");
+    // What is met for some platforms moves no tag: `promote` has no such option.
+    shop.quorate(&["promote", &release.reference, "--tag", "latest", "--platform", "linux/amd64"]).exits(2);
+}
+
+/// A layout with the release in it, and a folder with the bundles of these builders.
+fn on_disk(shop: &Shop, builders: &[&str]) -> (Release, String) {
+    let release = shop.release("git-1", "hello");
+    fs::create_dir(shop.path("bundles")).unwrap();
+    for builder in builders {
+        for (architecture, system) in [AMD64, ARM64] {
+            let file = format!("bundles/{builder}-{architecture}.json");
+            shop.attest(&release, builder, system, &["--bundle-out", &file, "--no-attach"]).exits(0);
+        }
+    }
+    let [amd64, arm64] = ["amd64", "arm64"].map(|name| shop.at(&format!("git-1-{name}")));
+    shop.quorate(&["assemble", "oci:layout:git-1", &amd64, &arm64]).exits(0);
+    let reference = by_digest(shop, &release);
+    (release, reference)
+}
+
+#[test]
+fn a_layout_and_bundles_are_judged_without_a_network() {
+    let shop = Shop::open();
+    let (release, image) = on_disk(&shop, &BOTH);
+    shop.bed.registry.clear_log();
+    let offline = ["--offline", "--layout", "layout", "-o", "json"];
+    let run = |image: &str, more: &[&str]| shop.quorate(&[&["verify", image], &offline[..], more].concat());
+    let met = run(&image, &["--bundle", "bundles"]).exits(0).json();
+    assert_eq!((&met["verdict"], &met["notes"][0]["code"]), (&"met".into(), &"files-alone".into()));
+    assert_eq!(run(&release.reference, &["--bundle", "bundles"]).exits(0).json()["tag"], "git-1");
+    // One platform of each builder: it is short, whatever else is given twice.
+    let some = "bundles/github-amd64.json,bundles/garnix-amd64.json,bundles/github-arm64.json,bundles/github-arm64.json";
+    assert_eq!(run(&image, &["--bundle", some]).exits(1).json()["verdict"], "short");
+    assert_eq!(run(&image, &[]).exits(1).json()["verdict"], "short");
+    run(&shop.at("absent"), &["--bundle", "bundles"]).exits(2).says("there is no image");
+    assert!(shop.bed.registry.log().is_empty(), "the registry was not asked");
+    shop.quorate(&["verify", &image, "--offline", "--bundle", "bundles"]).exits(2).says("an image on disk");
+    shop.quorate(&["verify", &image, "--layout", "bundles"]).exits(2).says("not an OCI image layout");
+}
+
+#[test]
+fn bundles_from_files_are_heard_beside_those_of_the_registry() {
+    let shop = Shop::open();
+    let (release, image) = on_disk(&shop, &["garnix"]);
+    shop.attest_all(&release, &["github"]);
+    let run = |more: &[&str]| shop.quorate(&[&["verify", &image, "-o", "json"], more].concat());
+    assert_eq!(run(&[]).exits(1).json()["verdict"], "short");
+    let met = run(&["--bundle", "bundles"]).exits(0).json();
+    assert_eq!((&met["verdict"], &met["notes"]), (&"met".into(), &serde_json::json!([])));
+    // A file that is no bundle counts for nothing, and says so.
+    shop.write("junk.json", "{}");
+    let junk = run(&["--bundle", "junk.json"]).exits(1).json();
+    assert_eq!(junk["ignored"][0]["reason"], "bundle-version");
+    fs::create_dir(shop.path("empty")).unwrap();
+    run(&["--bundle", "empty"]).exits(2).says("has no bundle");
+    run(&["--bundle", "absent.json"]).exits(2).says("cannot read");
+    // A registry that fails is not made good by files.
+    shop.bed.registry.fault(Fault::status(500).method("GET").path("/referrers/"));
+    run(&["--bundle", "bundles", "--timeout", "3"]).exits(3);
+}
