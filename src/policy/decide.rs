@@ -11,7 +11,7 @@ use super::file::{ImageRule, Policy};
 use super::tag::Bar;
 use super::tally::{Finding, Judged, Rank, Tally, judge};
 use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict, Waived};
-use super::vote::{Group, NoVote, Vote};
+use super::vote::{Group, Vote};
 use crate::attestation::{Attestation, Claim, Commit, Rejection, Statement};
 use crate::oci::{Digest, Platform, System, Tag};
 use crate::reason::Reason;
@@ -105,8 +105,12 @@ pub fn decide(
             }
             (*group, judged)
         })
-        // Groups sort by sequence: of several of one rank, the newest is reported.
-        .max_by(|(a, x), (b, y)| (x.rank, *a).cmp(&(y.rank, *b)));
+        // Of several that are met the newest is reported, for groups sort by sequence; of others the
+        // one that is nearest to it.
+        .max_by_key(|(group, judged)| {
+            let agreeing = if judged.rank == Rank::Met { 0 } else { judged.agreeing() };
+            (judged.rank, agreeing, *group)
+        });
 
     let outcome = match &judged {
         _ if !refusals.is_empty() => Outcome::Refused,
@@ -282,14 +286,17 @@ impl<'a> Hearing<'a> {
     fn hear(&mut self, attestation: &'a Attestation, now: Timestamp, purpose: &Purpose) {
         let repository = self.candidate.repository();
         let vote = Vote::new(attestation, self.policy, self.rule, repository, now, purpose);
-        let vote = vote.and_then(|vote| match self.misplaced(vote.statement) {
-            None => Ok(vote),
-            Some(detail) => {
-                Err(NoVote { builder: Some(vote.builder), reason: Reason::SystemMismatch, detail })
-            }
-        });
         match vote {
-            Ok(vote) => self.votes.push(vote),
+            Ok(mut vote) => {
+                // It does not count, and is heard all the same: it may disagree.
+                if let Some(detail) = self.misplaced(vote.statement) {
+                    let manifest = Some(vote.statement.manifest());
+                    let reason = Reason::SystemMismatch;
+                    self.reject(Some(vote.builder), vote.bundle, manifest, reason, detail.clone());
+                    vote.barred.get_or_insert((reason, detail));
+                }
+                self.votes.push(vote);
+            }
             Err(no) => {
                 let statement = attestation.statement();
                 if let (Reason::Waived, Some(builder)) = (no.reason, no.builder) {

@@ -266,8 +266,6 @@ impl World {
             .said
             .iter()
             .filter(|s| self.knows(s.signer) && s.own_name && (s.commit, s.sequence) == group)
-            // A statement about a manifest of the index must be for its platform.
-            .filter(|s| s.system == s.about || s.push != 1 || !present.contains(&s.about))
             .collect();
         let mut contents: BTreeMap<(usize, usize), BTreeSet<_>> = BTreeMap::new();
         for vote in &votes {
@@ -283,12 +281,15 @@ impl World {
                     .map(|vote| self.operators[vote.signer])
                     .collect();
                 // Whoever disputes another manifest, and got the same, does not dispute this one.
-                let right = |vote: &&&Said| {
-                    !(vote.dissent && vote.about == *platform && vote.push == 1)
-                        && vote.content().config_digest == image(*platform, 1).config_digest()
-                };
+                let right =
+                    |vote: &&&Said| vote.content().config_digest == image(*platform, 1).config_digest();
+                let disputed =
+                    votes.iter().any(|vote| vote.dissent && vote.about == *platform && vote.push == 1);
                 let content: BTreeSet<_> = here.iter().map(|vote| vote.content()).collect();
-                operators.len() >= self.need as usize && content.len() == 1 && here.iter().all(right)
+                operators.len() >= self.need as usize
+                    && content.len() == 1
+                    && here.iter().all(right)
+                    && !disputed
             })
     }
 }

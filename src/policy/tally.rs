@@ -42,6 +42,13 @@ pub(super) struct Judged<'a> {
     pub tallies: BTreeMap<Platform, Tally<'a>>,
 }
 
+impl Judged<'_> {
+    /// How many voices agree, of all platforms together.
+    pub(super) fn agreeing(&self) -> usize {
+        self.tallies.values().map(|tally| tally.have).sum()
+    }
+}
+
 /// What a group comes to; greater is reported before smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
@@ -67,7 +74,7 @@ pub(super) fn judge<'a>(
     for platform in platforms {
         let image = images.get(&platform);
         let tally = match System::for_platform(&platform) {
-            Some(system) => tally(votes, system, image, distinct_by),
+            Some(system) => tally(votes, system, images, distinct_by),
             None => Tally::default(),
         };
         let found = |status| tally.findings.values().any(|finding| finding.status == status);
@@ -90,15 +97,28 @@ pub(super) fn judge<'a>(
     Judged { rank, tallies }
 }
 
-/// What each builder of a group comes to for one system, of which `image` is in the index.
+/// What each builder of a group comes to for one system.
 fn tally<'a>(
     votes: &[&'a Vote<'a>],
     system: System,
-    image: Option<&Image>,
+    images: &BTreeMap<Platform, Image>,
     distinct_by: Domain,
 ) -> Tally<'a> {
-    let here: Vec<&Vote<'a>> =
-        votes.iter().copied().filter(|vote| vote.statement.build.system == system).collect();
+    let image = images.get(&system.platform());
+    let disputes = |vote: &Vote<'_>| match vote.statement.claim {
+        // Over a platform that the index does not have, a dispute stands unless it is about another
+        // manifest of the index.
+        Claim::Dissent { disputes } => match image {
+            Some(image) => image.digest == disputes,
+            None => images.values().all(|image| image.digest != disputes),
+        },
+        Claim::Build => false,
+    };
+    let ours = |vote: &Vote<'_>| vote.statement.build.system == system;
+    // Who disputes the manifest is heard on it, whatever system was built instead.
+    let elsewhere = |vote: &&Vote<'_>| image.is_some() && !ours(vote) && disputes(vote);
+    let foreign: Vec<&Vote<'a>> = votes.iter().copied().filter(elsewhere).collect();
+    let here: Vec<&Vote<'a>> = votes.iter().copied().filter(|vote| ours(vote)).collect();
     let mut said: BTreeMap<&str, BTreeSet<Content>> = BTreeMap::new();
     for vote in &here {
         said.entry(&vote.builder.name).or_default().insert(vote.statement.build.content);
@@ -110,13 +130,8 @@ fn tally<'a>(
         here.iter().filter(|vote| !equivocates(vote)).map(|vote| vote.statement.build.content).collect();
 
     let mut tally = Tally::default();
-    for vote in &here {
+    for vote in here.iter().chain(&foreign) {
         let content = vote.statement.build.content;
-        let disputes = match vote.statement.claim {
-            // A dispute over a manifest that is not in the index stands, where nothing else does.
-            Claim::Dissent { disputes } => image.is_none_or(|image| image.digest == disputes),
-            Claim::Build => false,
-        };
         let differs = match agreed {
             Some(agreed) => content != agreed,
             // Nothing is agreed: contents that differ are a dissent by themselves, and so is the
@@ -125,7 +140,7 @@ fn tally<'a>(
         };
         let (status, reason, detail) = if equivocates(vote) {
             (Status::Equivocation, Some(Reason::Equivocation), None)
-        } else if disputes {
+        } else if disputes(vote) {
             (Status::Dissent, Some(Reason::SignedDissent), None)
         } else if differs {
             (Status::Dissent, Some(Reason::ContentDiffers), None)
