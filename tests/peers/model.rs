@@ -14,15 +14,25 @@ const SEEDS: [u64; 2] = [1, 2];
 const CASES: usize = 50_000;
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    vec![peers.trial("decisions_equal_those_of_a_second_model", [Peer::Python], |[python]| {
-        let writer = unit_tests();
-        std::thread::scope(|scope| {
-            for seed in SEEDS {
-                let writer = &writer;
-                scope.spawn(move || compare(python, writer, seed));
-            }
-        });
-    })]
+    vec![
+        peers.trial("a_second_model_of_the_decision_holds_to_the_docs", [Peer::Python], |[python]| {
+            let judged = Command::new(python).arg("-B").arg(script("test_decide.py")).output().unwrap();
+            assert!(judged.status.success(), "{}", said(&judged));
+        }),
+        peers.trial("decisions_equal_those_of_a_second_model", [Peer::Python], |[python]| {
+            let writer = unit_tests();
+            std::thread::scope(|scope| {
+                for seed in SEEDS {
+                    let writer = &writer;
+                    scope.spawn(move || compare(python, writer, seed));
+                }
+            });
+        }),
+    ]
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/model").join(name)
 }
 
 /// One program writes the cases into a pipe, the other reads them.
@@ -39,8 +49,7 @@ fn compare(python: &Path, writer: &Path, seed: u64) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/model/decide.py");
-    let judged = Command::new(python).arg("-B").arg(script).arg(&pipe).output().unwrap();
+    let judged = Command::new(python).arg("-B").arg(script("decide.py")).arg(&pipe).output().unwrap();
     let written = writing.wait_with_output().unwrap();
     let said = said(&judged);
     assert!(judged.status.success(), "seed {seed}: {said}");
