@@ -719,7 +719,7 @@ class Group:
                 self.have[p] = voices(counted, rule.distinct)
                 short |= self.have[p] < n
         # A group that nobody may speak in is none.
-        self.speaks = bool(objections) or any(s.heard and not s.foreign for s in said)
+        self.speaks = bool(objections) or any(s.heard for s in said)
         self.word = next((w for w in WORDS if w in objections), "short" if short else "met")
 
     def holds(self, st, p):
@@ -755,12 +755,11 @@ def decide(case):
         said.reason = said.reason or other
         notes.append(f"{builder.name} {st.platform} {st.commit[:7]}@{st.sequence}: {said.reason}")
     judged = [Group(pol, rule, n, found, said) for said in groups.values()]
-    # "One group that is met is enough; of several, the highest sequence is reported." Of those that
-    # are not met the docs do not say which: here the worst, then the same order.
+    # "One group that is met is enough; of several, the highest sequence is reported. If none is met,
+    # the worst is, and of several that one in which most agree."
     order = ("short", "dissent", "equivocation", "met")
-    best = max(
-        (g for g in judged if g.speaks), key=lambda g: (order.index(g.word), g.order), default=None
-    )
+    rank = lambda g: (order.index(g.word), g.word != "met" and sum(g.have.values()), g.order)
+    best = max((g for g in judged if g.speaks), key=rank, default=None)
     platforms = {}
     for p in {*rule.required, *found, *(best.disputed if best else ())}:
         cells = dict(best.cells.get(p, {})) if best else {}
