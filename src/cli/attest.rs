@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use url::Url;
 
 use super::build::BuildArguments;
+use super::trust::TrustArguments;
 use super::{Finished, Global, PASSPHRASE, shown};
 use crate::attestation::PublicKey;
 use crate::edge::files;
@@ -74,17 +75,16 @@ pub(super) struct Arguments {
     /// The RFC 3161 timestamp authority
     #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL", required_unless_present = "bundle")]
     tsa_url: Option<Url>,
-    /// The Sigstore trusted root: the log and the authority are held to it
-    #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
-    trusted_root: PathBuf,
+    #[command(flatten)]
+    trust: TrustArguments,
     #[command(flatten)]
     build: BuildArguments,
 }
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let trust = files::trust(&self.trusted_root)?;
         let registry = global.registry(600)?;
+        let trust = self.trust.load(&registry, global, printer).await?;
         let warn = |text: &str| printer.talk(&format!("warning: {text}"));
         let report = if let Some(path) = &self.bundle {
             let request = self.signed(path)?;
@@ -176,7 +176,7 @@ fn outputs(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// https, or http to this machine or a host that the user named.
-fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
+pub(super) fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
     let host = url.host_str().unwrap_or_default();
     let named = || {
         let with_port = url.port().map(|port| format!("{host}:{port}"));

@@ -17,4 +17,5 @@ pub mod service;
 pub mod signer;
 pub mod tags;
 pub mod tree;
+pub mod trust;
 pub mod tsa;
