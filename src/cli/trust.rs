@@ -60,11 +60,17 @@ enum Known {
 }
 
 impl TrustArguments {
+    /// Whether nothing else was asked for than the public-good instance.
+    pub(super) fn is_public_good(&self) -> bool {
+        let own = self.trusted_root.is_some() || self.tuf_url.is_some();
+        !own && matches!(self.trust, None | Some(Known::PublicGood))
+    }
+
     fn source(&self, global: &Global) -> Result<TrustSource, Error> {
         Ok(match (&self.trusted_root, &self.tuf_url, &self.tuf_root) {
             (Some(path), ..) => TrustSource::File(path.clone()),
             (_, Some(url), Some(root)) => {
-                secure("--tuf-url", url, &global.plain_http)?;
+                secure(url, &global.plain_http)?;
                 let root = files::read(root).map_err(|error| {
                     Error::request(format!("cannot read the TUF root `{}`", root.display())).because(error)
                 })?;
@@ -99,7 +105,7 @@ impl TrustArguments {
                         Error::request(format!("the policy's [trust.{name}] has no URL: `{url}`"))
                             .because(error)
                     })?;
-                    secure("tuf", &url, &global.plain_http)?;
+                    secure(&url, &global.plain_http)?;
                     TrustSource::Tuf { url, root: root.clone() }
                 }
             };
