@@ -397,6 +397,13 @@ fn a_cache_that_was_tampered_with_is_refused() {
         world.verify().exits(0);
         world.verify_offline().exits(0);
     }
+    // What lacks a part is not the same as nothing.
+    for name in ["timestamp.json", "snapshot.json", "targets.json", "targets/trusted_root.json"] {
+        fs::remove_file(world.kept(name)).unwrap();
+        world.verify_offline().exits(3).says("what was fetched before does not hold");
+        world.verify().exits(0);
+        world.verify_offline().exits(0);
+    }
     // A file that fills the memory is not read.
     fs::File::create(world.kept("targets.json")).unwrap().set_len(1 << 36).unwrap();
     world.verify_offline().exits(3).says("what was fetched before does not hold");
