@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     trials.extend(nar::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
-    trials.extend(conformance_cli::trials(&peers));
     trials.extend(conformance::trials(&peers));
+    trials.extend(conformance_cli::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
