@@ -118,7 +118,7 @@ struct SigningArguments {
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let registry = global.registry(600)?;
-        let trust = self.trust.given(&registry, global, printer).await?;
+        let trust = self.trust.load(&registry, global, printer).await?;
         let warn = |text: &str| printer.talk(&format!("warning: {text}"));
         let reports = if let Some(path) = &self.bundle {
             let request = self.signed(path)?;

@@ -38,7 +38,7 @@ impl Arguments {
             quorum: self.judgement.quorum(&policy, &self.image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
         };
-        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
+        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
         let verdict = run(&registry, &policy, &trusts, &request).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&verdict, style), report::json(&verdict));
