@@ -22,7 +22,7 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
@@ -30,6 +30,7 @@ const PAGES: [&str; 10] = [
     "docs/policy.md",
     "docs/concepts.md",
     "docs/threat-model.md",
+    "docs/trust.md",
     "docs/reasons.md",
     "docs/predicates/build-v1.md",
     "docs/predicates/dissent-v1.md",
