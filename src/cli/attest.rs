@@ -83,9 +83,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
     policy: Option<PathBuf>,
     #[command(flatten)]
-    signing: SigningArguments,
-    #[command(flatten)]
     trust: TrustArguments,
+    #[command(flatten)]
+    signing: SigningArguments,
     #[command(flatten)]
     build: BuildArguments,
 }
@@ -227,12 +227,9 @@ impl Arguments {
                 }
             },
         };
-        let fulcio = services.fulcio.iter().map(|url| ("--fulcio-url", url));
-        let logs = services.logs.iter().map(|log| ("--rekor-url", &log.url));
-        let tsas = services.tsas.iter().map(|url| ("--tsa-url", url));
-        for (option, url) in fulcio.chain(logs).chain(tsas) {
-            let option = if given.signing_config.is_some() { "--signing-config" } else { option };
-            secure(option, url, plain_http)?;
+        let named = services.fulcio.iter().chain(services.logs.iter().map(|log| &log.url));
+        for url in named.chain(&services.tsas) {
+            secure(url, plain_http)?;
         }
         Ok(services)
     }
@@ -286,7 +283,7 @@ fn outputs(reports: &[Report]) -> Vec<(&'static str, String)> {
 }
 
 /// https, or http to this machine or a host that the user named.
-pub(super) fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
+pub(super) fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
     let host = url.host_str().unwrap_or_default();
     let named = || {
         let with_port = url.port().map(|port| format!("{host}:{port}"));
@@ -301,7 +298,7 @@ pub(super) fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(
     match url.scheme() {
         "https" => Ok(()),
         "http" if local || named() => Ok(()),
-        _ => Err(Error::request(format!("`{option} {url}` is not https"))
+        _ => Err(Error::request(format!("`{url}` is not https"))
             .hint(format!("`--plain-http {host}` allows plain http to that host"))),
     }
 }

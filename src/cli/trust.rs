@@ -73,7 +73,7 @@ impl TrustArguments {
         Ok(match (&self.trusted_root, &self.tuf_url, &self.tuf_root) {
             (Some(path), ..) => TrustSource::File(path.clone()),
             (_, Some(url), Some(root)) => {
-                secure("--tuf-url", url, &global.plain_http)?;
+                secure(url, &global.plain_http)?;
                 let root = files::read(root).map_err(|error| {
                     Error::request(format!("cannot read the TUF root `{}`", root.display())).because(error)
                 })?;
@@ -105,7 +105,7 @@ impl TrustArguments {
                         Error::request(format!("the policy's [trust.{name}] has no URL: `{url}`"))
                             .because(error)
                     })?;
-                    secure("tuf", &url, &global.plain_http)?;
+                    secure(&url, &global.plain_http)?;
                     TrustSource::Tuf { url, root: root.clone() }
                 }
             };

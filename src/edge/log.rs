@@ -133,7 +133,7 @@ async fn dsse(
         let name =
             name.filter(|name| matches!(name.len(), 64 | 80) && name.bytes().all(|b| b.is_ascii_hexdigit()));
         let name = name.ok_or_else(|| refused(&url, answer.status, &answer.bytes))?;
-        answer = service.get_json(&below(&url, name)?, None).await?;
+        answer = service.get(&below(&url, name)?, None).await?;
     }
     let odd = || refused(&url, answer.status, &answer.bytes);
     if !matches!(answer.status, 200 | 201) {

@@ -242,7 +242,7 @@ async fn actions(service: &Service, url: &str, bearer: &Secret) -> Result<(Strin
         return Err(Error::request(format!("{from} is not https, and a secret goes there")));
     }
     url.query_pairs_mut().append_pair("audience", AUDIENCE);
-    let answer = service.get_json(&url, Some(bearer)).await?;
+    let answer = service.get(&url, Some(bearer)).await?;
     // What was answered may be a token, and is not shown.
     let given = serde_json::from_slice::<Given>(&answer.bytes).ok().filter(|_| answer.status == 200);
     let given = given.ok_or_else(|| {

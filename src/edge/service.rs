@@ -67,7 +67,7 @@ impl Service {
     ///
     /// # Errors
     /// When no answer came, or one beyond the limit. Any other status is an answer.
-    pub async fn get(&self, url: &Url, limit: usize) -> Result<Answer, Error> {
+    pub async fn fetch(&self, url: &Url, limit: usize) -> Result<Answer, Error> {
         self.ask(url, limit, |client| client.get(url.clone())).await
     }
 
@@ -75,7 +75,7 @@ impl Service {
     ///
     /// # Errors
     /// As [`post`](Self::post).
-    pub async fn get_json(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Error> {
+    pub async fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Error> {
         let authorization = bearer
             .map(|token| {
                 let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))

@@ -198,7 +198,7 @@ impl Remote {
             sigstore_tuf::Error::transport_with_source(format!("no URL for {path:?}"), error)
         })?;
         let limit = usize::try_from(max.min(MAX_BYTES)).unwrap_or(usize::MAX);
-        let answer = self.service.get(&url, limit).await.map_err(|error| {
+        let answer = self.service.fetch(&url, limit).await.map_err(|error| {
             sigstore_tuf::Error::transport_with_source(format!("no {path} of the repository"), error)
         })?;
         match answer.status {
