@@ -347,6 +347,41 @@ fn a_job_without_a_token_is_told_how_to_get_one() {
 }
 
 #[test]
+#[cfg(unix)]
+fn agents_of_other_ci_systems_are_asked() {
+    use std::os::unix::fs::PermissionsExt;
+    let works = Works::new(RegistryOptions::default());
+    let release = works.shop.release("git-1", "hello");
+    let token = works.own();
+    works.shop.write("token", &token);
+    for (program, arguments) in [
+        ("buildkite-agent", "oidc request-token --audience sigstore"),
+        ("circleci", r#"run oidc get --claims {"aud":"sigstore"}"#),
+    ] {
+        let script = format!("#!/bin/sh\n[ \"$*\" = '{arguments}' ] && cat \"$HOME/token\"\n");
+        works.shop.write(program, script);
+        std::fs::set_permissions(works.shop.path(program), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", works.shop.folder().display());
+    let arguments = [both(&release, "own"), vec!["--again".to_owned()]].concat();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut for_others = own_job();
+    for_others["aud"] = json!("an-organisation");
+    let for_others = works.github.token(&for_others);
+    for environment in [
+        &[("PATH", path.as_str()), ("BUILDKITE", "true")][..],
+        &[("PATH", path.as_str()), ("CIRCLE_OIDC_TOKEN_V2", for_others.as_str())],
+        &[("CIRCLE_OIDC_TOKEN_V2", token.as_str())],
+    ] {
+        let run = works.run(Log::V2, &arguments, environment).exits(0);
+        hides(&run, &token);
+    }
+    assert_eq!(works.shop.bed.log.size(), 6);
+    let run = works.run(Log::V2, &arguments, &[("PATH", "/nowhere"), ("BUILDKITE", "true")]);
+    run.exits(3).says("this job got no identity token");
+}
+
+#[test]
 fn services_that_fail_are_asked_again_and_not_for_ever() {
     let works = Works::new(RegistryOptions::default());
     works.policy(1);
@@ -461,13 +496,23 @@ fn services_come_from_one_place() {
     let urls = ["QUORATE_REKOR_URL", "QUORATE_TSA_URL"];
     attest(&["--signing-config", "signing.json"], &[]).exits(2).says("names all services");
     // A trusted root of one's own is not for the public log.
-    attest(&[], &urls).exits(2).says("nothing says which services it trusts");
+    attest(&[], &urls).exits(2).says("nothing says which services sign");
     attest(&[], &["QUORATE_TSA_URL"]).exits(2).says("nobody would say when");
     attest(&[], &["QUORATE_REKOR_URL"]).exits(2).says("no transparency log");
     attest(&[], &[]).exits(2).says("neither a key nor a certificate authority");
     attest(&["--fulcio-url", "http://fulcio.example"], &[]).exits(2).says("is not https");
     attest(&["--signing-config", "signing.json"], &urls).exits(0);
     assert_eq!((works.rekor.size(), works.shop.bed.tsa.request_count()), (2, 2));
+    works.shop.quorate(&["verify", &release.reference]).exits(0);
+    // Two operators: an entry in the log of each.
+    let mut several = config;
+    several["rekorTlogConfig"] = json!({"selector": "EXACT", "count": 2});
+    let mut other = service(works.shop.bed.log.url(), 2)[0].clone();
+    other["operator"] = json!("another");
+    several["rekorTlogUrls"].as_array_mut().unwrap().push(other);
+    works.shop.write("several.json", several.to_string());
+    attest(&["--signing-config", "several.json", "--again"], &urls).exits(0);
+    assert_eq!((works.rekor.size(), works.shop.bed.log.size()), (4, 2));
     works.shop.quorate(&["verify", &release.reference]).exits(0);
 }
 

@@ -92,7 +92,7 @@ pub(super) struct Arguments {
 
 /// Options that say who certifies and witnesses signatures.
 #[derive(Args)]
-#[command(next_help_heading = "Signing services [default: the public-good instance of Sigstore]")]
+#[command(next_help_heading = "Signing services [default: those of the instance that is trusted]")]
 struct SigningArguments {
     /// Without a key: the identity token, in a file, or `env:NAME` for the environment variable
     /// that holds it [default: that of the job of GitHub Actions, GitLab, Buildkite or CircleCI]
@@ -216,14 +216,16 @@ impl Arguments {
                 tsas: given.tsa_url.iter().cloned().collect(),
             }
             .timed()?,
-            // What is meant for one's own log is not to be published in another.
-            (None, false) if !self.trust.is_public_good() => {
-                return Err(Error::request(
-                    "a trust of your own is given, and nothing says which services it trusts",
-                )
-                .hint("name them: `--signing-config FILE`, or `--rekor-url URL --tsa-url URL`"));
-            }
-            (None, false) => Services::public_good(now)?,
+            (None, false) => match self.trust.instance() {
+                Some(instance) => Services::of(instance, now)?,
+                // What is meant for one's own log is not to be published in another.
+                None => {
+                    return Err(Error::request(
+                        "nothing says which services sign, of those that are trusted",
+                    )
+                    .hint("name them: `--signing-config FILE`, or `--rekor-url URL --tsa-url URL`"));
+                }
+            },
         };
         let named = services.fulcio.iter().chain(services.logs.iter().map(|log| &log.url));
         for url in named.chain(&services.tsas) {

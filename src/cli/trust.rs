@@ -60,10 +60,13 @@ enum Known {
 }
 
 impl TrustArguments {
-    /// Whether nothing else was asked for than the public-good instance.
-    pub(super) fn is_public_good(&self) -> bool {
-        let own = self.trusted_root.is_some() || self.tuf_url.is_some();
-        !own && matches!(self.trust, None | Some(Known::PublicGood))
+    /// The instance that is trusted, if it is one.
+    pub(super) fn instance(&self) -> Option<Instance> {
+        match (&self.trusted_root, &self.tuf_url, self.trust) {
+            (None, None, None | Some(Known::PublicGood)) => Some(Instance::PublicGood),
+            (None, None, Some(Known::Staging)) => Some(Instance::Staging),
+            _ => None,
+        }
     }
 
     fn source(&self, global: &Global) -> Result<TrustSource, Error> {
@@ -76,10 +79,7 @@ impl TrustArguments {
                 })?;
                 TrustSource::Tuf { url: url.clone(), root }
             }
-            _ => TrustSource::Instance(match self.trust {
-                None | Some(Known::PublicGood) => Instance::PublicGood,
-                Some(Known::Staging) => Instance::Staging,
-            }),
+            _ => TrustSource::Instance(self.instance().unwrap_or(Instance::PublicGood)),
         })
     }
 
