@@ -80,8 +80,8 @@ fn bundle() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let read = |name: &str| std::fs::read(fuzz.join(name)).unwrap();
     let bytes = read("seeds/bundle/genuine.json");
-    let key =
-        MaySign::Key(PublicKey::from_pem(&String::from_utf8(read("data/builder.pub")).unwrap()).unwrap());
+    let key = PublicKey::from_pem(&String::from_utf8(read("data/builder.pub")).unwrap()).unwrap();
+    let key = MaySign::Key(key);
     let trust = Trust::from_json(&read("data/trusted_root.json")).unwrap();
     let whole = || verify(&Bundle::parse(&bytes).unwrap(), [(&key, &trust)]).unwrap();
 

@@ -34,6 +34,10 @@ fn predicate(shop: &Shop, system: &str, more: &[&str]) -> Run {
     shop.quorate(&arguments)
 }
 
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
@@ -81,11 +85,13 @@ fn the_configuration_digest_is_computed_from_what_nix_built() {
     let image = shop.push("docker-tools", "amd64", "hello");
     shop.write("plain.tar", image.docker_archive());
     shop.write("image.tar.gz", gzip(&image.docker_archive()));
+    shop.write("image.tar.zst", zstd(&image.docker_archive()));
     shop.write("stream", "#!/bin/sh\nexec print-an-image\n");
     shop.quorate(&["assemble", "oci:layout:app", &shop.at("docker-tools")]).exits(0);
     for more in [
         vec!["--result", "plain.tar"],
         vec!["--result", "image.tar.gz"],
+        vec!["--result", "image.tar.zst"],
         vec!["--result", "layout"],
         vec!["--result", "stream", "--built-image", "plain.tar"],
         vec!["--nar-hash", NAR_HASH, "--built-image", "oci:layout:app"],
@@ -142,10 +148,21 @@ fn a_build_that_cannot_be_read_is_refused_with_its_reason() {
     shop.write("cut.tar", &tar[..1000]);
     shop.write("cut.tar.gz", &gzip(&tar)[..500]);
     shop.write("tail.tar.gz", [gzip(&tar), gzip(b"more")].concat());
+    // Of the program `zstd`: at its default, at level 19, and looking back 128 MiB.
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zstd");
+    for name in ["made.tar.zst", "made-19.tar.zst", "made-long.tar.zst"] {
+        shop.write(name, fs::read(made.join(name)).unwrap());
+    }
+    let made = fs::read(made.join("made.tar.zst")).unwrap();
+    shop.write("cut.tar.zst", &made[..made.len() / 2]);
+    shop.write("tail.tar.zst", [made, zstd(b"more")].concat());
+    shop.write("other.tar.zst", zstd(b"no archive"));
     fs::create_dir(shop.path("folder")).unwrap();
     for (path, says) in [
         ("good.json", ""),
         ("good.tar.gz", ""),
+        ("made.tar.zst", ""),
+        ("made-19.tar.zst", ""),
         ("unknown.json", "unknown key `os`"),
         ("twice.json", "duplicate key `version`"),
         ("stream", "run it into a file and name that with `--built-image`"),
@@ -155,6 +172,10 @@ fn a_build_that_cannot_be_read_is_refused_with_its_reason() {
         ("cut.tar", "cut short"),
         ("cut.tar.gz", "cannot be used"),
         ("tail.tar.gz", "more follows"),
+        ("made-long.tar.zst", "window"),
+        ("cut.tar.zst", "cannot be used"),
+        ("tail.tar.zst", "more follows"),
+        ("other.tar.zst", "not a tar archive"),
     ] {
         let run = predicate(&shop, AMD64.1, &["--result", path]);
         if says.is_empty() {
@@ -465,6 +486,15 @@ fn a_dissent_signed_apart_is_attached_to_what_it_disputes_alone() {
     attach(&shop.at("app")).exits(1).says("(other-manifest): it is about");
     assert!(shop.bed.registry.writes().is_empty());
     attach(&reference).exits(0);
+    // What was missing then is there now: nothing is left to dispute.
+    let whole = shop.at("app");
+    arguments[1] = &whole;
+    shop.bed.registry.fault(Fault::status(404).method("GET").path("/blobs/"));
+    shop.quorate(&arguments).exits(0);
+    shop.bed.registry.clear_faults();
+    shop.bed.registry.clear_log();
+    shop.quorate(&["attest", &whole, "--bundle", "dissent.json"]).exits(1).says("(nothing-disputed)");
+    assert!(shop.bed.registry.writes().is_empty());
 }
 
 #[test]
@@ -506,4 +536,30 @@ fn the_first_bundle_beside_older_signatures_is_warned_of() {
     shop.bed.registry.clear_log();
     shop.attest(&second, "github", AMD64.1, &[]).exits(3).says("registry-denied");
     assert!(shop.bed.registry.writes().is_empty());
+}
+
+#[test]
+fn an_aged_vote_is_renewed_if_asked() {
+    let shop = Shop::open();
+    let aged = shop.policy(1).replacen("quorum = 1\n", "quorum = 1\nmax_age = \"1h\"\n", 1);
+    shop.write("quorate.toml", aged);
+    let release = shop.release("git-1", "hello");
+    let by_digest = format!("{}@{}", shop.repository(), release.digest);
+    let promote = ["promote", &by_digest, "--tag", "1.0.0", "-o", "json"];
+    let two_hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    shop.bed.tsa.set_time(Some(two_hours_ago));
+    shop.attest_all(&release, &["github"]);
+    shop.bed.tsa.set_time(None);
+    let report = shop.quorate(&promote).exits(1).json();
+    assert_eq!(shop::cell(&report, "linux/amd64", "github"), "rejected too-old");
+    // The same again is nothing new, unless it is asked for.
+    shop.attest_all(&release, &["github"]);
+    assert_eq!(shop.bed.log.size(), 2);
+    shop.quorate(&promote).exits(1);
+    for (_, system) in [AMD64, ARM64] {
+        shop.attest(&release, "github", system, &["--again"]).exits(0);
+    }
+    assert_eq!(shop.bed.log.size(), 4);
+    let report = shop.quorate(&promote).exits(0).json();
+    assert_eq!(shop::cell(&report, "linux/amd64", "github"), "counted");
 }

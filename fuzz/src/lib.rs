@@ -23,7 +23,7 @@ fn believed() -> &'static (MaySign, Trust) {
     static BELIEVED: OnceLock<(MaySign, Trust)> = OnceLock::new();
     BELIEVED.get_or_init(|| {
         quorate::init().unwrap();
-        (MaySign::Key(PublicKey::from_pem(KEY).unwrap()), Trust::from_json(TRUSTED_ROOT).unwrap())
+        (PublicKey::from_pem(KEY).unwrap().into(), Trust::from_json(TRUSTED_ROOT).unwrap())
     })
 }
 

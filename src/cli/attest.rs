@@ -92,7 +92,7 @@ pub(super) struct Arguments {
 
 /// Options that say who certifies and witnesses signatures.
 #[derive(Args)]
-#[command(next_help_heading = "Signing services [default: the public-good instance of Sigstore]")]
+#[command(next_help_heading = "Signing services [default: those of the instance that is trusted]")]
 struct SigningArguments {
     /// Without a key: the identity token, in a file, or `env:NAME` for the environment variable
     /// that holds it [default: that of the job of GitHub Actions, GitLab, Buildkite or CircleCI]
@@ -118,7 +118,7 @@ struct SigningArguments {
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let registry = global.registry(600)?;
-        let trust = self.trust.given(&registry, global, printer).await?;
+        let trust = self.trust.load(&registry, global, printer).await?;
         let warn = |text: &str| printer.talk(&format!("warning: {text}"));
         let reports = if let Some(path) = &self.bundle {
             let request = self.signed(path)?;
@@ -216,12 +216,12 @@ impl Arguments {
                 tsas: given.tsa_url.iter().cloned().collect(),
             }
             .timed()?,
-            // What is meant for one's own log is not to be published in another.
             (None, false) => match self.trust.instance() {
                 Some(instance) => Services::of(instance, now)?,
+                // What is meant for one's own log is not to be published in another.
                 None => {
                     return Err(Error::request(
-                        "a trusted root is named, and nothing says which services it trusts",
+                        "nothing says which services sign, of those that are trusted",
                     )
                     .hint("name them: `--signing-config FILE`, or `--rekor-url URL --tsa-url URL`"));
                 }

@@ -38,7 +38,7 @@ impl Arguments {
         let verified = policy.is_some();
         let registry = global.registry(60)?;
         let trusts = match &policy {
-            Some(policy) => Some(self.trust.load(policy, &registry, global, printer).await?),
+            Some(policy) => Some(self.trust.load_for(policy, &registry, global, printer).await?),
             None => None,
         };
         registry.announce(&self.image.repository, Access::Pull)?;

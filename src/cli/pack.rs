@@ -59,7 +59,7 @@ impl Arguments {
             }),
             None => Ok(()),
         };
-        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
+        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
         let report = run(&registry, &policy, &trusts, &request, keep).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));

@@ -100,7 +100,7 @@ impl Arguments {
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
-        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
+        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
         let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
         let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };

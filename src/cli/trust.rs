@@ -1,21 +1,20 @@
 //! Whom to believe: options of every command that verifies.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use futures_util::future::try_join_all;
 use url::Url;
 
+use super::Global;
 use super::attest::secure;
-use super::{Global, shown};
-use crate::attestation::{Trust, Trusts};
+use crate::attestation::{Transparency, Trust, Trusts};
 use crate::edge::files;
 use crate::edge::output::Printer;
 use crate::edge::registry::Registry;
-use crate::edge::trust::{Instance, Roots};
+use crate::edge::trust::{Instance, Roots, TrustSource};
 use crate::error::Error;
-use crate::policy::{Policy, TrustRule, TrustSource};
+use crate::policy::{self, Policy};
 
 /// Whose logs and timestamp authorities are believed.
 #[derive(Args)]
@@ -61,90 +60,69 @@ enum Known {
 }
 
 impl TrustArguments {
-    /// What the options say, or the public-good instance where they say nothing.
-    fn source(&self) -> Result<TrustSource, Error> {
-        let read = |path: &Path, what: &str| {
-            files::read(path).map_err(|error| {
-                Error::undecided(format!("cannot read the {what} `{}`", shown(path))).because(error)
-            })
-        };
-        Ok(match (&self.trusted_root, &self.tuf_url, &self.tuf_root) {
-            (Some(path), ..) => TrustSource::Json(read(path, "trusted root")?),
-            (_, Some(url), Some(root)) => {
-                TrustSource::Tuf { url: url.to_string(), root: read(root, "TUF root")? }
-            }
-            _ => match self.chosen() {
-                Instance::PublicGood => TrustSource::PublicGood,
-                Instance::Staging => TrustSource::Staging,
-            },
-        })
-    }
-
-    /// The instance, where no other trusted root is named.
+    /// The instance that is trusted, if it is one.
     pub(super) fn instance(&self) -> Option<Instance> {
-        (self.trusted_root.is_none() && self.tuf_url.is_none()).then(|| self.chosen())
-    }
-
-    fn chosen(&self) -> Instance {
-        match self.trust {
-            None | Some(Known::PublicGood) => Instance::PublicGood,
-            Some(Known::Staging) => Instance::Staging,
+        match (&self.trusted_root, &self.tuf_url, self.trust) {
+            (None, None, None | Some(Known::PublicGood)) => Some(Instance::PublicGood),
+            (None, None, Some(Known::Staging)) => Some(Instance::Staging),
+            _ => None,
         }
     }
 
-    /// The trust that the options ask for.
-    pub(super) async fn given(
-        &self,
-        registry: &Registry,
-        global: &Global,
-        printer: Printer,
-    ) -> Result<Trust, Error> {
-        self.one(&TrustRule::default(), registry, global, printer).await
+    fn source(&self, global: &Global) -> Result<TrustSource, Error> {
+        Ok(match (&self.trusted_root, &self.tuf_url, &self.tuf_root) {
+            (Some(path), ..) => TrustSource::File(path.clone()),
+            (_, Some(url), Some(root)) => {
+                secure(url, &global.plain_http)?;
+                let root = files::read(root).map_err(|error| {
+                    Error::request(format!("cannot read the TUF root `{}`", root.display())).because(error)
+                })?;
+                TrustSource::Tuf { url: url.clone(), root }
+            }
+            _ => TrustSource::Instance(self.instance().unwrap_or(Instance::PublicGood)),
+        })
     }
 
-    /// Every trust that a builder of the policy stands under.
-    pub(super) async fn load(
+    /// Every trust of the policy: those that it says itself, and for the others what the options
+    /// ask for.
+    pub(super) async fn load_for(
         &self,
         policy: &Policy,
         registry: &Registry,
         global: &Global,
         printer: Printer,
     ) -> Result<Trusts, Error> {
-        let loaded = policy.trusts().iter().map(|(name, rule)| async move {
-            Ok::<_, Error>((name.clone(), self.one(rule, registry, global, printer).await?))
-        });
-        Ok(try_join_all(loaded).await?.into_iter().collect())
+        let note = |text: &str| printer.talk(&format!("note: {text}"));
+        let mut named = Vec::new();
+        for (name, rule) in policy.trusts() {
+            let source = match &rule.source {
+                policy::TrustSource::Given => self.source(global)?,
+                policy::TrustSource::PublicGood => TrustSource::Instance(Instance::PublicGood),
+                policy::TrustSource::Staging => TrustSource::Instance(Instance::Staging),
+                policy::TrustSource::Json(bytes) => TrustSource::Json(bytes.clone()),
+                policy::TrustSource::Tuf { url, root } => {
+                    let url: Url = url.parse().map_err(|error| {
+                        Error::request(format!("the policy's [trust.{name}] has no URL: `{url}`"))
+                            .because(error)
+                    })?;
+                    secure(&url, &global.plain_http)?;
+                    TrustSource::Tuf { url, root: root.clone() }
+                }
+            };
+            let trust = Roots::new(registry, self.offline).load(&source, rule.transparency, note).await;
+            named.push((name.clone(), trust?));
+        }
+        Ok(named.into_iter().collect())
     }
 
-    async fn one(
+    /// The trust that the options ask for.
+    pub(super) async fn load(
         &self,
-        rule: &TrustRule,
         registry: &Registry,
         global: &Global,
         printer: Printer,
     ) -> Result<Trust, Error> {
-        let given;
-        let (source, what) = match &rule.source {
-            TrustSource::Given => {
-                given = self.source()?;
-                (
-                    &given,
-                    self.trusted_root
-                        .as_deref()
-                        .map_or_else(String::new, |path| format!(" `{}`", shown(path))),
-                )
-            }
-            source => (source, " of the policy".to_owned()),
-        };
-        if let TrustSource::Tuf { url, .. } = source {
-            let url = Url::parse(url)
-                .map_err(|error| Error::request(format!("`{url}` is not a URL")).because(error))?;
-            secure(&url, &global.plain_http)?;
-        }
         let note = |text: &str| printer.talk(&format!("note: {text}"));
-        let bytes = Roots::new(registry, self.offline).load(source, note).await?;
-        Trust::new(&bytes, rule.transparency).map_err(|error| {
-            Error::undecided(format!("the trusted root{what} cannot be used")).because(error)
-        })
+        Roots::new(registry, self.offline).load(&self.source(global)?, Transparency::default(), note).await
     }
 }

@@ -89,7 +89,7 @@ impl Arguments {
                 registry.announce(&image.repository, Access::Pull)?;
             }
         }
-        let trusts = self.judgement.trust.load(&policy, &registry, global, printer).await?;
+        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
         let asked = self.images.iter().map(|image| async {
             let request = self.request(image, &policy, &source, &bundles)?;
             run(&registry, &policy, &trusts, &request).await

@@ -1,4 +1,4 @@
-//! Files that a person names: policies, keys, trusted roots.
+//! Files that a person names: policies and what they name, bundles, keys.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

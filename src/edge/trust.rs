@@ -14,17 +14,35 @@ use url::Url;
 use super::registry::Registry;
 use super::service::{Service, refused};
 use super::{clock, files};
+use crate::attestation::{Transparency, Trust};
 use crate::error::Error;
 use crate::oci::Digest;
-use crate::policy::TrustSource;
 
 /// The target that is the trusted root, in every repository of this kind.
 const TARGET: &str = "trusted_root.json";
 /// The most bytes of a file of a repository: 4 MiB. For most of them TUF has lower bounds.
 const MAX_BYTES: u64 = 4 << 20;
 
+/// Where a trusted root comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustSource {
+    /// An instance of Sigstore that is built in: its TUF repository, or what is known of it.
+    Instance(Instance),
+    /// A file.
+    File(PathBuf),
+    /// The contents of a file.
+    Json(Vec<u8>),
+    /// A TUF repository, and a root of it from which trust begins.
+    Tuf {
+        /// Its base URL; metadata lies there, targets in `targets/`.
+        url: Url,
+        /// The contents of `root.json`, in any version.
+        root: Vec<u8>,
+    },
+}
+
 /// The instances that are built in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instance {
     /// The public-good instance of the Sigstore project.
     PublicGood,
@@ -46,10 +64,6 @@ impl Instance {
             Self::PublicGood => include_bytes!("trust/public-good.root.json"),
             Self::Staging => include_bytes!("trust/staging.root.json"),
         }
-    }
-
-    fn repository(self) -> (&'static str, &'static [u8], Option<Self>) {
-        (self.url(), self.root(), Some(self))
     }
 
     /// The trusted root of the day when the `sigstore-*` crates were released.
@@ -75,44 +89,64 @@ impl Roots {
         Self { registry: registry.clone(), offline, cache: cache() }
     }
 
-    /// The JSON of a trusted root; `note` is told what the user should know about it. Where nothing
-    /// is given, it is that of the public-good instance.
+    /// Loads a trusted root; `note` is told what the user should know about it.
     ///
     /// # Errors
     /// When it cannot be had, or its metadata does not hold. What was fetched earlier is used if
     /// it still holds and the run is offline, and then nothing else is put in its place.
-    pub async fn load(&self, source: &TrustSource, note: impl Fn(&str)) -> Result<Vec<u8>, Error> {
-        let (url, root, instance) = match source {
-            TrustSource::Json(bytes) => return Ok(bytes.clone()),
-            TrustSource::Given | TrustSource::PublicGood => Instance::PublicGood.repository(),
-            TrustSource::Staging => Instance::Staging.repository(),
-            TrustSource::Tuf { url, root } => (url.as_str(), root.as_slice(), None),
+    pub async fn load(
+        &self,
+        source: &TrustSource,
+        transparency: Transparency,
+        note: impl Fn(&str),
+    ) -> Result<Trust, Error> {
+        let (bytes, from) = self.bytes(source, note).await?;
+        Trust::new(&bytes, transparency).map_err(|error| {
+            Error::undecided(format!("the trusted root {from} cannot be used")).because(error)
+        })
+    }
+
+    /// The JSON of a trusted root, and where it is from, in words.
+    async fn bytes(&self, source: &TrustSource, note: impl Fn(&str)) -> Result<(Vec<u8>, String), Error> {
+        let (url, root) = match source {
+            TrustSource::File(path) => {
+                let shown = path.display();
+                let bytes = files::read(path).map_err(|error| {
+                    Error::undecided(format!("cannot read the trusted root `{shown}`")).because(error)
+                })?;
+                return Ok((bytes, format!("`{shown}`")));
+            }
+            TrustSource::Json(bytes) => return Ok((bytes.clone(), "of the policy".to_owned())),
+            TrustSource::Instance(instance) => (parse(instance.url())?, instance.root().to_vec()),
+            TrustSource::Tuf { url, root } => (url.clone(), root.clone()),
         };
-        let url = directory(url)?;
         // One folder for each repository as seen from each root.
-        let key = Digest::of(&[url.as_str().as_bytes(), root].concat()).hex();
+        let key = Digest::of(&[url.as_str().as_bytes(), &root[..]].concat()).hex();
         let name = format!("{}-{}", url.host_str().unwrap_or_default(), key.get(..16).unwrap_or_default());
         let cache = self.cache.as_deref().map(|folder| Cache::new(&folder.join(name)));
         let kept = cache.as_ref().filter(|cache| cache.is_filled());
-        match (self.offline, kept, instance) {
-            (false, ..) => self.fetch(&url, root, cache.as_ref()).await,
-            (true, Some(cache), _) => read(cache, root).await,
-            (true, None, Some(instance)) => {
+        let bytes = match (self.offline, kept, source) {
+            (false, ..) => self.fetch(&url, &root, cache.as_ref()).await?,
+            (true, Some(cache), _) => read(cache, &root).await?,
+            (true, None, TrustSource::Instance(instance)) => {
                 note(
                     "nothing of the TUF repository was fetched before: the trusted root that is built in \
                      is used, which knows nothing of keys that were replaced since",
                 );
-                Ok(instance.trusted_root().as_bytes().to_vec())
+                instance.trusted_root().as_bytes().to_vec()
             }
-            (true, None, None) => Err(Error::undecided(format!("nothing of {url} was fetched before"))
-                .hint("run it once without `--offline`, or give `--trusted-root`")),
-        }
+            (true, None, _) => {
+                return Err(Error::undecided(format!("nothing of {url} was fetched before"))
+                    .hint("run it once without `--offline`, or give `--trusted-root`"));
+            }
+        };
+        Ok((bytes, format!("of {url}")))
     }
 
     async fn fetch(&self, url: &Url, root: &[u8], cache: Option<&Cache>) -> Result<Vec<u8>, Error> {
         let failed = || Error::undecided(format!("cannot get the trusted root from {url}"));
         let hint = "`--offline` uses what was fetched last, as long as it is valid; `--trusted-root` a file";
-        let remote = Remote { service: Service::new(&self.registry), base: url.clone() };
+        let remote = Remote { service: Service::new(&self.registry), base: directory(url)? };
         let work = async {
             let updater = updater(remote, root)?;
             target(match cache {
@@ -164,7 +198,7 @@ impl Remote {
             sigstore_tuf::Error::transport_with_source(format!("no URL for {path:?}"), error)
         })?;
         let limit = usize::try_from(max.min(MAX_BYTES)).unwrap_or(usize::MAX);
-        let answer = self.service.download(&url, limit).await.map_err(|error| {
+        let answer = self.service.fetch(&url, limit).await.map_err(|error| {
             sigstore_tuf::Error::transport_with_source(format!("no {path} of the repository"), error)
         })?;
         match answer.status {
@@ -198,9 +232,12 @@ impl Cache {
         Self { folder: folder.to_owned(), files: FileStore::new(folder) }
     }
 
-    /// Whether a repository was ever fetched as far as its timestamp.
+    /// Whether anything was ever fetched, as far as can be told: a part of it, or what cannot be
+    /// looked at, is not nothing.
     fn is_filled(&self) -> bool {
-        self.folder.join("timestamp.json").exists()
+        ["timestamp.json", "snapshot.json", "targets.json", "targets"]
+            .iter()
+            .any(|name| !matches!(self.folder.join(name).try_exists(), Ok(false)))
     }
 }
 
@@ -225,11 +262,13 @@ fn cache() -> Option<PathBuf> {
     Some(caches.join("quorate/tuf"))
 }
 
+fn parse(url: &str) -> Result<Url, Error> {
+    Url::parse(url).map_err(|error| Error::request(format!("`{url}` is not a URL")).because(error))
+}
+
 /// With a slash at its end, so that names are joined below it.
-fn directory(url: &str) -> Result<Url, Error> {
-    let slash = if url.ends_with('/') { "" } else { "/" };
-    Url::parse(&format!("{url}{slash}"))
-        .map_err(|error| Error::request(format!("`{url}` is not a URL")).because(error))
+fn directory(url: &Url) -> Result<Url, Error> {
+    if url.path().ends_with('/') { Ok(url.clone()) } else { parse(&format!("{url}/")) }
 }
 
 #[cfg(test)]
@@ -237,7 +276,6 @@ mod tests {
     use sigstore_tuf::TrustedMetadataSet;
 
     use super::*;
-    use crate::attestation::Trust;
 
     #[test]
     fn what_is_built_in_holds() {
@@ -246,7 +284,7 @@ mod tests {
             let metadata = TrustedMetadataSet::from_root(instance.root()).unwrap();
             assert!(metadata.root().consistent_snapshot);
             Trust::from_json(instance.trusted_root().as_bytes()).unwrap();
-            assert_eq!(directory(instance.url()).unwrap().as_str(), instance.url());
+            assert!(parse(instance.url()).unwrap().path().ends_with('/'));
         }
     }
 }

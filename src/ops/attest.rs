@@ -141,10 +141,13 @@ pub async fn run(
     }
     let warn = &warn;
     let signed = to_sign.iter().map(async |(first, ready)| {
-        if *first && request.attach {
-            legacy(registry, &ready.statement.name, ready.subject.digest, warn).await?;
-        }
-        let (attestation, log_index, json) = signing.sign(&ready.statement).await?;
+        let warned = async {
+            if *first && request.attach {
+                legacy(registry, &ready.statement.name, ready.subject.digest, warn).await?;
+            }
+            Ok(())
+        };
+        let (attestation, log_index, json) = try_join(signing.sign(&ready.statement), warned).await?.0;
         keep(request, &json)?;
         let attached = if request.attach {
             Some(attach(registry, &attestation, ready, &request.slot, &json).await?)

@@ -48,7 +48,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,

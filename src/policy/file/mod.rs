@@ -510,7 +510,7 @@ mod tests {
         assert_eq!(name_of(&format!("{exact}\nrequire = {{ runner_environment = \"hosted\" }}"), "acme"), b);
         assert_eq!(name_of(&format!("{exact}\nrequire = {{ runner_environment = \"own\" }}"), "acme"), None);
         assert_eq!(name_of(&format!("{exact}\nrequire = {{ build_trigger = \"push\" }}"), "acme"), None);
-        let several = format!("key = \"c.pub\"\nidentities = [{{ {}, san = \"{JOB}\" }}]", ISSUER);
+        let several = format!("key = \"c.pub\"\nidentities = [{{ {ISSUER}, san = \"{JOB}\" }}]");
         assert_eq!(name_of(&several, "acme"), b);
         let policy = parse(&known_by(&several, "")).unwrap();
         assert_eq!(policy.builders()[1].credentials.len(), 2);

@@ -6,9 +6,9 @@
 //! | [`Log`] | a Rekor v2 transparency log |
 //! | [`RekorV1`] | a Rekor v1 transparency log, with times of its own |
 //! | [`Tsa`] | an RFC 3161 timestamp authority |
-//! | [`Tuf`] | a TUF repository, as Sigstore instances publish their trusted root |
 //! | [`Issuer`] | the OpenID Connect issuer of a CI system |
 //! | [`Fulcio`] | Fulcio and its certificate transparency log |
+//! | [`Tuf`] | a TUF repository, as Sigstore instances publish their trusted root |
 //! | [`TokenService`] | the token service of a registry that has none of its own |
 //!
 //! Each listens on a free loopback port until it is dropped, can be told to misbehave by a
