@@ -12,13 +12,17 @@ mod assemblers;
 mod bundles;
 mod clients;
 mod conformance;
+mod cosign;
 mod image_spec;
+mod mutations;
 mod nar;
 mod peers;
+mod process;
 mod project;
 mod proxy;
 mod registries;
 mod release;
+mod services;
 mod stores;
 mod votes_at_once;
 
@@ -41,5 +45,7 @@ fn main() -> ExitCode {
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     trials.extend(conformance::trials(&peers));
+    trials.extend(mutations::trials(&peers));
+    trials.extend(cosign::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

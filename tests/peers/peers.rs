@@ -31,6 +31,12 @@ pub(crate) enum Peer {
     Docker,
     /// Nix 2.8 or later.
     Nix,
+    /// A client of Sigstore: signs and verifies attestations.
+    Cosign,
+    /// The Rekor v2 log of the Sigstore project.
+    RekorServer,
+    /// Its RFC 3161 timestamp authority.
+    TimestampServer,
     /// The Go toolchain, and the module proxy or a module cache.
     Go,
     /// A Python that has the packages of `sigstore/requirements.txt`.
@@ -44,7 +50,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 19] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -56,6 +62,9 @@ impl Peer {
         Self::Buildx,
         Self::Docker,
         Self::Nix,
+        Self::Cosign,
+        Self::RekorServer,
+        Self::TimestampServer,
         Self::Go,
         Self::PythonSigstore,
         Self::NodeSigstore,
@@ -77,6 +86,9 @@ impl Peer {
             Self::Buildx => "buildx",
             Self::Docker => "docker",
             Self::Nix => "nix",
+            Self::Cosign => "cosign",
+            Self::RekorServer => "rekor-server",
+            Self::TimestampServer => "timestamp-server",
             Self::Go => "go",
             Self::PythonSigstore => "python-sigstore",
             Self::NodeSigstore => "node-sigstore",
@@ -94,7 +106,10 @@ impl Peer {
             | Self::Regctl
             | Self::Oras
             | Self::ManifestTool
-            | Self::Buildx => 2,
+            | Self::Buildx
+            | Self::Cosign
+            | Self::RekorServer
+            | Self::TimestampServer => 2,
             _ => 1,
         }
     }
