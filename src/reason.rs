@@ -101,6 +101,7 @@ reasons! {
     CommitUnexpected = "commit-unexpected", "The statement is about another commit than the one expected.";
     SequenceAhead = "sequence-ahead", "The sequence lies more than ten minutes ahead of the verified time.";
     OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
+    NothingDisputed = "nothing-disputed", "The statement disputes a manifest that is what it says was built.";
     OtherManifest = "other-manifest", "The builder approved another manifest, of the same content.";
     ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
     BuilderSilent = "builder-silent", "The builder has said nothing of this build, and the policy wants all builders heard.";

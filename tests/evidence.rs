@@ -18,7 +18,7 @@ use quorate::attestation::{
 };
 use quorate::edge::registry::{Options, Registry};
 use quorate::edge::service::Service;
-use quorate::edge::signer::Signer;
+use quorate::edge::signer::KeyPair;
 use quorate::edge::{log, tsa};
 use quorate::nix::NarHash;
 use quorate::oci::{Digest, ImageIndex};
@@ -37,8 +37,8 @@ struct World {
     tsa: Tsa,
     other_tsa: Tsa,
     service: Service,
-    garnix: Signer,
-    stranger: Signer,
+    garnix: KeyPair,
+    stranger: KeyPair,
     trust: Trust,
 }
 
@@ -68,8 +68,8 @@ impl World {
             tsa,
             other_tsa,
             service: Service::new(&Registry::new(Options::default()).unwrap()),
-            garnix: Signer::generate().unwrap().0,
-            stranger: Signer::generate().unwrap().0,
+            garnix: KeyPair::generate().unwrap().0,
+            stranger: KeyPair::generate().unwrap().0,
             trust,
         };
         // So that inclusion proofs have something in them.
@@ -79,11 +79,11 @@ impl World {
         world
     }
 
-    fn sign(&self, signer: &Signer, payload: &[u8]) -> Signed {
+    fn sign(&self, signer: &KeyPair, payload: &[u8]) -> Signed {
         self.sign_message(signer, payload, envelope::pae(payload))
     }
 
-    fn sign_message(&self, signer: &Signer, payload: &[u8], message: Vec<u8>) -> Signed {
+    fn sign_message(&self, signer: &KeyPair, payload: &[u8], message: Vec<u8>) -> Signed {
         let signature = signer.sign(&message).unwrap();
         let _ = self;
         Signed { payload: payload.to_vec(), message, signature }
@@ -100,7 +100,8 @@ impl World {
     fn entry(&self, log: &Log, signed: &Signed) -> Value {
         let url = log.url().parse().unwrap();
         let key = self.key_of(signed);
-        let submitted = log::submit(&self.service, &url, key, &signed.message, &signed.signature);
+        let by = log::By::Key(key);
+        let submitted = log::hashedrekord(&self.service, &url, by, &signed.message, &signed.signature);
         serde_json::to_value(runtime().block_on(submitted).unwrap().unwrap()).unwrap()
     }
 
@@ -117,7 +118,7 @@ impl World {
         let stamp = self.stamp(&self.tsa, &signed.signature);
         let stamp = STANDARD.decode(stamp["signedTimestamp"].as_str().unwrap()).unwrap();
         let sealed = envelope::seal(signed.payload.clone(), signed.signature.clone());
-        let bundle = Bundle::keyed(sealed, self.key_of(signed), entry, stamp);
+        let bundle = Bundle::keyed(sealed, self.key_of(signed), vec![entry], vec![stamp]);
         serde_json::from_str(&bundle.to_json().unwrap()).unwrap()
     }
 

@@ -189,20 +189,19 @@ impl Bundle {
         Ok(Self { sealed, statement })
     }
 
-    /// A bundle signed with `key`, with one log entry and one timestamp.
+    /// A bundle signed with `key`, with its log entries and timestamps (DER of RFC 3161 responses).
     pub fn keyed(
         envelope: DsseEnvelope,
         key: &PublicKey,
-        entry: TransparencyLogEntry,
-        timestamp: Vec<u8>,
+        entries: Vec<TransparencyLogEntry>,
+        timestamps: Vec<Vec<u8>>,
     ) -> sigstore_types::Bundle {
         let hint = PublicKeyIdentifier::new(key.fingerprint().hex());
         let by = VerificationMaterialContent::PublicKey(hint);
-        sealed(envelope, by, vec![entry], vec![timestamp])
+        sealed(envelope, by, entries, timestamps)
     }
 
-    /// A bundle signed with the key of `certificate` (DER), with its log entries and timestamps
-    /// (DER of RFC 3161 responses).
+    /// A bundle signed with the key of `certificate` (DER), with the same.
     pub fn certified(
         envelope: DsseEnvelope,
         certificate: Vec<u8>,

@@ -29,7 +29,7 @@ fn pem(key: &SigningKey) -> String {
 
 fn request(fulcio: &Fulcio, token: &str, key: &SigningKey, challenge: &str) -> Response {
     let proof: DerSignature = key.sign(challenge.as_bytes());
-    let pem = pem(&key);
+    let pem = pem(key);
     let body = json!({
         "credentials": {"oidcIdentityToken": token},
         "publicKeyRequest": {
