@@ -180,11 +180,11 @@ pub(crate) fn unsigned(bundle: &Value, pointer: &str) -> Value {
     format!("{text} {}\n", STANDARD.encode(bytes)).into()
 }
 
-fn taken(bundle: &Value, pointer: &str) -> Value {
+pub(crate) fn taken(bundle: &Value, pointer: &str) -> Value {
     bundle.pointer(pointer).unwrap().clone()
 }
 
-fn save(project: &Project, name: &str, bundle: &Value) -> PathBuf {
+pub(crate) fn save(project: &Project, name: &str, bundle: &Value) -> PathBuf {
     let file = project.path(name);
     fs::write(&file, bundle.to_string()).unwrap();
     file

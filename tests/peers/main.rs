@@ -14,6 +14,7 @@ mod clients;
 mod conformance;
 mod cosign;
 mod image_spec;
+mod keyless;
 mod mutations;
 mod nar;
 mod peers;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     trials.extend(conformance::trials(&peers));
+    trials.extend(keyless::trials(&peers));
     trials.extend(mutations::trials(&peers));
     trials.extend(cosign::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
