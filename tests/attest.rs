@@ -465,6 +465,15 @@ fn a_dissent_signed_apart_is_attached_to_what_it_disputes_alone() {
     attach(&shop.at("app")).exits(1).says("(other-manifest): it is about");
     assert!(shop.bed.registry.writes().is_empty());
     attach(&reference).exits(0);
+    // What was missing then is there now: nothing is left to dispute.
+    let whole = shop.at("app");
+    arguments[1] = &whole;
+    shop.bed.registry.fault(Fault::status(404).method("GET").path("/blobs/"));
+    shop.quorate(&arguments).exits(0);
+    shop.bed.registry.clear_faults();
+    shop.bed.registry.clear_log();
+    shop.quorate(&["attest", &whole, "--bundle", "dissent.json"]).exits(1).says("(nothing-disputed)");
+    assert!(shop.bed.registry.writes().is_empty());
 }
 
 #[test]
@@ -506,4 +515,30 @@ fn the_first_bundle_beside_older_signatures_is_warned_of() {
     shop.bed.registry.clear_log();
     shop.attest(&second, "github", AMD64.1, &[]).exits(3).says("registry-denied");
     assert!(shop.bed.registry.writes().is_empty());
+}
+
+#[test]
+fn an_aged_vote_is_renewed_if_asked() {
+    let shop = Shop::open();
+    let aged = shop.policy(1).replacen("quorum = 1\n", "quorum = 1\nmax_age = \"1h\"\n", 1);
+    shop.write("quorate.toml", aged);
+    let release = shop.release("git-1", "hello");
+    let by_digest = format!("{}@{}", shop.repository(), release.digest);
+    let promote = ["promote", &by_digest, "--tag", "1.0.0", "-o", "json"];
+    let two_hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    shop.bed.tsa.set_time(Some(two_hours_ago));
+    shop.attest_all(&release, &["github"]);
+    shop.bed.tsa.set_time(None);
+    let report = shop.quorate(&promote).exits(1).json();
+    assert_eq!(shop::cell(&report, "linux/amd64", "github"), "rejected too-old");
+    // The same again is nothing new, unless it is asked for.
+    shop.attest_all(&release, &["github"]);
+    assert_eq!(shop.bed.log.size(), 2);
+    shop.quorate(&promote).exits(1);
+    for (_, system) in [AMD64, ARM64] {
+        shop.attest(&release, "github", system, &["--again"]).exits(0);
+    }
+    assert_eq!(shop.bed.log.size(), 4);
+    let report = shop.quorate(&promote).exits(0).json();
+    assert_eq!(shop::cell(&report, "linux/amd64", "github"), "counted");
 }

@@ -15,14 +15,15 @@ use quorate::oci::release::Fault;
 use quorate::policy::{Glob, Policy};
 use quorate::reason::Reason;
 use quorate_bed::image::{self, Image};
-use quorate_bed::{Bed, RegistryOptions};
+use quorate_bed::issuer::github_job;
+use quorate_bed::{Bed, Fulcio, Issuer, RegistryOptions, keyless_root};
 use serde_json::Value;
 
 /// A page that begins anew, with servers of its own.
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
@@ -30,6 +31,7 @@ const PAGES: [&str; 10] = [
     "docs/policy.md",
     "docs/concepts.md",
     "docs/threat-model.md",
+    "docs/trust.md",
     "docs/reasons.md",
     "docs/predicates/build-v1.md",
     "docs/predicates/dissent-v1.md",
@@ -205,6 +207,7 @@ fn examples_of_predicates_parse_and_tables_say_what_is_required() {
 /// A registry, a log, a timestamp authority and a folder, as the pages take them for granted.
 struct Walk {
     bed: Bed,
+    fulcio: Fulcio,
     folder: tempfile::TempDir,
     environment: BTreeMap<String, String>,
 }
@@ -213,8 +216,10 @@ const CANDIDATE: &str = "git-5f1c2d9";
 
 impl Walk {
     fn start() -> Self {
+        let issuer = Issuer::start("https://token.actions.githubusercontent.com");
         let walk = Self {
             bed: Bed::start(RegistryOptions::default()),
+            fulcio: Fulcio::start(&[&issuer]),
             folder: tempfile::tempdir().unwrap(),
             environment: BTreeMap::new(),
         };
@@ -227,7 +232,11 @@ impl Walk {
         }
         let policy = blocks("README.md", "toml").remove(0);
         fs::write(walk.folder.path().join("quorate.toml"), walk.real(&policy)).unwrap();
-        fs::write(walk.folder.path().join("trusted_root.json"), walk.bed.trusted_root().to_string()).unwrap();
+        let root = keyless_root(&[&walk.bed.log], &[], &[&walk.bed.tsa], &[&walk.fulcio]);
+        fs::write(walk.folder.path().join("trusted_root.json"), root.to_string()).unwrap();
+        let commit = "5f1c2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
+        let job = github_job("acme/app", "build.yml", "refs/heads/main", commit);
+        fs::write(walk.folder.path().join("job.token"), issuer.token(&job)).unwrap();
         walk
     }
 
@@ -249,6 +258,7 @@ impl Walk {
         text.replace("ghcr.io/acme/app", &format!("{}/acme/app", self.bed.registry.host()))
             .replace("https://rekor.example", &self.bed.log.url())
             .replace("https://tsa.example/api/v1/timestamp", &self.bed.tsa.url())
+            .replace("https://fulcio.example", &self.fulcio.url())
     }
 
     /// Runs one block: commands after `$`, each followed by what it prints, where `…` stands for

@@ -461,7 +461,7 @@ fn services_come_from_one_place() {
     let urls = ["QUORATE_REKOR_URL", "QUORATE_TSA_URL"];
     attest(&["--signing-config", "signing.json"], &[]).exits(2).says("names all services");
     // A trusted root of one's own is not for the public log.
-    attest(&[], &urls).exits(2).says("nothing says which services it trusts");
+    attest(&[], &urls).exits(2).says("nothing says which services sign");
     attest(&[], &["QUORATE_TSA_URL"]).exits(2).says("nobody would say when");
     attest(&[], &["QUORATE_REKOR_URL"]).exits(2).says("no transparency log");
     attest(&[], &[]).exits(2).says("neither a key nor a certificate authority");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
-use sigstore_trust_root::{CertificateAuthority, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot};
+use sigstore_trust_root::{CertificateAuthority, TimeRange, TrustedRoot};
 use sigstore_types::{DerCertificate, LogId};
 use sigstore_verify::Verifier;
 use x509_cert::Certificate;
@@ -92,11 +92,6 @@ impl Trust {
     /// one log entry.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TrustError> {
         Self::new(bytes, Transparency::default())
-    }
-
-    /// The trusted root of the public-good instance of Sigstore, as known when this was built.
-    pub fn public_good() -> Result<Self, TrustError> {
-        Self::from_json(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes())
     }
 
     /// Reads a trusted root that wants what `transparency` says.

@@ -398,6 +398,8 @@ fn reason(error: &Error) -> Reason {
             CertificateError::Malformed(_) => Reason::CertificateMalformed,
             _ => Reason::CertificateUntrusted,
         },
+        // All that was found wrong with the root when it was read is gone: it names no such log.
+        Error::InvalidTrustRoot(_) => Reason::CertificateSct,
         Error::TransparencyLog(TransparencyLogError::UnknownLog { .. }) => Reason::LogUnknown,
         Error::TransparencyLog(
             TransparencyLogError::EntryMismatch(_) | TransparencyLogError::MalformedEntry(_),

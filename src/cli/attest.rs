@@ -7,8 +7,9 @@ use clap::builder::BoolishValueParser;
 use url::Url;
 
 use super::build::BuildArguments;
+use super::trust::TrustArguments;
 use super::{Finished, Global, PASSPHRASE, shown};
-use crate::attestation::{PublicKey, Trust};
+use crate::attestation::PublicKey;
 use crate::edge::fulcio::Keyless;
 use crate::edge::log::{Log, Version};
 use crate::edge::oidc::Tokens;
@@ -81,10 +82,8 @@ pub(super) struct Arguments {
     /// With `--bundle`: the policy, one of whose builders must have signed it
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
     policy: Option<PathBuf>,
-    /// The Sigstore trusted root: the signing services are held to it [default: that of the
-    /// public-good instance]
-    #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
-    trusted_root: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArguments,
     #[command(flatten)]
     signing: SigningArguments,
     #[command(flatten)]
@@ -93,7 +92,7 @@ pub(super) struct Arguments {
 
 /// Options that say who certifies and witnesses signatures.
 #[derive(Args)]
-#[command(next_help_heading = "Signing services [default: the public-good instance of Sigstore]")]
+#[command(next_help_heading = "Signing services [default: those of the instance that is trusted]")]
 struct SigningArguments {
     /// Without a key: the identity token, in a file, or `env:NAME` for the environment variable
     /// that holds it [default: that of the job of GitHub Actions, GitLab, Buildkite or CircleCI]
@@ -118,13 +117,8 @@ struct SigningArguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let trust = match &self.trusted_root {
-            Some(path) => files::trust(path)?,
-            None => Trust::public_good().map_err(|error| {
-                Error::undecided("the trusted root of the public-good instance cannot be used").because(error)
-            })?,
-        };
         let registry = global.registry(600)?;
+        let trust = self.trust.load(&registry, global, printer).await?;
         let warn = |text: &str| printer.talk(&format!("warning: {text}"));
         let reports = if let Some(path) = &self.bundle {
             let request = self.signed(path)?;
@@ -222,14 +216,16 @@ impl Arguments {
                 tsas: given.tsa_url.iter().cloned().collect(),
             }
             .timed()?,
-            // What is meant for one's own log is not to be published in another.
-            (None, false) if self.trusted_root.is_some() => {
-                return Err(Error::request(
-                    "`--trusted-root` is given, and nothing says which services it trusts",
-                )
-                .hint("name them: `--signing-config FILE`, or `--rekor-url URL --tsa-url URL`"));
-            }
-            (None, false) => Services::public_good(now)?,
+            (None, false) => match self.trust.instance() {
+                Some(instance) => Services::of(instance, now)?,
+                // What is meant for one's own log is not to be published in another.
+                None => {
+                    return Err(Error::request(
+                        "nothing says which services sign, of those that are trusted",
+                    )
+                    .hint("name them: `--signing-config FILE`, or `--rekor-url URL --tsa-url URL`"));
+                }
+            },
         };
         let named = services.fulcio.iter().chain(services.logs.iter().map(|log| &log.url));
         for url in named.chain(&services.tsas) {
@@ -287,7 +283,7 @@ fn outputs(reports: &[Report]) -> Vec<(&'static str, String)> {
 }
 
 /// https, or http to this machine or a host that the user named.
-fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
+pub(super) fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
     let host = url.host_str().unwrap_or_default();
     let named = || {
         let with_port = url.port().map(|port| format!("{host}:{port}"));

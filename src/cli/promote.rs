@@ -75,7 +75,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trusts) = self.judgement.load()?;
+        let policy = self.judgement.policy()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
         registry.announce(&self.image.repository, access)?;
@@ -95,6 +95,7 @@ impl Arguments {
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
+        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
         let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
         let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };

@@ -20,4 +20,5 @@ pub mod signer;
 pub mod signing_config;
 pub mod tags;
 pub mod tree;
+pub mod trust;
 pub mod tsa;

@@ -1,10 +1,11 @@
-//! HTTP to the services behind a signature: issuers of tokens, certificate authorities, logs and
-//! timestamp authorities.
+//! HTTP to the services around a signature: issuers of tokens, certificate authorities, logs,
+//! timestamp authorities, TUF repositories.
 
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
+use reqwest::{Client, RequestBuilder};
 use url::Url;
 
 use super::registry::{Registry, Secret};
@@ -12,7 +13,7 @@ use crate::error::Error;
 
 /// Rekor v2 answers when the entry is in a checkpoint, which can take ten seconds and more.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes of an answer: 1 MiB.
+/// The most bytes of an answer, where nothing else is asked for: 1 MiB.
 const MAX_BYTES: usize = 1 << 20;
 /// How often a request is tried.
 const TRIES: usize = 3;
@@ -37,7 +38,7 @@ pub struct Answer {
     pub status: u16,
     /// `Location`, as sent.
     pub location: Option<String>,
-    /// The body, 1 MiB at most.
+    /// The body.
     pub bytes: Vec<u8>,
 }
 
@@ -52,23 +53,29 @@ impl Service {
     /// # Errors
     /// When no answer came, or one beyond the limit. Any other status is an answer.
     pub async fn post(&self, url: &Url, body: &Body) -> Result<Answer, Error> {
-        let client = self.0.client(url).await?;
-        let request = || {
+        let request = |client: &Client| {
             client
                 .post(url.clone())
                 .header("Content-Type", body.content_type)
                 .header("Accept", body.accept)
                 .body(body.bytes.clone())
         };
-        again(url, request).await
+        self.ask(url, MAX_BYTES, request).await
     }
 
-    /// GETs JSON, with a bearer token where one is given, and tries again as [`Service::post`] does.
+    /// GETs no more than `limit` bytes; tries again as [`post`](Self::post) does.
     ///
     /// # Errors
-    /// As [`Service::post`].
+    /// When no answer came, or one beyond the limit. Any other status is an answer.
+    pub async fn fetch(&self, url: &Url, limit: usize) -> Result<Answer, Error> {
+        self.ask(url, limit, |client| client.get(url.clone())).await
+    }
+
+    /// GETs JSON, with a bearer token where one is given; tries again as [`post`](Self::post) does.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
     pub async fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Error> {
-        let client = self.0.client(url).await?;
         let authorization = bearer
             .map(|token| {
                 let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
@@ -77,28 +84,34 @@ impl Service {
                 Ok::<_, Error>(value)
             })
             .transpose()?;
-        let request = || {
+        let request = |client: &Client| {
             let request = client.get(url.clone()).header("Accept", "application/json");
             match &authorization {
                 Some(value) => request.header(AUTHORIZATION, value.clone()),
                 None => request,
             }
         };
-        again(url, request).await
+        self.ask(url, MAX_BYTES, request).await
+    }
+
+    async fn ask(
+        &self,
+        url: &Url,
+        limit: usize,
+        request: impl Fn(&Client) -> RequestBuilder,
+    ) -> Result<Answer, Error> {
+        let tries = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(300))
+            .with_max_delay(Duration::from_secs(5))
+            .with_max_times(TRIES - 1)
+            .with_jitter();
+        let client = self.0.client(url).await?;
+        let tried = (|| once(request(&client), url, limit)).retry(tries).when(|failure| failure.again).await;
+        tried.map_err(|failure| failure.error)
     }
 }
 
-async fn again(url: &Url, request: impl Fn() -> reqwest::RequestBuilder) -> Result<Answer, Error> {
-    let tries = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(300))
-        .with_max_delay(Duration::from_secs(5))
-        .with_max_times(TRIES - 1)
-        .with_jitter();
-    let tried = (|| once(url, request())).retry(tries).when(|failure| failure.again).await;
-    tried.map_err(|failure| failure.error)
-}
-
-async fn once(url: &Url, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+async fn once(request: RequestBuilder, url: &Url, limit: usize) -> Result<Answer, Failure> {
     let failed = |error: Error| Failure { error, again: true };
     let named = shown(url);
     let mut response = request.timeout(TIMEOUT).send().await.map_err(|error| {
@@ -110,8 +123,8 @@ async fn once(url: &Url, request: reqwest::RequestBuilder) -> Result<Answer, Fai
     while let Some(chunk) = response.chunk().await.map_err(|error| {
         failed(Error::undecided(format!("the answer from {named} broke off")).because(error.without_url()))
     })? {
-        if bytes.len() + chunk.len() > MAX_BYTES {
-            let error = Error::undecided(format!("the answer from {named} is larger than 1 MiB"));
+        if bytes.len() + chunk.len() > limit {
+            let error = Error::undecided(format!("the answer from {named} is larger than {limit} bytes"));
             return Err(Failure { error, again: false });
         }
         bytes.extend_from_slice(&chunk);

@@ -6,11 +6,13 @@ use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 use sigstore_trust_root::{
-    SIGSTORE_PRODUCTION_SIGNING_CONFIG, ServiceConfiguration, ServiceEndpoint, ServiceSelector, SigningConfig,
+    SIGSTORE_PRODUCTION_SIGNING_CONFIG, SIGSTORE_STAGING_SIGNING_CONFIG, ServiceConfiguration,
+    ServiceEndpoint, ServiceSelector, SigningConfig,
 };
 use url::Url;
 
 use super::log::{Log, Version};
+use super::trust::Instance;
 use crate::error::Error;
 
 /// The most logs and authorities of each kind that are asked: as many entries as a bundle may have.
@@ -35,12 +37,16 @@ enum Wanted {
 }
 
 impl Services {
-    /// Those of the public-good instance of Sigstore, as known when this was built.
+    /// Those of an instance of Sigstore, as known when this was built.
     ///
     /// # Errors
     /// When there is none at `now`.
-    pub fn public_good(now: Timestamp) -> Result<Self, Error> {
-        Self::from_json(SIGSTORE_PRODUCTION_SIGNING_CONFIG, now)
+    pub fn of(instance: Instance, now: Timestamp) -> Result<Self, Error> {
+        let config = match instance {
+            Instance::PublicGood => SIGSTORE_PRODUCTION_SIGNING_CONFIG,
+            Instance::Staging => SIGSTORE_STAGING_SIGNING_CONFIG,
+        };
+        Self::from_json(config, now)
     }
 
     /// Picks from a `SigningConfig` what is valid at `now`, of the highest API version that is
@@ -210,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_public_good_instance_can_be_used() {
-        let services = Services::public_good("2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        let services = Services::of(Instance::PublicGood, "2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
         assert_eq!(services.fulcio.unwrap().as_str(), "https://fulcio.sigstore.dev/");
         assert!(!services.logs.is_empty());
     }

@@ -48,7 +48,7 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
         ));
     }
     trials.push(peers.trial("a_bundle_of_sigstore_python_is_a_vote", [Peer::PythonSigstore], |[python]| {
-        signed_elsewhere(python)
+        signed_elsewhere(python);
     }));
     trials
 }
@@ -157,7 +157,7 @@ fn judged_by(version: u8, verifier: impl Fn(&Path, &str, &str, &[PathBuf]) -> Co
         (&other_root, SAN, ISSUER),
     ] {
         let refused = judge(root, san, issuer, &files[..1]);
-        assert_ne!(refused, ["holds"], "{root:?} {san} {issuer}");
+        assert_ne!(refused, ["holds"], "{} {san} {issuer}", root.display());
     }
     let entry = "/verificationMaterial/tlogEntries/0";
     let checkpoint = format!("{entry}/inclusionProof/checkpoint/envelope");

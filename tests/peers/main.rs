@@ -12,6 +12,7 @@ mod assemblers;
 mod bundles;
 mod clients;
 mod conformance;
+mod conformance_cli;
 mod cosign;
 mod image_spec;
 mod keyless;
@@ -24,6 +25,8 @@ mod proxy;
 mod registries;
 mod release;
 mod services;
+#[path = "../../examples/sigstore_conformance.rs"]
+mod sigstore_conformance;
 mod stores;
 mod votes_at_once;
 
@@ -34,6 +37,16 @@ use libtest_mimic::Arguments;
 use peers::Peers;
 
 fn main() -> ExitCode {
+    // The trials of the conformance suite run this very program as the client.
+    if std::env::args().nth(1).as_deref() == Some(conformance_cli::COMMAND) {
+        return match sigstore_conformance::main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:?}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let peers = Peers::find();
     let mut trials = Vec::new();
@@ -49,5 +62,6 @@ fn main() -> ExitCode {
     trials.extend(keyless::trials(&peers));
     trials.extend(mutations::trials(&peers));
     trials.extend(cosign::trials(&peers));
+    trials.extend(conformance_cli::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

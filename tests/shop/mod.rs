@@ -137,6 +137,7 @@ impl Shop {
             // The credentials of whoever runs the tests are no part of them.
             .env("DOCKER_CONFIG", self.folder.path())
             .env("HOME", self.folder.path())
+            .env_remove("XDG_CACHE_HOME")
             .env_remove("GITHUB_TOKEN")
             // A CI job that runs the tests is not told of what they do.
             .env_remove("GITHUB_ACTIONS")

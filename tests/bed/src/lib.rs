@@ -8,6 +8,7 @@
 //! | [`Tsa`] | an RFC 3161 timestamp authority |
 //! | [`Issuer`] | the OpenID Connect issuer of a CI system |
 //! | [`Fulcio`] | Fulcio and its certificate transparency log |
+//! | [`Tuf`] | a TUF repository, as Sigstore instances publish their trusted root |
 //! | [`TokenService`] | the token service of a registry that has none of its own |
 //!
 //! Each listens on a free loopback port until it is dropped, can be told to misbehave by a
@@ -34,6 +35,7 @@ mod token_service;
 mod traffic;
 mod trusted_root;
 mod tsa;
+mod tuf;
 
 pub use authority::Authority;
 pub use bed::Bed;
@@ -47,6 +49,7 @@ pub use token_service::{TokenOptions, TokenService};
 pub use traffic::{Request, depth};
 pub use trusted_root::{keyless_root, trusted_root};
 pub use tsa::Tsa;
+pub use tuf::{Files, Tuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
