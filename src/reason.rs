@@ -43,7 +43,7 @@ reasons! {
     BundleContent = "bundle-content", "The bundle does not hold exactly one DSSE envelope with exactly one signature.";
     PayloadType = "payload-type", "The envelope's payload is not of type `application/vnd.in-toto+json`.";
     StatementMalformed = "statement-malformed", "The payload is not a strict in-toto Statement.";
-    StatementType = "statement-type", "The statement's `_type` is not in-toto Statement v1.";
+    StatementType = "statement-type", "The statement's `_type` is not in-toto Statement v1 or v0.1.";
     SubjectAmbiguous = "subject-ambiguous", "The statement does not have exactly one subject with exactly one SHA-256 digest.";
     PredicateType = "predicate-type", "The predicate is of a type that does not count.";
     PredicateMalformed = "predicate-malformed", "The predicate lacks a required field, or has one that is malformed or unknown.";

@@ -688,11 +688,14 @@ fn signed_statements_must_be_what_the_page_says() {
     };
     let mut table = Table::default();
     table.row("genuine", &world.judge(&serde_json::to_vec(&world.says(good.as_bytes())).unwrap()), Ok(()));
+    // As `cosign attest` writes it.
+    let older = world.says(good.replacen("Statement/v1", "Statement/v0.1", 1).as_bytes());
+    table.row("Statement/v0.1", &world.judge(&serde_json::to_vec(&older).unwrap()), Ok(()));
     let build = "https://quorate.dev/predicates/build/v1";
     let dissent = "https://quorate.dev/predicates/dissent/v1";
     let config = Digest::of(b"config");
     for (from, to, reason) in [
-        ("Statement/v1", "Statement/v0.1", Reason::StatementType),
+        ("Statement/v1", "Statement/v0.2", Reason::StatementType),
         ("Statement/v1", "Statement/v1/", Reason::StatementType),
         ("https://in-toto.io", "http://in-toto.io", Reason::StatementType),
         (&*written, &*format!("{written},{written}"), Reason::SubjectAmbiguous),

@@ -13,6 +13,8 @@
 mod clients;
 #[path = "../../tests/peers/peers.rs"]
 mod peers;
+#[path = "../../tests/peers/process.rs"]
+mod process;
 #[path = "../../tests/peers/project.rs"]
 mod project;
 #[path = "../../tests/peers/proxy.rs"]

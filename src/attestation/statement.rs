@@ -1,4 +1,5 @@
-//! in-toto Statement v1 (in-toto/attestation, `spec/v1/statement.md`), read strictly.
+//! in-toto Statement v1 (in-toto/attestation, `spec/v1/statement.md`), read strictly. Its
+//! predecessor v0.1 is read as well.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,8 @@ use crate::reason::Reason;
 
 /// The `_type` of a statement.
 pub const TYPE: &str = "https://in-toto.io/Statement/v1";
+/// The `_type` before that, which `cosign attest` writes: the same fields, with the same meaning.
+const TYPE_V0_1: &str = "https://in-toto.io/Statement/v0.1";
 /// The DSSE payload type of a statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
@@ -75,7 +78,7 @@ impl Statement {
         let malformed = |why: String| (Reason::StatementMalformed, why);
         let value = json::parse(payload, &ENVELOPE).map_err(|e| malformed(e.to_string()))?;
         let wire: Wire = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
-        if wire.kind != TYPE {
+        if wire.kind != TYPE && wire.kind != TYPE_V0_1 {
             return Err((Reason::StatementType, format!("`_type` is `{}`", shown(&wire.kind))));
         }
         if wire.predicate_type != BUILD_V1 && wire.predicate_type != DISSENT_V1 {
@@ -223,12 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn the_older_type_says_the_same() {
+        let older = payload().replace("Statement/v1", "Statement/v0.1");
+        assert_eq!(Statement::parse(older.as_bytes()), Ok(statement(Claim::Build)));
+    }
+
+    #[test]
     fn each_departure_has_its_reason() {
         let good = payload();
         assert!(Statement::parse(good.as_bytes()).is_ok());
         let sha = Digest::of(b"manifest").hex();
         for (from, to, reason) in [
-            ("Statement/v1", "Statement/v0.1", Reason::StatementType),
+            ("Statement/v1", "Statement/v0.2", Reason::StatementType),
             ("build/v1", "build/v1/", Reason::PredicateType),
             ("build/v1", "Build/v1", Reason::PredicateType),
             ("build/v1", "build/v10", Reason::PredicateType),

@@ -299,9 +299,16 @@ fn logged(
         let name = log.name();
         return Err((Reason::LogProof, format!("the checkpoint is of {origin:?}, the log is `{name}`")));
     }
-    // In Rekor v2 the proof's own numbers are not used.
-    if !is_v2 && checkpoint.is_none_or(|checkpoint| checkpoint.tree_size() != proof.tree_size) {
-        return Err((Reason::LogProof, "the proof and the checkpoint are of trees of two sizes".to_owned()));
+    // Verifiers differ in which of these numbers they use: all must be the same. In Rekor v1 the
+    // entry's index counts through all shards of the log, and the proof's through one.
+    let alike = checkpoint.is_some_and(|checkpoint| {
+        (checkpoint.tree_size(), checkpoint.root_hash()) == (proof.tree_size, &proof.root_hash)
+    });
+    if !alike || is_v2 && proof.log_index != entry.log_index {
+        return Err((
+            Reason::LogProof,
+            "the proof is of another index, size or root than the entry and the checkpoint".to_owned(),
+        ));
     }
     let result = verified(sealed, signer, trust, &log.verifier, Some(entry))?;
     if !result.tlog_verified() {

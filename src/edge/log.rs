@@ -115,7 +115,8 @@ async fn dsse(
     let url = below(base, "api/v1/log/entries")?;
     let verifier = match by {
         By::Key(key) => key.to_pem(),
-        By::Certificate(der) => DerCertificate::new(der.to_vec()).to_pem(),
+        // With line feeds alone, as verifiers compare it.
+        By::Certificate(der) => DerCertificate::new(der.to_vec()).to_pem().replace("\r\n", "\n"),
     };
     let unwritten = |error| Error::undecided("cannot write the log request").because(error);
     let request = json!({

@@ -72,18 +72,12 @@ struct Codes {
 /// A verifier, run on a trusted root, a public key and bundles, prints a line for each bundle.
 /// All of quorate's must hold; with any part changed or exchanged, none.
 fn judged_by(verifier: impl Fn(&Path, &Path, &[PathBuf]) -> Command, codes: &Codes) {
-    let registry = Registry::start(RegistryOptions::default());
-    let project = Project::new(&registry.host());
-    let mut files = Vec::new();
-    let mut bundles = Vec::new();
-    // The log grows from one bundle to the next: the proof of the first is empty.
-    for round in 0..3 {
-        for (architecture, system) in ARCHITECTURES {
-            let bundle = attested(&project, &registry.host(), round, architecture, system);
-            files.push(save(&project, &format!("bundle-{}.json", files.len()), &bundle));
-            bundles.push(bundle);
-        }
-    }
+    let Made { registry, project, bundles } = made();
+    let files: Vec<_> = bundles
+        .iter()
+        .enumerate()
+        .map(|(position, bundle)| save(&project, &format!("bundle-{position}.json"), bundle))
+        .collect();
     let (root, key) = (project.path("trusted_root.json"), project.path("github.key.pub"));
     let judge = |root: &Path, key: &Path, bundles: &[PathBuf]| {
         let lines = String::from_utf8(succeed(&mut verifier(root, key, bundles))).unwrap();
@@ -135,6 +129,26 @@ fn judged_by(verifier: impl Fn(&Path, &Path, &[PathBuf]) -> Command, codes: &Cod
     assert!(another_root[0].starts_with(&format!("{}: ", codes.timestamp)), "{another_root:?}");
 }
 
+/// Bundles that one builder made, and where.
+pub(crate) struct Made {
+    pub(crate) registry: Registry,
+    pub(crate) project: Project,
+    pub(crate) bundles: Vec<Value>,
+}
+
+/// Six bundles. The log grows from one to the next: the proof of the first is empty.
+pub(crate) fn made() -> Made {
+    let registry = Registry::start(RegistryOptions::default());
+    let project = Project::new(&registry.host());
+    let mut bundles = Vec::new();
+    for round in 0..3 {
+        for (architecture, system) in ARCHITECTURES {
+            bundles.push(attested(&project, &registry.host(), round, architecture, system));
+        }
+    }
+    Made { registry, project, bundles }
+}
+
 /// Pushes an image, attests it, and returns the bundle as the registry holds it.
 fn attested(project: &Project, host: &str, round: u32, architecture: &str, system: &str) -> Value {
     let build = Build::new(&project.path(""), architecture, &format!("hello-{round}"));
@@ -150,7 +164,7 @@ fn attested(project: &Project, host: &str, round: u32, architecture: &str, syste
 }
 
 /// The payload of a bundle, with another commit in it.
-fn other_commit(bundle: &Value) -> Value {
+pub(crate) fn other_commit(bundle: &Value) -> Value {
     let payload = STANDARD.decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
     let mut statement: Value = serde_json::from_slice(&payload).unwrap();
     statement["predicate"]["commit"] = "0".repeat(40).into();
@@ -158,7 +172,7 @@ fn other_commit(bundle: &Value) -> Value {
 }
 
 /// A checkpoint with another signature of the right length.
-fn unsigned(bundle: &Value, pointer: &str) -> Value {
+pub(crate) fn unsigned(bundle: &Value, pointer: &str) -> Value {
     let note = taken(bundle, pointer);
     let (text, signature) = note.as_str().unwrap().trim_end().rsplit_once(' ').unwrap();
     let mut bytes = STANDARD.decode(signature).unwrap();
@@ -166,16 +180,17 @@ fn unsigned(bundle: &Value, pointer: &str) -> Value {
     format!("{text} {}\n", STANDARD.encode(bytes)).into()
 }
 
-fn taken(bundle: &Value, pointer: &str) -> Value {
+pub(crate) fn taken(bundle: &Value, pointer: &str) -> Value {
     bundle.pointer(pointer).unwrap().clone()
 }
 
-fn save(project: &Project, name: &str, bundle: &Value) -> PathBuf {
+pub(crate) fn save(project: &Project, name: &str, bundle: &Value) -> PathBuf {
     let file = project.path(name);
     fs::write(&file, bundle.to_string()).unwrap();
     file
 }
 
-fn script(name: &str) -> PathBuf {
+/// One of the programs that ask another verifier.
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/sigstore").join(name)
 }

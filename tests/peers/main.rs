@@ -13,15 +13,20 @@ mod bundles;
 mod clients;
 mod conformance;
 mod conformance_cli;
+mod cosign;
 mod image_spec;
+mod keyless;
 mod model;
+mod mutations;
 mod nar;
 mod nix;
 mod peers;
+mod process;
 mod project;
 mod proxy;
 mod registries;
 mod release;
+mod services;
 #[path = "../../examples/sigstore_conformance.rs"]
 mod sigstore_conformance;
 mod stores;
@@ -58,6 +63,9 @@ fn main() -> ExitCode {
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     trials.extend(conformance::trials(&peers));
+    trials.extend(keyless::trials(&peers));
+    trials.extend(mutations::trials(&peers));
+    trials.extend(cosign::trials(&peers));
     trials.extend(conformance_cli::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -33,6 +33,12 @@ pub(crate) enum Peer {
     Nix,
     /// The command runner whose recipes the flake module writes.
     Just,
+    /// A client of Sigstore: signs and verifies attestations.
+    Cosign,
+    /// The Rekor v2 log of the Sigstore project.
+    RekorServer,
+    /// Its RFC 3161 timestamp authority.
+    TimestampServer,
     /// The Go toolchain, and the module proxy or a module cache.
     Go,
     /// A Python that has the packages of `sigstore/requirements.txt`.
@@ -48,7 +54,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -61,6 +67,9 @@ impl Peer {
         Self::Docker,
         Self::Nix,
         Self::Just,
+        Self::Cosign,
+        Self::RekorServer,
+        Self::TimestampServer,
         Self::Go,
         Self::PythonSigstore,
         Self::NodeSigstore,
@@ -84,6 +93,9 @@ impl Peer {
             Self::Docker => "docker",
             Self::Nix => "nix",
             Self::Just => "just",
+            Self::Cosign => "cosign",
+            Self::RekorServer => "rekor-server",
+            Self::TimestampServer => "timestamp-server",
             Self::Go => "go",
             Self::PythonSigstore => "python-sigstore",
             Self::NodeSigstore => "node-sigstore",
@@ -102,7 +114,10 @@ impl Peer {
             | Self::Regctl
             | Self::Oras
             | Self::ManifestTool
-            | Self::Buildx => 2,
+            | Self::Buildx
+            | Self::Cosign
+            | Self::RekorServer
+            | Self::TimestampServer => 2,
             _ => 1,
         }
     }

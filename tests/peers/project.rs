@@ -29,7 +29,8 @@ pub(crate) const BUILDERS: [(&str, &str); 3] =
 pub(crate) struct Project {
     folder: TempDir,
     registry: String,
-    environment: Vec<(&'static str, OsString)>,
+    /// What `quorate` is told beyond what holds for every project.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
     /// Its log.
     pub(crate) log: Log,
     tsa: Tsa,

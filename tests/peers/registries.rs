@@ -1,12 +1,11 @@
 //! Registries that nobody here wrote, each in a process of its own.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-use std::{fs, io};
+use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,10 +13,9 @@ use quorate_bed::{Authority, TokenOptions, TokenService};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::process::{Process, free_address};
 use crate::proxy;
 
-/// How long one may take to start; it takes a tenth of a second.
-const START: Duration = Duration::from_secs(20);
 /// The name of the registry that has one.
 const NAME: &str = "registry.example";
 /// The name of every machine for itself.
@@ -29,7 +27,6 @@ const HTPASSWD: &str = "ci:$2y$05$hIiYYRJt2SkUmIJv/lOVJevbiJj3b2QkaE7AnWDQFh5xt2
 
 /// A running registry, empty at first, that ends when this is dropped.
 pub(crate) struct Registry {
-    process: Child,
     host: String,
     folder: TempDir,
     /// Whether it has the referrers API.
@@ -38,6 +35,7 @@ pub(crate) struct Registry {
     pub(crate) proxy: Option<String>,
     /// Whether it asks who is there.
     pub(crate) guarded: bool,
+    _process: Process,
 }
 
 /// Who may do what with a registry.
@@ -112,8 +110,8 @@ impl Registry {
 
     /// olareg, which has the referrers API.
     pub(crate) fn olareg(program: &Path) -> Self {
-        // It does not say which port it was given, so it is told one that was free just now.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        // It does not say which port it was given.
+        let address = free_address();
         let mut command = Command::new(program);
         command.args(["serve", "--store-type", "mem", "--addr", "127.0.0.1", "--port"]);
         command.arg(address.port().to_string());
@@ -124,26 +122,8 @@ impl Registry {
 
     /// Starts the program and waits until its address can be told, from its log or otherwise.
     fn run(folder: TempDir, command: &mut Command, host: impl Fn(&str) -> Option<String>) -> Self {
-        let log = folder.path().join("log");
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let deadline = Instant::now() + START;
-        loop {
-            let said = fs::read_to_string(&log).unwrap();
-            if let Some(host) = host(&said) {
-                return Self { process, host, folder, referrers: true, proxy: None, guarded: false };
-            }
-            let ended = process.try_wait().unwrap();
-            if ended.is_some() || Instant::now() > deadline {
-                let _ = end(&mut process);
-                panic!("{command:?} does not start ({ended:?}):\n{said}");
-            }
-            sleep(Duration::from_millis(5));
-        }
+        let (process, host) = Process::start(command, &folder.path().join("log"), host);
+        Self { host, folder, referrers: true, proxy: None, guarded: false, _process: process }
     }
 
     /// Where it is reached: `127.0.0.1:PORT`, or a name.
@@ -166,17 +146,6 @@ impl Registry {
     pub(crate) fn trusted(&self) -> Option<PathBuf> {
         Some(self.folder.path().join("trusted")).filter(|folder| folder.exists())
     }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = end(&mut self.process);
-    }
-}
-
-fn end(process: &mut Child) -> io::Result<()> {
-    process.kill()?;
-    process.wait().map(drop)
 }
 
 /// A token service for the one user. Tokens are good for `lifetime`, and said to be good for

@@ -17,6 +17,7 @@ use p256::ecdsa::{Signature, VerifyingKey};
 use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use x509_cert::request::CertReq;
 
 use crate::authority::pem;
 use crate::fault::Fault;
@@ -136,8 +137,10 @@ impl Fulcio {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CertificateRequest {
-    credentials: Credentials,
-    public_key_request: PublicKeyRequest,
+    credentials: Option<Credentials>,
+    public_key_request: Option<PublicKeyRequest>,
+    /// A PKCS#10 request in PEM, in base64: the other way to prove the possession of a key.
+    certificate_signing_request: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -158,11 +161,36 @@ struct PublicKey {
     content: String,
 }
 
+impl PublicKeyRequest {
+    /// The key, if whoever asks has it.
+    fn key(&self, challenge: &str) -> Result<VerifyingKey, String> {
+        let key = key_of(&self.public_key.content)
+            .ok_or("The public key supplied in the request could not be parsed")?;
+        STANDARD
+            .decode(&self.proof_of_possession)
+            .ok()
+            .and_then(|proof| Signature::from_der(&proof).ok())
+            .and_then(|proof| key.verify(challenge.as_bytes(), &proof).ok())
+            .ok_or("The signature supplied in the request could not be verified")?;
+        Ok(key)
+    }
+}
+
+/// The key of a certificate signing request that is signed with it.
+fn key_of_request(base64: &str) -> Option<VerifyingKey> {
+    let pem = String::from_utf8(STANDARD.decode(base64).ok()?).ok()?;
+    let request = CertReq::from_der(&from_pem(&pem)?.1).ok()?;
+    let key = VerifyingKey::from_public_key_der(&request.info.public_key.to_der().ok()?).ok()?;
+    let signature = Signature::from_der(request.signature.as_bytes()?).ok()?;
+    key.verify(&request.info.to_der().ok()?, &signature).ok()?;
+    Some(key)
+}
+
 impl State {
     fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
         let ok = |value: Value| answer(StatusCode::OK, "application/json", value.to_string());
         match (request.method(), request.uri().path()) {
-            (&Method::POST, "/api/v2/signingCert") => match self.issue(request.body()) {
+            (&Method::POST, "/api/v2/signingCert") => match self.issue(request) {
                 Ok(chain) => ok(json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}})),
                 Err(message) => {
                     let body = json!({"code": 3, "message": message, "details": []});
@@ -185,25 +213,24 @@ impl State {
     }
 
     /// The certificate and those above it, in PEM.
-    fn issue(&self, request: &[u8]) -> Result<Vec<String>, String> {
+    fn issue(&self, http: &http::Request<Bytes>) -> Result<Vec<String>, String> {
         let request: CertificateRequest =
-            serde_json::from_slice(request).map_err(|error| format!("invalid request: {error}"))?;
-        let token = &request.credentials.oidc_identity_token;
+            serde_json::from_slice(http.body()).map_err(|error| format!("invalid request: {error}"))?;
+        let bearer = || http.headers().get("authorization")?.to_str().ok()?.strip_prefix("Bearer ");
+        let token = request.credentials.as_ref().map(|credentials| &*credentials.oidc_identity_token);
+        let token = token.or_else(bearer).ok_or("There is no identity token")?;
         let issuer = self.issuer(token)?;
         let claims = issuer
             .check(token)
             .map_err(|why| format!("There was an error processing the identity token: {why}"))?;
         let mut identity = Identity::of(&claims)?;
 
-        let pem_key = &request.public_key_request.public_key.content;
-        let mut key = key_of(pem_key).ok_or("The public key supplied in the request could not be parsed")?;
-        STANDARD
-            .decode(&request.public_key_request.proof_of_possession)
-            .ok()
-            .and_then(|proof| Signature::from_der(&proof).ok())
-            .and_then(|proof| key.verify(identity.challenge.as_bytes(), &proof).ok())
-            .ok_or("The signature supplied in the request could not be verified")?;
-
+        let mut key = match (&request.public_key_request, &request.certificate_signing_request) {
+            (Some(request), None) => request.key(&identity.challenge)?,
+            (None, Some(request)) => key_of_request(request)
+                .ok_or("The certificate signing request could not be parsed or verified")?,
+            _ => return Err("There must be one of public key and certificate signing request".to_owned()),
+        };
         let misissue = *self.misissue.lock().expect("no certificate panics");
         match misissue {
             Some(Misissue::OtherKey) => key = *certificate::any_key().verifying_key(),

@@ -2,6 +2,8 @@
 
     python verify.py TRUSTED_ROOT PUBLIC_KEY BUNDLE…
 
+Without a bundle, each line that is read is one, in base64.
+
 Its `Verifier` takes certificates only, and refuses a bundle with a public key before it looks at
 anything else. Everything it checks besides the certificate is asked for here one by one, in its
 order: the timestamp, the log entry with its inclusion proof and checkpoint, the signature of the
@@ -63,10 +65,10 @@ def body(bundle, envelope, key):
         raise VerificationError("the entry speaks of something else")
 
 
-def verify(file, root, key):
+def verify(read, root, key):
     part = "bundle"
     try:
-        bundle = Bundle.from_json(file.read_bytes())
+        bundle = Bundle.from_json(read())
         envelope = dsse.Envelope(bundle.dsse_envelope)
         verifier = object.__new__(Verifier)
         verifier._trusted_root = root
@@ -87,4 +89,7 @@ def verify(file, root, key):
 root = TrustedRoot.from_file(sys.argv[1])
 key = serialization.load_pem_public_key(Path(sys.argv[2]).read_bytes())
 for bundle in sys.argv[3:]:
-    print(verify(Path(bundle), root, key))
+    print(verify(Path(bundle).read_bytes, root, key))
+if not sys.argv[3:]:
+    for line in sys.stdin:
+        print(verify(lambda: base64.b64decode(line), root, key))
