@@ -61,6 +61,13 @@ pub(super) struct Arguments {
     /// Refuse to use a network: the image must come from --pack or --layout
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_OFFLINE")]
     offline: bool,
+    /// Where a builder got another image: fetch both, as far as the registry has them, and say which
+    /// field, layer or file differs. The verdict stays what it is
+    #[arg(
+        long, value_parser = BoolishValueParser::new(), conflicts_with_all = ["pack", "layout", "offline"],
+        env = "QUORATE_EXPLAIN_SPLIT"
+    )]
+    explain_split: bool,
     /// Write a report as one HTML file, whatever the answer is
     #[arg(long, value_name = "FILE", env = "QUORATE_REPORT")]
     pub(super) report: Option<PathBuf>,
@@ -159,6 +166,7 @@ impl Arguments {
             platforms: self.platform.iter().cloned().collect(),
             quorum: self.judgement.quorum(policy, &image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
+            explain: self.explain_split,
         })
     }
 }
