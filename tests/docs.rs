@@ -22,7 +22,7 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
@@ -32,6 +32,7 @@ const PAGES: [&str; 12] = [
     "docs/concepts.md",
     "docs/disagreement.md",
     "docs/threat-model.md",
+    "docs/trust.md",
     "docs/reasons.md",
     "docs/predicates/build-v1.md",
     "docs/predicates/dissent-v1.md",

@@ -7,16 +7,21 @@ use clap::builder::BoolishValueParser;
 use url::Url;
 
 use super::build::BuildArguments;
+use super::trust::TrustArguments;
 use super::{Finished, Global, PASSPHRASE, shown};
 use crate::attestation::PublicKey;
-use crate::edge::files;
+use crate::edge::fulcio::Keyless;
+use crate::edge::log::{Log, Version};
+use crate::edge::oidc::Tokens;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::service::Service;
-use crate::edge::signer::{KeySource, Signer};
+use crate::edge::signer::{KeyPair, KeySource};
+use crate::edge::signing_config::Services;
+use crate::edge::{clock, files};
 use crate::error::Error;
 use crate::oci::{Reference, Slot};
-use crate::ops::attest::{Request, Signed, attach_signed, run, slot_of};
+use crate::ops::attest::{Hand, Request, Signed, Signing, attach_signed, run, slot_of};
 use crate::report::attest::{self as report, Report};
 
 /// Sign what a builder built, log it, and attach it to the image
@@ -25,21 +30,26 @@ use crate::report::attest::{self as report, Report};
 /// own, and every layer must be what the configuration names. Then the statement is signed,
 /// logged to Rekor, timestamped, verified, and attached to the manifest of its platform.
 ///
+/// With `--key` the builder is known by its key. Without, it is known by its CI job: the job's
+/// identity token gets a certificate from Fulcio for a key that this run makes and forgets.
+///
 /// A builder whose build differs gets exit code 1 and both sides; `--record-dissent` signs the
 /// disagreement, which blocks the release.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
+Examples:
   quorate attest ghcr.io/acme/app:git-0123abc --builder garnix --key garnix.key \\
       --system x86_64-linux --result ./result \\
       --rekor-url https://rekor.example \\
-      --tsa-url https://tsa.example/api/v1/timestamp --trusted-root trusted_root.json")]
+      --tsa-url https://tsa.example/api/v1/timestamp --trusted-root trusted_root.json
+  quorate attest ghcr.io/acme/app:git-0123abc --builder github \\
+      --result x86_64-linux=./amd64 --result aarch64-linux=./arm64")]
 pub(super) struct Arguments {
-    /// An index, of which `--system` picks the image, or the image of one platform
+    /// An index, of which each system picks its image, or the image of one platform
     image: Reference,
     /// The builder's private key (PKCS#8 PEM, may be encrypted): a file, or `env:NAME` for the
     /// environment variable that holds it
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY", required_unless_present = "bundle")]
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
     key: Option<KeySource>,
     /// The environment variable that holds the passphrase of an encrypted key
     #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
@@ -51,6 +61,10 @@ pub(super) struct Arguments {
     /// Sign that the build differs from what was pushed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD_DISSENT")]
     record_dissent: bool,
+    /// Sign even what this signer has attested before: a policy that wants young votes counts by
+    /// the time of the youngest
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_AGAIN")]
+    again: bool,
     /// Write the bundle to this file, too
     #[arg(long, value_name = "FILE", env = "QUORATE_BUNDLE_OUT")]
     bundle_out: Option<PathBuf>,
@@ -68,108 +82,206 @@ pub(super) struct Arguments {
     /// With `--bundle`: the policy, one of whose builders must have signed it
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
     policy: Option<PathBuf>,
-    /// The Rekor v2 log
-    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL", required_unless_present = "bundle")]
-    rekor_url: Option<Url>,
-    /// The RFC 3161 timestamp authority
-    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL", required_unless_present = "bundle")]
-    tsa_url: Option<Url>,
-    /// The Sigstore trusted root: the log and the authority are held to it
-    #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
-    trusted_root: PathBuf,
+    #[command(flatten)]
+    trust: TrustArguments,
+    #[command(flatten)]
+    signing: SigningArguments,
     #[command(flatten)]
     build: BuildArguments,
 }
 
+/// Options that say who certifies and witnesses signatures.
+#[derive(Args)]
+#[command(next_help_heading = "Signing services [default: the public-good instance of Sigstore]")]
+struct SigningArguments {
+    /// Without a key: the identity token, in a file, or `env:NAME` for the environment variable
+    /// that holds it [default: that of the job of GitHub Actions, GitLab, Buildkite or CircleCI]
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_IDENTITY_TOKEN", hide_env_values = true)]
+    identity_token: Option<KeySource>,
+    /// The services, as a Sigstore `SigningConfig` (v0.2) names them, in place of the URLs below
+    #[arg(long, value_name = "FILE", env = "QUORATE_SIGNING_CONFIG")]
+    signing_config: Option<PathBuf>,
+    /// Without a key: Fulcio, the certificate authority
+    #[arg(long, value_name = "URL", env = "QUORATE_FULCIO_URL")]
+    fulcio_url: Option<Url>,
+    /// The Rekor log
+    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL")]
+    rekor_url: Option<Url>,
+    /// The version of its API
+    #[arg(long, value_name = "VERSION", value_enum, default_value = "2", env = "QUORATE_REKOR_VERSION")]
+    rekor_version: Version,
+    /// The RFC 3161 timestamp authority; Rekor 1 can do without
+    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL")]
+    tsa_url: Option<Url>,
+}
+
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let trust = files::trust(&self.trusted_root)?;
         let registry = global.registry(600)?;
+        let trust = self.trust.load(&registry, global, printer).await?;
         let warn = |text: &str| printer.talk(&format!("warning: {text}"));
-        let report = if let Some(path) = &self.bundle {
+        let reports = if let Some(path) = &self.bundle {
             let request = self.signed(path)?;
             registry.announce(&self.image.repository, Access::Push)?;
-            attach_signed(&registry, &trust, &request, warn).await?
+            vec![attach_signed(&registry, &trust, &request, warn).await?]
         } else {
-            // clap requires the three.
-            let (Some(key), Some(rekor), Some(tsa)) = (&self.key, &self.rekor_url, &self.tsa_url) else {
-                return Err(Error::request("`--key`, `--rekor-url` and `--tsa-url` must be given"));
-            };
-            let signer = Signer::load(key, &self.key_passphrase_env)?;
-            for (option, url) in [("--rekor-url", rekor), ("--tsa-url", tsa)] {
-                secure(option, url, &global.plain_http)?;
+            let services = self.services(&global.plain_http)?;
+            let hand = self.hand(&services)?;
+            let builds = self.build.builds(&registry, printer).await?;
+            let several = builds.len() > 1;
+            if several && (self.record_dissent || self.bundle_out.is_some()) {
+                return Err(Error::request(
+                    "`--record-dissent` and `--bundle-out` are for the build of one system",
+                ));
             }
-            let build = self.build.build(&registry, printer).await?;
-            let slot = self.slot.clone().map_or_else(|| slot_of(&build.builder), Ok)?;
+            let builder = self.build.builder.as_deref().unwrap_or_default();
             let request = Request {
                 image: self.image.clone(),
-                build,
-                slot,
+                builds,
+                slot: self.slot.clone().map_or_else(|| slot_of(builder), Ok)?,
                 record_dissent: self.record_dissent,
+                again: self.again,
                 attach: !self.no_attach,
                 bundle_out: self.bundle_out.clone(),
-                rekor: rekor.clone(),
-                tsa: tsa.clone(),
             };
             let access = if self.no_attach { Access::Pull } else { Access::Push };
             registry.announce(&self.image.repository, access)?;
-            run(&registry, &Service::new(&registry), &signer, &trust, &request, warn).await?
+            let service = Service::new(&registry);
+            let signing = Signing { hand, services: &services, service: &service, trust: &trust };
+            run(&registry, &signing, &request, warn).await?
         };
-        let (text, json) = (report::text(&report), report::json(&report));
-        let outputs = outputs(&report);
-        Ok(match report {
-            Report::Attested(attested) => {
-                let notes = attested.attached.map(|attached| attached.notes).unwrap_or_default();
-                Finished { notes, outputs, ..Finished::yes(text, json) }
+        let (text, json) = (report::text(&reports), report::json(&reports));
+        let outputs = outputs(&reports);
+        let (mut notes, mut error) = (Vec::new(), None);
+        for report in reports {
+            match report {
+                Report::Attested(attested) => {
+                    notes.extend(attested.attached.into_iter().flat_map(|attached| attached.notes));
+                }
+                Report::Already(_) => {}
+                Report::Differs(difference) => {
+                    let why = format!("the build is not what was pushed ({})", difference.reason);
+                    error = Some(Error::no(why).hint(difference.hint));
+                }
             }
-            Report::Already(_) => Finished { outputs, ..Finished::yes(text, json) },
-            Report::Differs(difference) => {
-                let error = Error::no(format!("the build is not what was pushed ({})", difference.reason))
-                    .hint(difference.hint);
-                Finished::no(text, json, error)
-            }
+        }
+        Ok(match error {
+            None => Finished { notes, outputs, ..Finished::yes(text, json) },
+            Some(error) => Finished::no(text, json, error),
         })
+    }
+
+    /// Who signs.
+    fn hand(&self, services: &Services) -> Result<Hand, Error> {
+        match (&self.key, &self.signing.identity_token) {
+            (Some(_), Some(_)) => {
+                Err(Error::request("`--key` and `--identity-token` are two ways to sign: give one of them"))
+            }
+            (Some(key), None) => Ok(Hand::Key(KeyPair::load(key, &self.key_passphrase_env)?)),
+            (None, token) => {
+                if token.as_ref().is_some_and(KeySource::is_token) {
+                    // It is not repeated: it was a secret, until it stood in the arguments.
+                    return Err(Error::request("`--identity-token` was given the token itself")
+                        .hint("others can read arguments: give the file that has it, or `env:NAME`"));
+                }
+                let fulcio = services.fulcio.clone().ok_or_else(|| {
+                    Error::request("there is neither a key nor a certificate authority to sign with")
+                        .hint("`--key FILE` signs with a key, `--fulcio-url URL` names an authority")
+                })?;
+                Ok(Hand::Keyless(Keyless::new(fulcio, token.clone().map_or(Tokens::Job, Tokens::Given))))
+            }
+        }
+    }
+
+    /// The services that are named, all in one place or in the other.
+    fn services(&self, plain_http: &[String]) -> Result<Services, Error> {
+        let given = &self.signing;
+        let urls = given.fulcio_url.is_some() || given.rekor_url.is_some() || given.tsa_url.is_some();
+        let now = clock::now();
+        let services = match (&given.signing_config, urls) {
+            (Some(_), true) => {
+                return Err(Error::request("`--signing-config` names all services: leave out the URLs"));
+            }
+            (Some(path), false) => {
+                let bytes = read(path)?;
+                Services::from_json(&String::from_utf8_lossy(&bytes), now)?
+            }
+            (None, true) => Services {
+                fulcio: given.fulcio_url.clone(),
+                logs: given
+                    .rekor_url
+                    .iter()
+                    .map(|url| Log { url: url.clone(), version: given.rekor_version })
+                    .collect(),
+                tsas: given.tsa_url.iter().cloned().collect(),
+            }
+            .timed()?,
+            // What is meant for one's own log is not to be published in another.
+            (None, false) if !self.trust.is_public_good() => {
+                return Err(Error::request(
+                    "a trust of your own is given, and nothing says which services it trusts",
+                )
+                .hint("name them: `--signing-config FILE`, or `--rekor-url URL --tsa-url URL`"));
+            }
+            (None, false) => Services::public_good(now)?,
+        };
+        let named = services.fulcio.iter().chain(services.logs.iter().map(|log| &log.url));
+        for url in named.chain(&services.tsas) {
+            secure(url, plain_http)?;
+        }
+        Ok(services)
     }
 
     /// The bundle, whose it may be, and where it is kept.
     fn signed(&self, path: &Path) -> Result<Signed, Error> {
-        let read = |path: &Path| {
-            files::read(path)
-                .map_err(|error| Error::request(format!("cannot read `{}`", shown(path))).because(error))
-        };
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
-        let slot = |key: &PublicKey| policy.as_ref()?.builder(key)?.slots.first().cloned();
-        let keys = match (&self.public_key, &policy) {
+        let may_sign = match (&self.public_key, &policy) {
             (Some(path), _) => {
                 let text = String::from_utf8_lossy(&read(path)?).into_owned();
                 let key = PublicKey::from_pem(&text).map_err(|error| {
                     Error::request(format!("`{}` is not a public key", shown(path))).because(error)
                 })?;
-                vec![(key.clone(), slot(&key))]
+                let builder = policy.as_ref().and_then(|policy| policy.builder(&key.clone().into()));
+                vec![(key.into(), builder.and_then(|builder| builder.slots.first().cloned()))]
             }
-            (None, Some(policy)) => policy.keys().map(|key| (key.clone(), slot(key))).collect(),
+            (None, Some(policy)) => policy
+                .builders()
+                .iter()
+                .flat_map(|builder| {
+                    let slot = builder.slots.first();
+                    builder.credentials.iter().map(move |c| (c.may_sign.clone(), slot.cloned()))
+                })
+                .collect(),
             (None, None) => {
                 return Err(Error::request("nothing says who may have signed the bundle")
                     .hint("give `--public-key` or `--policy`"));
             }
         };
-        Ok(Signed { image: self.image.clone(), bundle: read(path)?, keys, slot: self.slot.clone() })
+        Ok(Signed { image: self.image.clone(), bundle: read(path)?, may_sign, slot: self.slot.clone() })
     }
 }
 
-/// Step outputs of a CI job.
-fn outputs(report: &Report) -> Vec<(&'static str, String)> {
-    match report {
-        Report::Attested(attested) | Report::Already(attested) => vec![
-            ("manifest", attested.statement.manifest().to_string()),
-            ("bundle", attested.bundle.to_string()),
-        ],
-        Report::Differs(_) => Vec::new(),
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    files::read(path).map_err(|error| Error::request(format!("cannot read `{}`", shown(path))).because(error))
+}
+
+/// Step outputs of a CI job; of several builds, a line each.
+fn outputs(reports: &[Report]) -> Vec<(&'static str, String)> {
+    let (mut manifests, mut bundles) = (Vec::new(), Vec::new());
+    for report in reports {
+        if let Report::Attested(attested) | Report::Already(attested) = report {
+            manifests.push(attested.statement.manifest().to_string());
+            bundles.push(attested.bundle.to_string());
+        }
     }
+    if manifests.is_empty() {
+        return Vec::new();
+    }
+    vec![("manifest", manifests.join("\n")), ("bundle", bundles.join("\n"))]
 }
 
 /// https, or http to this machine or a host that the user named.
-fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
+pub(super) fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
     let host = url.host_str().unwrap_or_default();
     let named = || {
         let with_port = url.port().map(|port| format!("{host}:{port}"));
@@ -184,7 +296,7 @@ fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if local || named() => Ok(()),
-        _ => Err(Error::request(format!("`{option} {url}` is not https"))
+        _ => Err(Error::request(format!("`{url}` is not https"))
             .hint(format!("`--plain-http {host}` allows plain http to that host"))),
     }
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::trust::TrustArguments;
 use super::{Finished, Global};
 use crate::edge::files;
+use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::error::Error;
 use crate::oci::Reference;
@@ -14,9 +16,8 @@ use crate::report::inspect as report;
 
 /// Show an image as a tree: platforms, revisions, what is attached
 ///
-/// With `--policy` and `--trusted-root` each statement of a builder is verified; without them it
-/// is shown as it claims to be, and nothing about it is believed. Only `quorate verify` says
-/// whether a release may run.
+/// With `--policy` each statement of a builder is verified; without it, it is shown as it claims to
+/// be, and nothing about it is believed. Only `quorate verify` says whether a release may run.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -27,23 +28,24 @@ pub(super) struct Arguments {
     /// The policy (TOML) that says who the builders are
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
     policy: Option<PathBuf>,
-    /// The Sigstore trusted root: the logs and timestamp authorities to believe
-    #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
-    trusted_root: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, global: &Global) -> Result<Finished, Error> {
+    pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
-        let trust = self.trusted_root.as_deref().map(files::trust).transpose()?;
-        let verified = policy.is_some() && trust.is_some();
+        let verified = policy.is_some();
         let registry = global.registry(60)?;
+        let trusts = match &policy {
+            Some(policy) => Some(self.trust.load_for(policy, &registry, global, printer).await?),
+            None => None,
+        };
         registry.announce(&self.image.repository, Access::Pull)?;
-        let found = run(&registry, &Request { image: self.image.clone(), policy, trust }).await?;
+        let found = run(&registry, &Request { image: self.image.clone(), policy, trusts }).await?;
         let mut finished = Finished::yes(report::text(&found), report::json(&found));
         if !verified {
-            let note =
-                "statements are shown as they claim; with --policy and --trusted-root they are verified";
+            let note = "statements are shown as they claim; with --policy they are verified";
             finished.notes.push(note.to_owned());
         }
         Ok(finished)

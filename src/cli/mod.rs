@@ -11,6 +11,7 @@ mod policy;
 mod predicate;
 mod promote;
 mod resolve;
+mod trust;
 mod verify;
 
 use std::ffi::OsString;
@@ -23,7 +24,6 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use crate::attestation::Trust;
 use crate::edge::ci::{self, Ci};
 use crate::edge::files;
 use crate::edge::output::{Color, Printer};
@@ -32,6 +32,8 @@ use crate::error::{Error, Kind};
 use crate::oci::Repository;
 use crate::policy::{Policy, Purpose};
 use crate::report;
+
+use trust::TrustArguments;
 
 /// Decided, and the answer is no.
 const NO: u8 = 1;
@@ -152,9 +154,8 @@ struct Judgement {
     /// Refuse any other policy than the one with this SHA-256
     #[arg(long, value_name = "DIGEST", env = "QUORATE_POLICY_DIGEST")]
     policy_digest: Option<crate::oci::Digest>,
-    /// The Sigstore trusted root: the logs and timestamp authorities to believe
-    #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
-    trusted_root: PathBuf,
+    #[command(flatten)]
+    trust: TrustArguments,
     /// Require more operators than the policy does; never fewer
     #[arg(long, value_name = "N", env = "QUORATE_QUORUM")]
     quorum: Option<NonZeroU32>,
@@ -168,7 +169,7 @@ struct Judgement {
 }
 
 impl Judgement {
-    fn load(&self) -> Result<(Policy, Trust), Error> {
+    fn policy(&self) -> Result<Policy, Error> {
         let policy = files::policy(&self.policy)?;
         if let Some(pinned) = self.policy_digest
             && pinned != policy.digest()
@@ -180,7 +181,7 @@ impl Judgement {
             ))
             .hint("somebody changed the policy or a key file; look before you pin the new digest"));
         }
-        Ok((policy, files::trust(&self.trusted_root)?))
+        Ok(policy)
     }
 
     /// The quorum that the options ask for: that of `--environment`, or a higher `--quorum`.
@@ -363,7 +364,7 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
             Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
             Command::Verify(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
             Command::Pack(arguments) => arguments.run(&cli.global, printer).await,
-            Command::Inspect(arguments) => arguments.run(&cli.global).await,
+            Command::Inspect(arguments) => arguments.run(&cli.global, printer).await,
             Command::Resolve(arguments) => arguments.run(&cli.global).await,
             Command::Key(arguments) => arguments.run(),
             Command::Policy(arguments) => arguments.run(),

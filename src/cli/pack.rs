@@ -43,7 +43,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trust) = self.judgement.load()?;
+        let policy = self.judgement.policy()?;
         let registry = global.registry(60)?;
         let repository = &self.image.repository;
         registry.announce(repository, if self.attach { Access::Push } else { Access::Pull })?;
@@ -59,7 +59,8 @@ impl Arguments {
             }),
             None => Ok(()),
         };
-        let report = run(&registry, &policy, &trust, &request, keep).await?;
+        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
+        let report = run(&registry, &policy, &trusts, &request, keep).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
         Ok(match refusal(&report.verdict) {

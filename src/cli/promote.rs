@@ -80,7 +80,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trust) = self.judgement.load()?;
+        let policy = self.judgement.policy()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
         registry.announce(&self.image.repository, access)?;
@@ -100,8 +100,9 @@ impl Arguments {
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
+        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
         let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
-        let mut report = run(&registry, &policy, &trust, &request, &tell).await?;
+        let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
         let outcome = report.outcome();

@@ -1,10 +1,9 @@
-//! Files that a person names: policies, keys, trusted roots.
+//! Files that a person names: policies and what they name, bundles, keys.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use crate::attestation::Trust;
 use crate::error::Error;
 use crate::oci::pack::Parts;
 use crate::policy::Policy;
@@ -39,17 +38,6 @@ pub fn policy(path: &Path) -> Result<Policy, Error> {
         Error::request(format!("the policy `{shown}` is refused"))
             .because(error)
             .hint("`docs/policy.md` lists every field")
-    })
-}
-
-/// Reads a trusted root.
-pub fn trust(path: &Path) -> Result<Trust, Error> {
-    let shown = path.display();
-    let bytes = read(path).map_err(|error| {
-        Error::undecided(format!("cannot read the trusted root `{shown}`")).because(error)
-    })?;
-    Trust::from_json(&bytes).map_err(|error| {
-        Error::undecided(format!("the trusted root `{shown}` cannot be used")).because(error)
     })
 }
 

@@ -1,19 +1,21 @@
 //! `attest`: a builder signs what it built, after comparing it with what was pushed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use futures_util::future::try_join;
-use sigstore_types::TransparencyLogEntry;
-use url::Url;
+use futures_util::future::{join, join_all, try_join, try_join_all};
+use sigstore_types::DsseEnvelope;
 
 use super::gather::{PREDICATE_TYPES, resolve};
 use crate::attestation::bundle::Bundle;
 use crate::attestation::envelope::{pae, seal};
 use crate::attestation::verify::verify;
-use crate::attestation::{Attestation, Build, Claim, Content, PublicKey, Statement, Trust};
-use crate::edge::registry::{Place, Registry};
+use crate::attestation::{Attestation, Build, Claim, Content, MaySign, Signer, Statement, Trust};
+use crate::edge::fulcio::{Certified, Keyless};
+use crate::edge::registry::{Collected, Place, RawManifest, Registry};
 use crate::edge::service::Service;
-use crate::edge::signer::Signer;
+use crate::edge::signer::KeyPair;
+use crate::edge::signing_config::Services;
 use crate::edge::{files, layers, log, tsa};
 use crate::error::Error;
 use crate::oci::{
@@ -23,27 +25,51 @@ use crate::oci::{
 use crate::reason::Reason;
 use crate::report::attest::{Attached, Attested, Difference, Report};
 
-/// How many signatures are made, if the log loses its answers.
+/// How many signatures are made, if the log loses its answers or certificates end too soon.
 const SIGNATURES: usize = 3;
 
 /// What is asked.
 pub struct Request {
-    /// An index, of which the build's system picks a child, or the manifest of one platform.
+    /// An index, of which each build's system picks a child, or the manifest of one platform.
     pub image: Reference,
-    /// What was built.
-    pub build: Build,
+    /// What was built, once for each system.
+    pub builds: Vec<Build>,
     /// Under which the evidence is kept on registries without the referrers API.
     pub slot: Slot,
     /// Whether to sign a disagreement, where there is one.
     pub record_dissent: bool,
+    /// Whether to sign what this signer said before.
+    pub again: bool,
     /// Whether to attach what was signed.
     pub attach: bool,
     /// Where to keep the bundle, besides.
     pub bundle_out: Option<PathBuf>,
-    /// The Rekor v2 log.
-    pub rekor: Url,
-    /// The timestamp authority.
-    pub tsa: Url,
+}
+
+/// Who signs, and who must vouch for it.
+pub struct Signing<'a> {
+    /// The signer.
+    pub hand: Hand,
+    /// Logs and timestamp authorities.
+    pub services: &'a Services,
+    /// The way to them.
+    pub service: &'a Service,
+    /// What the finished bundle is held to.
+    pub trust: &'a Trust,
+}
+
+/// Who signs.
+pub enum Hand {
+    /// Who has this key.
+    Key(KeyPair),
+    /// Whom Fulcio names, by the token of this run.
+    Keyless(Keyless),
+}
+
+/// What one signature is made with.
+enum Pen<'a> {
+    Key(&'a KeyPair),
+    Certified(Arc<Certified>),
 }
 
 /// What is asked of a bundle that was signed elsewhere.
@@ -53,31 +79,104 @@ pub struct Signed {
     /// The bundle.
     pub bundle: Vec<u8>,
     /// Who may have signed it, with the slot that the policy has for that builder.
-    pub keys: Vec<(PublicKey, Option<Slot>)>,
+    pub may_sign: Vec<(MaySign, Option<Slot>)>,
     /// Under which it is kept on registries without the referrers API, if not that slot, or else
     /// the builder's name.
     pub slot: Option<Slot>,
 }
 
-/// Attests the build. `warn` is told what to know before evidence is attached.
+/// A statement that may be signed, and what is known of its manifest.
+struct Ready {
+    statement: Statement,
+    subject: Descriptor,
+    found: Collected,
+}
+
+/// Attests the builds, all at once, if all of them are what was pushed. `warn` is told what to know
+/// before evidence is attached.
 ///
 /// # Errors
-/// When the image, the log, the authority or the registry failed, or the request was wrong.
+/// When the image, a signing service or the registry failed, or the request was wrong.
 pub async fn run(
     registry: &Registry,
-    service: &Service,
-    signer: &Signer,
-    trust: &Trust,
+    signing: &Signing<'_>,
     request: &Request,
     warn: impl Fn(&str),
-) -> Result<Report, Error> {
-    let (subject, manifest) = child(registry, &request.image, request.build.system).await?;
-    let claim = match (
-        compare(registry, &request.image.repository, &request.build, &manifest).await?,
-        request.record_dissent,
-    ) {
+) -> Result<Vec<Report>, Error> {
+    let image = resolve(registry, &request.image).await?;
+    let compared = request.builds.iter().map(|build| ready(registry, &image, request, build));
+    // The signer must be known before what it said before is looked for.
+    let (compared, pen) = join(join_all(compared), signing.pen(None)).await;
+    let (mut readies, mut differences) = (Vec::new(), Vec::new());
+    for compared in compared {
+        match compared? {
+            Ok(ready) => readies.push(ready),
+            Err(difference) => differences.push(Report::Differs(difference)),
+        }
+    }
+    if !differences.is_empty() {
+        return Ok(differences);
+    }
+    let may_sign = pen?.may_sign();
+    let mut to_sign = Vec::new();
+    let mut reports = Vec::new();
+    for ready in readies {
+        match earlier(&ready.found, &may_sign, signing.trust, &ready.statement) {
+            Earlier::Nothing { first } => to_sign.push((first, ready)),
+            Earlier::Same(..) if request.again => to_sign.push((false, ready)),
+            Earlier::Same(attested, bundle) => {
+                keep(request, &bundle)?;
+                reports.push(Report::Already(*attested));
+            }
+            Earlier::Contradicts(bundle, content) => differences.push(Report::Differs(contradiction(
+                &ready.statement,
+                ready.subject.digest,
+                bundle,
+                content,
+            ))),
+        }
+    }
+    if !differences.is_empty() {
+        return Ok(differences);
+    }
+    let warn = &warn;
+    let signed = to_sign.iter().map(async |(first, ready)| {
+        if *first && request.attach {
+            legacy(registry, &ready.statement.name, ready.subject.digest, warn).await?;
+        }
+        let (attestation, log_index, json) = signing.sign(&ready.statement).await?;
+        keep(request, &json)?;
+        let attached = if request.attach {
+            Some(attach(registry, &attestation, ready, &request.slot, &json).await?)
+        } else {
+            None
+        };
+        Ok::<_, Error>(Report::Attested(attested(&attestation, log_index, attached)))
+    });
+    // All come to an end, so that one failure leaves no other half done.
+    for report in join_all(signed).await {
+        reports.push(report?);
+    }
+    Ok(reports)
+}
+
+/// The statement on one build, compared with what was pushed; what was found at its manifest.
+async fn ready(
+    registry: &Registry,
+    image: &RawManifest,
+    request: &Request,
+    build: &Build,
+) -> Result<Result<Ready, Difference>, Error> {
+    let repository = &request.image.repository;
+    let (subject, manifest) = child(registry, &request.image, image, build.system).await?;
+    let (compared, found) = join(
+        compare(registry, repository, build, &manifest),
+        registry.collect(repository, subject.digest, std::slice::from_ref(&request.slot), &PREDICATE_TYPES),
+    )
+    .await;
+    let claim = match (compared?, request.record_dissent) {
         (None, false) => Claim::Build,
-        (Some(difference), false) => return Ok(Report::Differs(difference)),
+        (Some(difference), false) => return Ok(Err(difference)),
         (Some(_), true) => Claim::Dissent { disputes: subject.digest },
         (None, true) => {
             return Err(Error::request("there is nothing to dissent from: the image is what was built")
@@ -85,36 +184,15 @@ pub async fn run(
         }
     };
     let statement = Statement {
-        name: request.image.repository.clone(),
+        name: repository.clone(),
         subject: match claim {
             Claim::Build => subject.digest,
-            Claim::Dissent { .. } => request.build.content.config_digest,
+            Claim::Dissent { .. } => build.content.config_digest,
         },
         claim,
-        build: request.build.clone(),
+        build: build.clone(),
     };
-    match earlier(registry, signer.public(), trust, &statement, &subject, &request.slot).await? {
-        Earlier::Nothing { first } => {
-            if first && request.attach {
-                legacy(registry, &statement.name, subject.digest, warn).await?;
-            }
-        }
-        Earlier::Same(attested, bundle) => {
-            keep(request, &bundle)?;
-            return Ok(Report::Already(*attested));
-        }
-        Earlier::Contradicts(bundle, content) => {
-            return Ok(Report::Differs(contradiction(&statement, subject.digest, bundle, content)));
-        }
-    }
-    let (attestation, log_index, json) = sign(service, signer, trust, request, &statement).await?;
-    keep(request, &json)?;
-    let attached = if request.attach {
-        Some(attach(registry, &attestation, &subject, &request.slot, &json).await?)
-    } else {
-        None
-    };
-    Ok(Report::Attested(attested(&attestation, log_index, attached)))
+    Ok(Ok(Ready { statement, subject, found: found? }))
 }
 
 /// Attaches a bundle that was signed elsewhere, after verifying it and comparing what it says with
@@ -132,7 +210,7 @@ pub async fn attach_signed(
         Error::no(format!("the bundle is not attached ({}): {detail}", reason.code()))
     };
     let bundle = Bundle::parse(&request.bundle).map_err(|(reason, detail)| refused(reason, detail))?;
-    let attestation = verify(&bundle, request.keys.iter().map(|(key, _)| (key, trust)))
+    let attestation = verify(&bundle, request.may_sign.iter().map(|(may_sign, _)| (may_sign, trust)))
         .map_err(|rejection| refused(rejection.reason, rejection.detail))?;
     let statement = attestation.statement();
     let repository = &request.image.repository;
@@ -140,12 +218,13 @@ pub async fn attach_signed(
         let detail = format!("it speaks of `{}`, not of `{repository}`", statement.name);
         return Err(refused(Reason::NameMismatch, detail));
     }
-    let signer = request.keys.iter().find(|(key, _)| key == attestation.signer());
+    let signer = request.may_sign.iter().find(|(may_sign, _)| may_sign.is(attestation.signer()));
     let slot = match request.slot.as_ref().or(signer.and_then(|(_, slot)| slot.as_ref())) {
         Some(slot) => slot.clone(),
         None => slot_of(&statement.build.builder)?,
     };
-    let (subject, manifest) = child(registry, &request.image, statement.build.system).await?;
+    let image = resolve(registry, &request.image).await?;
+    let (subject, manifest) = child(registry, &request.image, &image, statement.build.system).await?;
     if statement.manifest() != subject.digest {
         let (about, system) = (statement.manifest(), statement.build.system);
         let detail =
@@ -157,18 +236,23 @@ pub async fn attach_signed(
         (None, Claim::Build) | (Some(_), Claim::Dissent { .. }) => {}
         (Some(difference), Claim::Build) => return Ok(Report::Differs(difference)),
         (None, Claim::Dissent { .. }) => {
-            return Err(Error::no("the bundle disputes an image that is what it says was built"));
+            let detail = "it disputes an image that is what it says was built".to_owned();
+            return Err(refused(Reason::NothingDisputed, detail)
+                .hint("sign a statement that approves the image: `quorate attest`"));
         }
     }
-    match earlier(registry, attestation.signer(), trust, statement, &subject, &slot).await? {
-        Earlier::Nothing { first: true } => legacy(registry, repository, subject.digest, warn).await?,
+    let found =
+        registry.collect(repository, subject.digest, std::slice::from_ref(&slot), &PREDICATE_TYPES).await?;
+    match earlier(&found, &attestation.signer().into(), trust, statement) {
+        Earlier::Nothing { first: true } => legacy(registry, repository, subject.digest, &warn).await?,
         Earlier::Nothing { first: false } => {}
         Earlier::Same(attested, _) => return Ok(Report::Already(*attested)),
         Earlier::Contradicts(before, content) => {
             return Ok(Report::Differs(contradiction(statement, subject.digest, before, content)));
         }
     }
-    let put = attach(registry, &attestation, &subject, &slot, &request.bundle).await?;
+    let ready = Ready { statement: statement.clone(), subject, found };
+    let put = attach(registry, &attestation, &ready, &slot, &request.bundle).await?;
     Ok(Report::Attested(attested(&attestation, bundle.log_index(), Some(put))))
 }
 
@@ -197,10 +281,10 @@ async fn legacy(
     registry: &Registry,
     repository: &Repository,
     subject: Digest,
-    warn: impl Fn(&str),
+    warn: &impl Fn(&str),
 ) -> Result<(), Error> {
     let tag = |suffix: &str| format!("sha256-{}.{suffix}", subject.hex()).parse::<Tag>();
-    for tag in [tag("sig"), tag("att")].into_iter().flatten() {
+    let tags = [tag("sig"), tag("att")].into_iter().flatten().map(async |tag| {
         if registry.has(&repository.at_tag(tag.clone())).await? {
             warn(&format!(
                 "the tag `{tag}` holds signatures in cosign's older form: where an image has a bundle, \
@@ -208,25 +292,26 @@ async fn legacy(
                  signatures may refuse it from now on"
             ));
         }
-    }
-    Ok(())
+        Ok::<_, Error>(())
+    });
+    try_join_all(tags).await.map(drop)
 }
 
 /// The manifest of the platform that the system builds for.
 async fn child(
     registry: &Registry,
     image: &Reference,
+    raw: &RawManifest,
     system: System,
 ) -> Result<(Descriptor, Manifest), Error> {
-    let raw = resolve(registry, image).await?;
     let malformed =
         |error: &dyn std::fmt::Display| Error::request(format!("`{image}` cannot be attested: {error}"));
     let raw = if media_type::is_index(&raw.media_type) {
-        let index = ImageIndex::parse(raw.bytes).map_err(|error| malformed(&error))?;
+        let index = ImageIndex::parse(raw.bytes.clone()).map_err(|error| malformed(&error))?;
         let child = index.child(&system.platform()).map_err(|error| malformed(&error))?.digest;
         resolve(registry, &image.repository.at_digest(child)).await?
     } else {
-        raw
+        raw.clone()
     };
     if !media_type::is_manifest(&raw.media_type) {
         return Err(malformed(&format!("it is of type `{}`", raw.media_type)));
@@ -298,7 +383,7 @@ async fn compare(
     }))
 }
 
-/// What this key said of this manifest before.
+/// What this signer said of this manifest before.
 enum Earlier {
     /// Nothing; `first` if nobody else attached a bundle either.
     Nothing { first: bool },
@@ -308,17 +393,7 @@ enum Earlier {
     Contradicts(Digest, Content),
 }
 
-async fn earlier(
-    registry: &Registry,
-    signer: &PublicKey,
-    trust: &Trust,
-    statement: &Statement,
-    subject: &Descriptor,
-    slot: &Slot,
-) -> Result<Earlier, Error> {
-    let collected = registry
-        .collect(&statement.name, subject.digest, std::slice::from_ref(slot), &PREDICATE_TYPES)
-        .await?;
+fn earlier(found: &Collected, signer: &MaySign, trust: &Trust, statement: &Statement) -> Earlier {
     let timeless = |statement: &Statement| {
         let mut statement = statement.clone();
         statement.build.built_at = None;
@@ -326,14 +401,14 @@ async fn earlier(
     };
     let is_bundle = |found: &Descriptor| found.artifact_type.as_deref() == Some(media_type::BUNDLE);
     let mut contradicts =
-        Earlier::Nothing { first: collected.bundles.is_empty() && !collected.others.iter().any(is_bundle) };
-    for bytes in &collected.bundles {
+        Earlier::Nothing { first: found.bundles.is_empty() && !found.others.iter().any(is_bundle) };
+    for bytes in &found.bundles {
         let Ok(bundle) = Bundle::parse(bytes) else { continue };
         let Ok(attestation) = verify(&bundle, [(signer, trust)]) else { continue };
         let said = attestation.statement();
         if timeless(said) == timeless(statement) {
             let same = attested(&attestation, bundle.log_index(), None);
-            return Ok(Earlier::Same(Box::new(same), bytes.clone()));
+            return Earlier::Same(Box::new(same), bytes.clone());
         }
         let build = |s: &Statement| {
             let mut build = s.build.clone();
@@ -345,7 +420,7 @@ async fn earlier(
             contradicts = Earlier::Contradicts(attestation.bundle(), said.build.content);
         }
     }
-    Ok(contradicts)
+    contradicts
 }
 
 fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before: Content) -> Difference {
@@ -354,7 +429,7 @@ fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before
         reason: "equivocation",
         manifest,
         detail: format!(
-            "this key signed another content for this build (bundle {bundle})\n  \
+            "this signer signed another content for this build (bundle {bundle})\n  \
              then: narHash {}, configuration {}\n  now:  narHash {}, configuration {}",
             before.nar_hash, before.config_digest, now.nar_hash, now.config_digest
         ),
@@ -365,6 +440,7 @@ fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before
 fn attested(attestation: &Attestation, log_index: Option<u64>, attached: Option<Attached>) -> Attested {
     Attested {
         statement: attestation.statement().clone(),
+        signer: attestation.signer().clone(),
         bundle: attestation.bundle(),
         log_index,
         time: attestation.earliest(),
@@ -372,38 +448,110 @@ fn attested(attestation: &Attestation, log_index: Option<u64>, attached: Option<
     }
 }
 
-/// Signs; the attestation, its place in the log, and the bundle that proves it.
-async fn sign(
-    service: &Service,
-    signer: &Signer,
-    trust: &Trust,
-    request: &Request,
-    statement: &Statement,
-) -> Result<(Attestation, Option<u64>, Vec<u8>), Error> {
-    let payload = statement
-        .to_payload()
-        .map_err(|error| Error::undecided("cannot write the statement").because(error))?;
-    let message = pae(&payload);
-    let (signature, entry, timestamp) = witnessed(service, signer, request, &message).await?;
-    let log_index = entry.log_index.get();
-    let bundle = Bundle::keyed(seal(payload, signature), signer.public(), entry, timestamp);
-    let json =
-        bundle.to_json().map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
-    // What a log or an authority sent back is believed when the whole holds, as a verifier sees it.
-    let attestation = Bundle::parse(json.as_bytes())
-        .and_then(|bundle| verify(&bundle, [(signer.public(), trust)]).map_err(|r| (r.reason, r.detail)))
-        .map_err(|(reason, detail)| {
-            Error::undecided(format!("the new attestation does not verify ({reason}): {detail}"))
-                .hint("the log or the timestamp authority is not the one that the trusted root names")
-        })?;
-    Ok((attestation, Some(log_index), json.into_bytes()))
+impl Signing<'_> {
+    /// What to sign with: not `spent`, a certificate that has ended.
+    async fn pen(&self, spent: Option<&Arc<Certified>>) -> Result<Pen<'_>, Error> {
+        match &self.hand {
+            Hand::Key(pair) => Ok(Pen::Key(pair)),
+            Hand::Keyless(keyless) => keyless.certified(self.service, spent).await.map(Pen::Certified),
+        }
+    }
+
+    /// Signs, and has it witnessed; the attestation, its place in the log, and the bundle that
+    /// proves it.
+    async fn sign(&self, statement: &Statement) -> Result<(Attestation, Option<u64>, Vec<u8>), Error> {
+        let payload = statement
+            .to_payload()
+            .map_err(|error| Error::undecided("cannot write the statement").because(error))?;
+        let message = pae(&payload);
+        let (mut spent, mut why) = (None, String::new());
+        for _ in 0..SIGNATURES {
+            let pen = self.pen(spent.as_ref()).await?;
+            let envelope = seal(payload.clone(), pen.pair().sign(&message)?);
+            let Some(bundle) = self.witnessed(&pen, envelope).await? else {
+                "the log says that it has every new signature already".clone_into(&mut why);
+                continue;
+            };
+            let json = bundle
+                .to_json()
+                .map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
+            // What was sent back is believed when the whole holds, as a verifier sees it.
+            let verified = Bundle::parse(json.as_bytes()).and_then(|bundle| {
+                verify(&bundle, [(&pen.may_sign(), self.trust)])
+                    .map(|attestation| (attestation, bundle.log_index()))
+                    .map_err(|rejection| (rejection.reason, rejection.detail))
+            });
+            match (verified, pen) {
+                (Ok((attestation, log_index)), _) => return Ok((attestation, log_index, json.into_bytes())),
+                // It ended while the witnesses took their time.
+                (Err((Reason::CertificateTime, detail)), Pen::Certified(certified)) => {
+                    why = format!(
+                        "the new attestation does not verify ({}): {detail}",
+                        Reason::CertificateTime
+                    );
+                    spent = Some(certified);
+                }
+                (Err((reason, detail)), _) => {
+                    return Err(Error::undecided(format!(
+                        "the new attestation does not verify ({reason}): {detail}"
+                    ))
+                    .hint("a signing service is not the one that the trusted root names"));
+                }
+            }
+        }
+        Err(Error::undecided(why).hint("ask who runs the signing services; then run the same again"))
+    }
+
+    /// The bundle around an envelope; `None` if a log wants another signature. No witness needs
+    /// another's answer.
+    async fn witnessed(
+        &self,
+        pen: &Pen<'_>,
+        envelope: DsseEnvelope,
+    ) -> Result<Option<sigstore_types::Bundle>, Error> {
+        let logs = self.services.logs.iter().map(|log| log::submit(self.service, log, pen.by(), &envelope));
+        let signature = envelope.signature.sig.as_bytes();
+        let tsas = self.services.tsas.iter().map(|tsa| tsa::stamp(self.service, tsa, signature));
+        let (entries, timestamps) = try_join(try_join_all(logs), try_join_all(tsas)).await?;
+        let Some(entries) = entries.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        Ok(Some(match pen {
+            Pen::Key(pair) => Bundle::keyed(envelope, pair.public(), entries, timestamps),
+            Pen::Certified(certified) => {
+                Bundle::certified(envelope, certified.certificate.clone(), entries, timestamps)
+            }
+        }))
+    }
+}
+
+impl Pen<'_> {
+    fn pair(&self) -> &KeyPair {
+        match self {
+            Self::Key(pair) => pair,
+            Self::Certified(certified) => &certified.pair,
+        }
+    }
+
+    fn by(&self) -> log::By<'_> {
+        match self {
+            Self::Key(pair) => log::By::Key(pair.public()),
+            Self::Certified(certified) => log::By::Certificate(&certified.certificate),
+        }
+    }
+
+    /// The signer, by whatever key or certificate in other runs.
+    fn may_sign(&self) -> MaySign {
+        match self {
+            Self::Key(pair) => pair.public().clone().into(),
+            Self::Certified(certified) => (&Signer::Certificate(Box::new(certified.identity.clone()))).into(),
+        }
+    }
 }
 
 /// Attaches a bundle to the manifest that it is about.
 async fn attach(
     registry: &Registry,
     attestation: &Attestation,
-    subject: &Descriptor,
+    ready: &Ready,
     slot: &Slot,
     bundle: &[u8],
 ) -> Result<Attached, Error> {
@@ -411,12 +559,15 @@ async fn attach(
     let annotations = [
         ("dev.sigstore.bundle.content".to_owned(), "dsse-envelope".to_owned()),
         ("dev.sigstore.bundle.predicateType".to_owned(), statement.predicate_type().to_owned()),
-        (
-            "org.opencontainers.image.created".to_owned(),
-            attestation.earliest().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        ),
-    ];
-    let attached = registry.attach(&statement.name, subject, slot, bundle, annotations.into()).await?;
+    ]
+    .into_iter()
+    .chain(attestation.earliest().map(|time| {
+        let time = time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        ("org.opencontainers.image.created".to_owned(), time)
+    }));
+    let (subject, listed) = (&ready.subject, ready.found.by_api);
+    let attached =
+        registry.attach_where(listed, &statement.name, subject, slot, bundle, annotations.collect()).await?;
     Ok(Attached {
         manifest: attached.manifest,
         place: match attached.place {
@@ -425,26 +576,4 @@ async fn attach(
         },
         notes: attached.notes,
     })
-}
-
-/// Signs, and has the signature logged and timestamped.
-async fn witnessed(
-    service: &Service,
-    signer: &Signer,
-    request: &Request,
-    message: &[u8],
-) -> Result<(Vec<u8>, TransparencyLogEntry, Vec<u8>), Error> {
-    for _ in 0..SIGNATURES {
-        let signature = signer.sign(message)?;
-        // Neither witness needs the other's answer.
-        let (entry, timestamp) = try_join(
-            log::submit(service, &request.rekor, signer.public(), message, &signature),
-            tsa::stamp(service, &request.tsa, &signature),
-        )
-        .await?;
-        if let Some(entry) = entry {
-            return Ok((signature, entry, timestamp));
-        }
-    }
-    Err(Error::undecided(format!("{} says that it has every new signature already", request.rekor)))
 }

@@ -4,7 +4,7 @@
 use futures_util::future::{join_all, try_join, try_join_all};
 
 use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
-use crate::attestation::{Attestation, Bundle, Rejection, Trust, verify::verify};
+use crate::attestation::{Attestation, Bundle, Rejection, Trusts, verify::verify};
 use crate::edge::images::{self, absent};
 use crate::edge::registry::{Collected, RawManifest, Registry};
 use crate::error::Error;
@@ -35,10 +35,10 @@ pub(super) async fn gather(
     repository: &Repository,
     image: RawManifest,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
 ) -> Result<Gathered, Error> {
     let (parts, skipped) = fetch(registry, repository, image, policy).await?;
-    Ok(assess(repository, &parts, skipped, policy, trust))
+    Ok(assess(repository, &parts, skipped, policy, trusts))
 }
 
 /// Fetches the parts of `image` and what hangs on it; besides, what cannot be evidence.
@@ -95,7 +95,7 @@ pub(super) fn assess(
     parts: &Parts,
     skipped: Vec<Rejection>,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
 ) -> Gathered {
     let root = &parts.root;
     let mut candidate = Candidate::read(repository.clone(), &root.media_type, root.bytes.clone());
@@ -107,7 +107,7 @@ pub(super) fn assess(
     }
     let mut evidence = Evidence { rejections: skipped, ..Evidence::default() };
     for bytes in parts.bundles.values() {
-        match prove(bytes, policy, trust) {
+        match prove(bytes, policy, trusts) {
             Ok(attestation) => evidence.attestations.push(attestation),
             Err(rejection) => evidence.rejections.push(*rejection),
         }
@@ -152,11 +152,10 @@ async fn evidence(
 }
 
 /// Proves one bundle.
-pub(super) fn prove(bytes: &[u8], policy: &Policy, trust: &Trust) -> Result<Attestation, Box<Rejection>> {
-    let keys = policy.keys().map(|key| (key, trust));
+pub(super) fn prove(bytes: &[u8], policy: &Policy, trusts: &Trusts) -> Result<Attestation, Box<Rejection>> {
     Bundle::parse(bytes)
         .map_err(|why| Box::new(Rejection::of_bytes(bytes, why)))
-        .and_then(|bundle| verify(&bundle, keys))
+        .and_then(|bundle| verify(&bundle, policy.may_sign(trusts)))
 }
 
 /// Runs all, so that one failure does not hide what another found out.

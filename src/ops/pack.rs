@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::gather::{assess, fetch, prove, resolve};
 use super::verify::expected;
-use crate::attestation::{Commit, Trust};
+use crate::attestation::{Commit, Trusts};
 use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
@@ -33,7 +33,7 @@ pub struct Request {
 pub async fn run(
     registry: &Registry,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
     request: &Request,
     keep: impl FnOnce(&[u8]) -> Result<(), Error>,
 ) -> Result<Report, Error> {
@@ -42,11 +42,11 @@ pub async fn run(
     let image = resolve(registry, &request.image).await?;
     let (mut parts, _) = fetch(registry, repository, image, policy).await?;
     // What strangers attached decides nothing, and could fill the pack.
-    parts.bundles.retain(|_, bytes| match prove(bytes, policy, trust) {
+    parts.bundles.retain(|_, bytes| match prove(bytes, policy, trusts) {
         Ok(_) => true,
         Err(rejection) => rejection.signer.is_some(),
     });
-    let gathered = assess(repository, &parts, Vec::new(), policy, trust);
+    let gathered = assess(repository, &parts, Vec::new(), policy, trusts);
     let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected);
     if !matches!(verdict.outcome, Outcome::Met(_)) {
         return Ok(Report { verdict, packed: None });

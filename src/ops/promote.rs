@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::gather::{Gathered, all, gather, resolve};
 use super::verify::expected;
-use crate::attestation::{Commit, Trust};
+use crate::attestation::{Commit, Trusts};
 use crate::edge::clock;
 use crate::edge::registry::{RawManifest, Registry, Untagged};
 use crate::edge::tags::{self, CandidateTag, Restore, Restored};
@@ -80,7 +80,7 @@ struct Found {
 #[derive(Clone, Copy)]
 struct Rules<'a> {
     policy: &'a Policy,
-    trust: &'a Trust,
+    trusts: &'a Trusts,
 }
 
 /// Promotes the image. `tell` hears what is waited for.
@@ -90,7 +90,7 @@ struct Rules<'a> {
 pub async fn run(
     registry: &Registry,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
     request: &Request,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Report, Error> {
@@ -98,7 +98,7 @@ pub async fn run(
     let purpose = Purpose::Promote(request.tags.clone());
     let expected = expected(policy, &request.image, request.quorum, request.commit.clone(), purpose)?;
     let repository = &request.image.repository;
-    let rules = Rules { policy, trust };
+    let rules = Rules { policy, trusts };
     let image = resolve(&registry.with_deadline(request.look), &request.image).await?;
     if let Some(wait) = request.wait {
         let end = Instant::now() + wait;
@@ -110,7 +110,7 @@ pub async fn run(
     let registry = &registry.with_deadline(request.look);
     let digest = image.digest;
     let (gathered, found) = join(
-        gather(registry, repository, image, policy, trust),
+        gather(registry, repository, image, policy, trusts),
         find(registry, rules, repository, digest, kinds),
     )
     .await;
@@ -158,14 +158,14 @@ async fn waited(
     end: Instant,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Verdict, Error> {
-    let Rules { policy, trust } = rules;
+    let Rules { policy, trusts } = rules;
     // Between 1 s and 15 s, and up to as much again, so that many who wait do not come as one.
     let pause = ((end - Instant::now()) / 40).clamp(Duration::from_secs(1), Duration::from_secs(15));
     let mut pauses = ConstantBuilder::new().with_delay(pause).with_jitter().without_max_times().build();
     let mut told = String::new();
     loop {
         let registry = registry.with_deadline(look);
-        let gathered = gather(&registry, repository, image.clone(), policy, trust).await?;
+        let gathered = gather(&registry, repository, image.clone(), policy, trusts).await?;
         let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), expected);
         let left = end.saturating_duration_since(Instant::now());
         if !matches!(verdict.outcome, Outcome::Short) || left.is_zero() {
@@ -228,7 +228,7 @@ async fn find(
     let gathered = try_join_all(olds.into_values().map(|raw| async {
         Ok::<_, Error>((
             raw.digest,
-            gather(registry, repository, raw.clone(), rules.policy, rules.trust).await?,
+            gather(registry, repository, raw.clone(), rules.policy, rules.trusts).await?,
         ))
     }));
     let gathered: BTreeMap<Digest, Gathered> = gathered.await?.into_iter().collect();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::explain::explain;
 use super::gather::{assess, fetch, fetch_content, resolve};
-use crate::attestation::{Commit, Trust};
+use crate::attestation::{Commit, Trusts};
 use crate::edge::images::{self, absent};
 use crate::edge::{clock, registry::Registry};
 use crate::error::Error;
@@ -55,7 +55,7 @@ pub enum Source {
 pub async fn run(
     registry: &Registry,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
     request: &Request,
 ) -> Result<Verified, Error> {
     let Request { image, platforms, .. } = request;
@@ -84,7 +84,7 @@ pub async fn run(
     for bundle in &request.bundles {
         parts.add_bundle(bundle.clone());
     }
-    let gathered = assess(repository, &parts, skipped, policy, trust);
+    let gathered = assess(repository, &parts, skipped, policy, trusts);
     let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected);
     let tag = match &image.target {
         Target::Tag(tag) => Some(tag.clone()),

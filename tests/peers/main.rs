@@ -11,6 +11,8 @@ mod access;
 mod assemblers;
 mod bundles;
 mod clients;
+mod conformance;
+mod conformance_cli;
 mod image_spec;
 mod nar;
 mod peers;
@@ -18,6 +20,8 @@ mod project;
 mod proxy;
 mod registries;
 mod release;
+#[path = "../../examples/sigstore_conformance.rs"]
+mod sigstore_conformance;
 mod stores;
 mod votes_at_once;
 
@@ -28,6 +32,16 @@ use libtest_mimic::Arguments;
 use peers::Peers;
 
 fn main() -> ExitCode {
+    // The trials of the conformance suite run this very program as the client.
+    if std::env::args().nth(1).as_deref() == Some(conformance_cli::COMMAND) {
+        return match sigstore_conformance::main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:?}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let peers = Peers::find();
     let mut trials = Vec::new();
@@ -39,5 +53,7 @@ fn main() -> ExitCode {
     trials.extend(nar::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
+    trials.extend(conformance::trials(&peers));
+    trials.extend(conformance_cli::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -145,12 +145,19 @@ impl Shop {
             // The credentials of whoever runs the tests are no part of them.
             .env("DOCKER_CONFIG", self.folder.path())
             .env("HOME", self.folder.path())
+            .env_remove("XDG_CACHE_HOME")
             .env_remove("GITHUB_TOKEN")
             // A CI job that runs the tests is not told of what they do.
             .env_remove("GITHUB_ACTIONS")
             .env_remove("GITLAB_CI")
             .env_remove("BUILDKITE")
             .env_remove("CIRCLECI")
+            .env_remove("FORGEJO_ACTIONS")
+            .env_remove("GITEA_ACTIONS")
+            .env_remove("ACTIONS_ID_TOKEN_REQUEST_URL")
+            .env_remove("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+            .env_remove("SIGSTORE_ID_TOKEN")
+            .env_remove("CIRCLE_OIDC_TOKEN_V2")
             .env_remove("DOCKER_METADATA_OUTPUT_JSON");
         command
     }

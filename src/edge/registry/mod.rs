@@ -27,7 +27,7 @@ mod manifest;
 mod outcome;
 mod pack;
 mod pages;
-mod program;
+pub(in crate::edge) mod program;
 mod realm;
 mod referrers;
 mod retry;

@@ -1,5 +1,7 @@
 //! The HTTP clients of a run, lent to the other services that the user names.
 
+use std::time::{Duration, Instant};
+
 use url::{Host, Url};
 
 use super::Registry;
@@ -17,5 +19,10 @@ impl Registry {
         };
         let way = if loopback { Way::Loopback } else { Way::Named };
         self.shared.clients.get(way).await.cloned()
+    }
+
+    /// What is left of the time of this run.
+    pub(in crate::edge) fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }
