@@ -4,7 +4,7 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +32,7 @@ const PAGES: [&str; 13] = [
     "docs/policy.md",
     "docs/nix.md",
     "docs/concepts.md",
+    "docs/disagreement.md",
     "docs/threat-model.md",
     "docs/trust.md",
     "docs/reasons.md",
@@ -174,6 +175,16 @@ fn every_reason_is_listed_with_its_text() {
 }
 
 #[test]
+fn every_cause_of_a_split_is_described() {
+    let source = include_str!("../src/oci/difference.rs");
+    let known: BTreeSet<&str> = source.split('"').filter(|text| text.starts_with("split-")).collect();
+    let page = read("docs/disagreement.md");
+    let listed: Vec<_> = rows(&page).map(|row| code(&row[0]).to_owned()).collect();
+    assert_eq!(listed.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);
+    assert_eq!(listed.len(), known.len(), "each once");
+}
+
+#[test]
 fn the_plan_is_one() {
     let (repository, tag) = ("ghcr.io/acme/app".parse().unwrap(), CANDIDATE.parse().unwrap());
     let plan = Plan::parse(blocks("docs/assemble.md", "json")[0].as_bytes(), &repository, Some(&tag));
@@ -235,7 +246,10 @@ impl Walk {
             pushed
                 .push(&walk.bed.registry.host(), "acme/app", &format!("{CANDIDATE}-{architecture}"))
                 .unwrap();
-            walk.build("rebuild", architecture, system, b"hullo");
+            // The rebuild of one builder, pushed as its page says; nothing names it by a release tag.
+            let rebuilt = walk.build("rebuild", architecture, system, b"hullo");
+            let tag = format!("rebuild-5f1c2d9-{architecture}");
+            rebuilt.push(&walk.bed.registry.host(), "acme/app", &tag).unwrap();
         }
         let policy = blocks("README.md", "toml").remove(0);
         fs::write(walk.folder.path().join("quorate.toml"), walk.real(&policy)).unwrap();

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::policy::{self, Policy};
 
 /// Whose logs and timestamp authorities are believed.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(super) struct TrustArguments {
     /// The instance of Sigstore whose logs and timestamp authorities to believe; what they are is
     /// fetched from its TUF repository [default: public-good]
@@ -67,6 +67,11 @@ impl TrustArguments {
             (None, None, Some(Known::Staging)) => Some(Instance::Staging),
             _ => None,
         }
+    }
+
+    /// The same, without asking any TUF repository.
+    pub(super) fn unconnected(&self) -> Self {
+        Self { offline: true, ..self.clone() }
     }
 
     fn source(&self, global: &Global) -> Result<TrustSource, Error> {

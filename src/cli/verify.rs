@@ -32,7 +32,7 @@ Examples:
   quorate verify ghcr.io/acme/app:1.4.2 --policy quorate.toml --trusted-root trusted_root.json
   quorate verify ghcr.io/acme/app@sha256:… --platform linux/amd64 --evidence pack
   quorate verify ghcr.io/acme/app@sha256:… --pack app.pack.json
-  quorate verify ghcr.io/acme/app:1.4.2 --layout ./app --bundle ./bundles --offline")]
+  quorate verify ghcr.io/acme/app:1.4.2 --layout ./app --bundle ./bundles")]
 pub(super) struct Arguments {
     /// The images: `host/repository:tag` or `host/repository@digest`; a tag is resolved once
     #[arg(value_name = "IMAGE", required = true)]
@@ -58,9 +58,13 @@ pub(super) struct Arguments {
     /// A bundle to hear besides, or a folder of them (`*.json`)
     #[arg(long, value_name = "FILE|FOLDER", value_delimiter = ',', env = "QUORATE_BUNDLE")]
     bundle: Vec<PathBuf>,
-    /// Refuse to use a network: the image must come from --pack or --layout
-    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_OFFLINE")]
-    offline: bool,
+    /// Where a builder got another image: fetch both, as far as the registry has them, and say which
+    /// field, layer or file differs. The verdict stays what it is
+    #[arg(
+        long, value_parser = BoolishValueParser::new(), conflicts_with_all = ["pack", "layout"],
+        env = "QUORATE_EXPLAIN_SPLIT"
+    )]
+    explain_split: bool,
     /// Write a report as one HTML file, whatever the answer is
     #[arg(long, value_name = "FILE", env = "QUORATE_REPORT")]
     pub(super) report: Option<PathBuf>,
@@ -84,12 +88,16 @@ impl Arguments {
         let bundles: Vec<Vec<u8>> =
             self.bundle.iter().map(|path| files::bundles(path)).collect::<Result<Vec<_>, _>>()?.concat();
         let registry = global.registry(60)?;
-        if matches!(source, Source::Registry | Source::AttachedPack) {
+        let trust = &self.judgement.trust;
+        let trusts = if matches!(source, Source::Registry | Source::AttachedPack) {
             for image in &self.images {
                 registry.announce(&image.repository, Access::Pull)?;
             }
-        }
-        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
+            trust.load_for(&policy, &registry, global, printer).await?
+        } else {
+            // What is judged from disk is judged without a network.
+            trust.unconnected().load_for(&policy, &registry, global, printer).await?
+        };
         let asked = self.images.iter().map(|image| async {
             let request = self.request(image, &policy, &source, &bundles)?;
             run(&registry, &policy, &trusts, &request).await
@@ -137,10 +145,6 @@ impl Arguments {
             }
             (Some(pack), _) => Source::Pack(files::pack(pack)?),
             (None, Some(layout)) => Source::Layout(layout.clone()),
-            (None, None) if self.offline => {
-                return Err(Error::request("without a network there must be an image on disk")
-                    .hint("give `--pack FILE`, or `--layout FOLDER` with `--bundle`"));
-            }
             (None, None) if self.evidence == Evidence::Pack => Source::AttachedPack,
             (None, None) => Source::Registry,
         })
@@ -160,6 +164,7 @@ impl Arguments {
             platforms: self.platform.iter().cloned().collect(),
             quorum: self.judgement.quorum(policy, &image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
+            explain: self.explain_split,
         })
     }
 }

@@ -3,6 +3,7 @@
 pub mod built;
 pub mod ci;
 pub mod clock;
+pub mod contents;
 pub mod files;
 pub mod fulcio;
 pub mod git;

@@ -240,6 +240,7 @@ fn shown(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::tar::Attributes;
     use quorate_bed::image::{Image, archive};
 
     fn image() -> Image {
@@ -308,11 +309,13 @@ mod tests {
         ] {
             let mut content = Content::default();
             let path = path.to_owned();
-            content.entry(Entry { path: path.clone(), kind: leads(target.to_owned()), size: 0 });
+            let attributes = Attributes::default();
+            content.entry(Entry { path: path.clone(), kind: leads(target.to_owned()), size: 0, attributes });
             content.end();
             assert!(content.digest(&path).is_err(), "it leads nowhere yet");
             let kind = Kind::File { executable: false };
-            content.entry(Entry { path: "a/layer.tar".to_owned(), kind, size: 1 });
+            let attributes = Attributes::default();
+            content.entry(Entry { path: "a/layer.tar".to_owned(), kind, size: 1, attributes });
             content.content(b"x");
             content.end();
             assert_eq!(content.digest(&path), Ok(Digest::of(b"x")));

@@ -6,6 +6,7 @@
 
 pub mod annotations;
 pub mod descriptor;
+pub mod difference;
 pub mod digest;
 pub mod handover;
 pub mod index;

@@ -19,6 +19,19 @@ pub struct Entry {
     pub kind: Kind,
     /// Bytes of content.
     pub size: u64,
+    /// What else its headers say.
+    pub attributes: Attributes,
+}
+
+/// What headers say of an entry besides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attributes {
+    /// Permissions.
+    pub mode: u64,
+    /// User and group, by number.
+    pub owner: (u64, u64),
+    /// When it was changed, in seconds since 1970, as written.
+    pub mtime: String,
 }
 
 /// What an entry is.
@@ -58,6 +71,8 @@ pub struct Reader<V> {
     path: Option<String>,
     link: Option<String>,
     size: Option<u64>,
+    owner: (Option<u64>, Option<u64>),
+    mtime: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +101,16 @@ enum Body {
 impl<V: Visit> Reader<V> {
     /// A reader that tells `visitor`.
     pub fn new(visitor: V) -> Self {
-        Self { visitor, state: State::Header, kept: Vec::new(), path: None, link: None, size: None }
+        Self {
+            visitor,
+            state: State::Header,
+            kept: Vec::new(),
+            path: None,
+            link: None,
+            size: None,
+            owner: (None, None),
+            mtime: None,
+        }
     }
 
     /// Who is told.
@@ -197,7 +221,14 @@ impl<V: Visit> Reader<V> {
                 b'2' => Kind::Symlink(link),
                 _ => Kind::Other,
             };
-            self.visitor.entry(Entry { path, kind, size });
+            let (user, group) = std::mem::take(&mut self.owner);
+            let stated = |from, to| number(field(from, to)).unwrap_or_default();
+            let attributes = Attributes {
+                mode: stated(100, 108),
+                owner: (user.unwrap_or_else(|| stated(108, 116)), group.unwrap_or_else(|| stated(116, 124))),
+                mtime: self.mtime.take().unwrap_or_else(|| stated(136, 148).to_string()),
+            };
+            self.visitor.entry(Entry { path, kind, size, attributes });
             (size, Body::Entry)
         };
         if size == 0 {
@@ -235,6 +266,12 @@ impl<V: Visit> Reader<V> {
             } else if let Some(size) = record.strip_prefix(b"size=") {
                 let size = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
                 self.size = Some(size.ok_or(TarError("a pax header has a malformed size"))?);
+            } else if let Some(mtime) = record.strip_prefix(b"mtime=") {
+                self.mtime = Some(text(mtime));
+            } else if let Some(user) = record.strip_prefix(b"uid=") {
+                self.owner.0 = text(user).parse().ok();
+            } else if let Some(group) = record.strip_prefix(b"gid=") {
+                self.owner.1 = text(group).parse().ok();
             }
             bytes = bytes.get(length..).unwrap_or_default();
         }

@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod attest;
+mod explain;
 mod gather;
 pub mod inspect;
 pub mod pack;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use super::explain::explain;
 use super::gather::{assess, fetch, fetch_content, resolve};
 use crate::attestation::{Commit, Trusts};
 use crate::edge::images::{self, absent};
@@ -30,6 +31,8 @@ pub struct Request {
     pub quorum: Option<NonZeroU32>,
     /// The commit that the image must be of.
     pub commit: Option<Commit>,
+    /// Whether to find out what the images of builders that disagree differ in.
+    pub explain: bool,
 }
 
 /// Where an image and the evidence about it are read.
@@ -87,7 +90,12 @@ pub async fn run(
         Target::Tag(tag) => Some(tag.clone()),
         Target::Digest(_) => None,
     };
-    Ok(Verified { verdict, tag, notes })
+    let split = if request.explain {
+        Some(explain(registry, repository, policy, &parts, &gathered.evidence, &verdict).await)
+    } else {
+        None
+    };
+    Ok(Verified { verdict, tag, notes, split })
 }
 
 /// The pack that is attached to an image.

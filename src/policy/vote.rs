@@ -45,6 +45,11 @@ impl Group {
             target: statement.build.target.clone(),
         }
     }
+
+    /// Whether a statement speaks of this build.
+    pub fn is_of(&self, statement: &Statement) -> bool {
+        *self == Self::of(statement)
+    }
 }
 
 impl fmt::Display for Group {

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::promote::{self, TagReport};
+use super::split::Split;
 use super::verdict::{self, Asked, Verified};
 use crate::attestation::Content;
 use crate::error::Error;
@@ -23,8 +24,9 @@ code{font:.875em/1.4 ui-monospace,monospace;overflow-wrap:anywhere}\
 .good{color:var(--good)}.bad{color:var(--bad)}.soft{color:var(--soft)}\
 .wide{overflow-x:auto}table{border-collapse:collapse;min-width:100%}\
 th,td{border:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}th{background:var(--back)}\
-pre{background:var(--back);border:1px solid var(--line);padding:.6rem;overflow-x:auto;white-space:pre-wrap}\
-section{border-top:1px solid var(--line);margin-top:2rem}li{overflow-wrap:anywhere}";
+pre{background:var(--back);border:1px solid var(--line);padding:.6rem;white-space:pre-wrap;overflow-wrap:anywhere}\
+section+section{border-top:1px solid var(--line);margin-top:2rem}li{overflow-wrap:anywhere}\
+@media(max-width:40rem){body{font-size:.9rem;padding:.5rem}th,td{padding:.25rem}}";
 
 /// A page while it is written.
 struct Page(String);
@@ -145,6 +147,7 @@ fn failure(page: &mut Page, of: Option<&str>, error: &Error) {
 fn image(page: &mut Page, verified: &Verified) {
     page.markup("<section>\n");
     verdict(page, &verified.verdict, verified.tag.as_ref().map(ToString::to_string).as_deref());
+    verified.split.iter().flatten().for_each(|found| split(page, found));
     for note in &verified.notes {
         page.markup("<p>Note: ").text(note.text()).markup("</p>\n");
     }
@@ -243,16 +246,20 @@ fn shortfall(page: &mut Page, verdict: &Verdict, row: &PlatformRow) {
     page.markup("<h2>").text(&row.platform.to_string()).markup(" is short</h2>\n<p>");
     page.text(&missing).markup("</p>\n");
     let (Some(system), Some(digest)) = (row.system, row.digest) else { return };
-    let silent: Vec<&Cell> = row.cells.iter().filter(|cell| cell.status == Status::Missing).collect();
+    // A command is to be copied: only names that a shell takes as they stand.
+    let plain =
+        |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let silent = row.cells.iter().filter(|cell| cell.status == Status::Missing && plain(&cell.builder));
+    let silent: Vec<&Cell> = silent.collect();
     if !silent.is_empty() {
-        page.markup("<p>Each of them, where it built the commit:</p>\n<pre>");
+        page.markup("<p>Each of them, where it built the commit:</p>\n");
         for cell in silent {
-            page.text(&format!(
-                "quorate attest {}@{digest} --builder {} --key {}.key --system {system} --result ./result …\n",
-                verdict.repository, cell.builder, cell.builder
+            page.markup("<pre>").text(&format!(
+                "quorate attest {}@{digest} --builder {} --key FILE --system {system} --result ./result",
+                verdict.repository, cell.builder
             ));
+            page.markup("</pre>\n");
         }
-        page.markup("</pre>\n");
     }
 }
 
@@ -278,6 +285,23 @@ fn dissent(page: &mut Page, row: &PlatformRow) {
         }
         page.markup("</p>\n");
     }
+}
+
+/// What two images differ in.
+fn split(page: &mut Page, split: &Split) {
+    page.markup("<h2>").text(&format!("{}: what {} got differs", split.platform, split.who()));
+    page.markup("</h2>\n<p>").code(split.cause().code()).text(" ").text(split.cause().text());
+    page.markup("</p>\n<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr><th scope=\"col\">Where</th>")
+        .markup("<th scope=\"col\">This image</th><th scope=\"col\">Theirs</th></tr></thead>\n<tbody>\n");
+    for difference in &split.differences {
+        page.markup("<tr><th scope=\"row\">")
+            .text(&difference.at)
+            .markup("<br>")
+            .code(difference.cause.code());
+        page.markup("</th><td>").code(&difference.ours).markup("</td><td>").code(&difference.theirs);
+        page.markup("</td></tr>\n");
+    }
+    page.markup("</tbody></table></div>\n");
 }
 
 fn side_by_side(page: &mut Page, what: &'static str, one: Option<String>, other: Option<String>) {

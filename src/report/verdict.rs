@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::split::{self, Split};
 use super::style::Style;
 use super::{markdown, merge, undecided};
 use crate::attestation::Content;
@@ -27,6 +28,8 @@ pub struct Verified {
     pub tag: Option<Tag>,
     /// What the verdict does not show by itself.
     pub notes: Vec<Note>,
+    /// What the images of builders that disagree differ in, if that was asked.
+    pub split: Option<Vec<Split>>,
 }
 
 /// Something that a verdict does not show by itself.
@@ -84,6 +87,11 @@ pub fn verified(verified: &Verified, style: Style) -> String {
         // The headline ends with the digest; the tag is what was asked for.
         out = out.replacen('\n', &format!(" (tag {tag})\n"), 1);
     }
+    match verified.split.as_deref() {
+        Some([]) => out.push_str("split: all builders that were heard got this image\n"),
+        Some(splits) => out.push_str(&split::text(splits)),
+        None => {}
+    }
     for note in &verified.notes {
         let _ = writeln!(out, "note: {}", note.text());
     }
@@ -113,6 +121,7 @@ pub fn json(verified: &Verified) -> Value {
         "tag": verified.tag.as_ref().map(Tag::as_str),
         "notes": verified.notes.iter().map(|note| json!({ "code": note.code(), "detail": note.text() }))
             .collect::<Vec<_>>(),
+        "split": verified.split.as_deref().map(split::json),
     });
     merge(&mut document, fields(&verified.verdict));
     document
