@@ -22,9 +22,10 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     FIRST_RELEASE,
+    "docs/push.md",
     "docs/assemble.md",
     "docs/attest.md",
     "docs/policy.md",

@@ -46,7 +46,7 @@ impl FromStr for Built {
 }
 
 /// What a path holds, by its first bytes.
-enum Form {
+pub(super) enum Form {
     ImageJson,
     DockerArchive,
     DockerArchiveGzip,
@@ -65,7 +65,9 @@ impl Built {
     /// it is for another platform.
     pub async fn config_digest(&self, registry: &Registry, system: System) -> Result<Option<Digest>, Error> {
         let (shown, config) = match self {
-            Self::Layout(reference) => (reference.to_string(), in_layout(registry, reference, system).await?),
+            Self::Layout(reference) => {
+                (reference.to_string(), in_layout(registry, reference, Some(system)).await?.1)
+            }
             Self::Path(path) => {
                 let shown = path.display().to_string();
                 let malformed = |error: Box<dyn std::error::Error + Send + Sync>| {
@@ -82,7 +84,7 @@ impl Built {
                     Form::DockerArchiveGzip => open(path).and_then(gzip).map_err(malformed)?,
                     Form::Layout => {
                         let only = LayoutReference { path: path.clone(), entry: Entry::Only };
-                        in_layout(registry, &only, system).await?
+                        in_layout(registry, &only, Some(system)).await?.1
                     }
                     Form::Script | Form::Other => return Ok(None),
                 };
@@ -117,9 +119,9 @@ impl Built {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn form(path: &Path) -> io::Result<Form> {
+pub(super) fn form(path: &Path) -> io::Result<Form> {
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {
         return Ok(if path.join("oci-layout").exists() { Form::Layout } else { Form::Other });
@@ -138,7 +140,7 @@ fn form(path: &Path) -> io::Result<Form> {
     })
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
+pub(super) fn open(path: &Path) -> Result<BufReader<File>, Failure> {
     Ok(BufReader::with_capacity(CHUNK, File::open(path)?))
 }
 
@@ -148,7 +150,7 @@ fn archive(mut from: impl Read) -> Result<Config, Failure> {
     loop {
         let read = from.read(&mut buffer)?;
         if read == 0 {
-            return Ok(reader.finish()?);
+            return Ok(reader.finish()?.config);
         }
         reader.take(buffer.get(..read).unwrap_or_default())?;
     }
@@ -163,12 +165,13 @@ fn gzip(from: BufReader<File>) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The configuration of the image for `system` in a layout; its layers are bound to it.
-async fn in_layout(
+/// The image in a layout and its configuration, to which its layers are bound. From an index, it is
+/// the one for `system`.
+pub(super) async fn in_layout(
     registry: &Registry,
     reference: &LayoutReference,
-    system: System,
-) -> Result<Config, Error> {
+    system: Option<System>,
+) -> Result<(Manifest, Config), Error> {
     let layout = Layout::open(&reference.path)?;
     let malformed = |error: &dyn std::fmt::Display| {
         Error::request(format!("the image `{reference}` cannot be used: {error}"))
@@ -178,6 +181,10 @@ async fn in_layout(
     let mut raw = layout.manifest(found.digest)?.ok_or_else(|| absent(found.digest))?;
     if media_type::is_index(&raw.media_type) {
         let index = ImageIndex::parse(raw.bytes).map_err(|error| malformed(&error))?;
+        let system = system.ok_or_else(|| {
+            malformed(&"it is an index, not one image")
+                .hint("`quorate assemble` brings the images of an index over")
+        })?;
         let child = index.child(&system.platform()).map_err(|error| malformed(&error))?.digest;
         raw = layout.manifest(child)?.ok_or_else(|| absent(child))?;
     }
@@ -190,7 +197,7 @@ async fn in_layout(
     let config = Config::parse(&bytes).map_err(|error| malformed(&error))?;
     let store = Store::Layout(reference.path.clone());
     match layers::bind(registry, &store, &manifest, &config, Depth::Bind).await? {
-        Ok(_) => Ok(config),
+        Ok(_) => Ok((manifest, config)),
         Err(unbound) => Err(malformed(&format!("{} ({})", unbound.detail, unbound.reason))),
     }
 }

@@ -1,7 +1,7 @@
 //! Tar archives (POSIX ustar and pax, GNU), read piece by piece.
 
 /// A block of an archive, in bytes.
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// Extended headers (pax, GNU) of more bytes than this are refused.
 const MAX_EXTENDED: u64 = 1 << 20;
 
@@ -19,6 +19,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Bytes of content.
     pub size: u64,
+    /// Where the content begins, in bytes from the start of the archive.
+    pub offset: u64,
 }
 
 /// What an entry is.
@@ -58,6 +60,8 @@ pub struct Reader<V> {
     path: Option<String>,
     link: Option<String>,
     size: Option<u64>,
+    /// Bytes taken so far.
+    taken: u64,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +90,7 @@ enum Body {
 impl<V: Visit> Reader<V> {
     /// A reader that tells `visitor`.
     pub fn new(visitor: V) -> Self {
-        Self { visitor, state: State::Header, kept: Vec::new(), path: None, link: None, size: None }
+        Self { visitor, state: State::Header, kept: Vec::new(), path: None, link: None, size: None, taken: 0 }
     }
 
     /// Who is told.
@@ -105,6 +109,7 @@ impl<V: Visit> Reader<V> {
                 State::Header => {
                     let (now, rest) = bytes.split_at(bytes.len().min(BLOCK - self.kept.len()));
                     self.kept.extend_from_slice(now);
+                    self.taken += now.len() as u64;
                     bytes = rest;
                     if self.kept.len() == BLOCK {
                         let header = std::mem::take(&mut self.kept);
@@ -120,10 +125,12 @@ impl<V: Visit> Reader<V> {
                         Body::Pax | Body::GnuPath | Body::GnuLink => self.kept.extend_from_slice(now),
                     }
                     *left -= now.len() as u64;
+                    self.taken += now.len() as u64;
                     bytes = rest;
                     if *left == 0 {
                         let skip = usize::try_from(*padding).unwrap_or(usize::MAX).min(bytes.len());
                         *padding -= skip as u64;
+                        self.taken += skip as u64;
                         bytes = bytes.get(skip..).unwrap_or_default();
                         if *padding == 0 {
                             let body = *body;
@@ -197,7 +204,7 @@ impl<V: Visit> Reader<V> {
                 b'2' => Kind::Symlink(link),
                 _ => Kind::Other,
             };
-            self.visitor.entry(Entry { path, kind, size });
+            self.visitor.entry(Entry { path, kind, size, offset: self.taken });
             (size, Body::Entry)
         };
         if size == 0 {

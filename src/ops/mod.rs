@@ -5,6 +5,7 @@ pub mod attest;
 mod gather;
 pub mod inspect;
 pub mod promote;
+pub mod push;
 pub mod verify;
 
 pub(crate) use gather::resolve;

@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod markdown;
 pub mod policy;
 pub mod promote;
+pub mod push;
 pub mod style;
 pub mod verdict;
 

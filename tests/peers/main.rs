@@ -17,6 +17,7 @@ mod nix;
 mod peers;
 mod project;
 mod proxy;
+mod push;
 mod registries;
 mod release;
 mod stores;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     trials.extend(votes_at_once::trials(&peers));
     trials.extend(nar::trials(&peers));
     trials.extend(nix::trials(&peers));
+    trials.extend(push::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()

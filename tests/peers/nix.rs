@@ -30,8 +30,11 @@ const APP: &str = r#"
       quorate.images.images.app.packages = [ "/store/app-${system}" ];
     };"#;
 
+/// What is given the path of Nix.
+type Test = fn(&Path);
+
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    let tests: [(&str, fn(&Path)); 10] = [
+    let tests: [(&str, Test); 10] = [
         ("its_own_tests_hold", own_tests),
         ("it_knows_the_systems_that_the_binary_knows", systems),
         ("refusals_say_why", refusals),
