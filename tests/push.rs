@@ -243,7 +243,7 @@ fn archives_and_layouts_are_pushed_alike() {
     for source in ["image.tar", "image.tar.gz", "stream"] {
         let fresh = Shop::open();
         let target = format!("{}/app", fresh.host());
-        let document = shop.quorate(&["push", source, &target, "-o", "json"]).exits(0).json();
+        let document = shop.quorate(&["push", source, &target, "--run", "-o", "json"]).exits(0).json();
         assert_eq!(document["configDigest"], image.config_digest, "{source}");
         assert_eq!(blob(&fresh, "app", &image.layer_digest).unwrap(), image.layer, "{source}");
         assert_eq!(blob(&fresh, "app", &image.config_digest).unwrap(), image.config, "{source}");
@@ -252,6 +252,21 @@ fn archives_and_layouts_are_pushed_alike() {
         assert_eq!(digest(&named), image.manifest_digest);
     }
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn a_program_is_run_on_request_and_told_no_secrets() {
+    let shop = Shop::open();
+    let image = build("arm64", "hello");
+    shop.write("image.tar", image.docker_archive());
+    shop.write("stream", "#!/bin/sh\nenv > told\nexec cat image.tar\n");
+    fs::set_permissions(shop.path("stream"), Permissions::from_mode(0o755)).unwrap();
+    let secret = [("GITHUB_TOKEN", "secret")];
+    shop.quorate_with(&["push", "stream", &shop.at("x")], &secret).exits(2).says("is a program");
+    assert!(!shop.path("told").exists() && shop.bed.registry.writes().is_empty());
+    shop.quorate_with(&["push", "stream", &shop.at("x"), "--run"], &secret).exits(0);
+    let told = fs::read_to_string(shop.path("told")).unwrap();
+    assert!(told.contains("PATH=") && !told.contains("TOKEN"), "{told}");
 }
 
 #[test]
@@ -433,7 +448,7 @@ fn what_is_no_image_is_refused() {
         shop.write("image.tar", &archive);
         shop.write("result", content);
         fs::set_permissions(shop.path("result"), Permissions::from_mode(0o755)).unwrap();
-        let refused = run(&shop, &[&shop.at("x")]).exits(2);
+        let refused = run(&shop, &[&shop.at("x"), "--run"]).exits(2);
         assert!(refused.stderr.contains(says), "{what}: {}", refused.stderr);
     }
     shop.write("result", &archive[..archive.len() / 2]);

@@ -10,6 +10,7 @@ use super::{Finished, Global};
 use crate::attestation::Commit;
 use crate::edge::built::Built;
 use crate::edge::files;
+use crate::edge::outgoing::How;
 use crate::edge::registry::Access;
 use crate::error::{Error, Kind};
 use crate::oci::reference::ReferenceError;
@@ -31,7 +32,7 @@ use crate::report::push::{self as report, Pushed, Report};
 SOURCE is what `nix build` left:
   the image JSON of nix2container, whose layers are made of the store paths it names;
   a docker-archive of dockerTools, plain or gzip;
-  a program that prints one (`streamLayeredImage`): it is run;
+  a program that prints one (`streamLayeredImage`), with `--run`;
   an OCI layout with one image, also as oci:PATH, oci:PATH:NAME or oci:PATH@DIGEST.
 
 Examples:
@@ -76,6 +77,10 @@ pub(super) struct Arguments {
     /// the compressor in quorate is the same
     #[arg(long, value_enum, value_name = "HOW", env = "QUORATE_COMPRESS")]
     compress: Option<Compress>,
+    /// Run SOURCE, if it is a program, and take the docker-archive that it prints. It is told PATH,
+    /// HOME and TMPDIR, and no other variable
+    #[arg(long = "run", value_parser = BoolishValueParser::new(), env = "QUORATE_RUN")]
+    run: bool,
     /// The folder that `/nix/store` lies in, where it is not that of the system
     #[arg(long, value_name = "DIR", default_value = "/", env = "QUORATE_STORE_ROOT")]
     store_root: PathBuf,
@@ -135,8 +140,7 @@ impl Arguments {
                 Form::System => Suffix::System,
             }),
             system: self.system,
-            compress: self.compress.is_some(),
-            store_root: self.store_root.clone(),
+            how: How { store_root: self.store_root.clone(), gzip: self.compress.is_some(), run: self.run },
             policy: self.policy.as_deref().map(files::policy).transpose()?,
             dry_run: self.dry_run,
         };

@@ -30,6 +30,8 @@ use crate::oci::{Config, Descriptor, Digest, Manifest, Repository, media_type};
 const CHUNK: usize = 1 << 18;
 /// The most bytes of a docker-archive, as it is without compression: 64 GiB.
 const MAX_ARCHIVE: u64 = 64 << 30;
+/// What a program that prints an image is told of the environment.
+const KEPT: [&str; 3] = ["HOME", "PATH", "TMPDIR"];
 /// Pinned, as is the compressor (`rust_backend` of flate2): the bytes are the same everywhere.
 const LEVEL: Compression = Compression::new(6);
 
@@ -44,6 +46,17 @@ pub struct Outgoing {
     scratch: Vec<TempPath>,
 }
 
+/// How an image is read.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// The folder that the store lies in.
+    pub store_root: PathBuf,
+    /// Whether layers are compressed with gzip.
+    pub gzip: bool,
+    /// Whether a program that prints an image is run.
+    pub run: bool,
+}
+
 /// Where the bytes of a blob come from.
 #[derive(Clone)]
 enum Content {
@@ -55,13 +68,12 @@ enum Content {
 }
 
 impl Outgoing {
-    /// The image that a build left, layers as they are, or compressed with gzip. The store lies
-    /// below `root`.
+    /// The image that a build left.
     ///
     /// # Errors
     /// When there is none that can be read strictly, or a layer to be compressed is not the one
     /// that the image names.
-    pub async fn of(registry: &Registry, source: &Built, root: &Path, gzip: bool) -> Result<Self, Error> {
+    pub async fn of(registry: &Registry, source: &Built, how: &How) -> Result<Self, Error> {
         let layout = match source {
             Built::Layout(reference) => Some(reference.clone()),
             Built::Path(path) => {
@@ -71,24 +83,29 @@ impl Outgoing {
             }
         };
         if let Some(reference) = layout {
-            if gzip {
+            if how.gzip {
                 return Err(Error::request(format!("`{reference}` is sent as it is, and not compressed"))
                     .hint("leave `--compress` out"));
             }
             return Self::of_layout(registry, &reference).await;
         }
         let Built::Path(path) = source.clone() else { return Err(source.unknown()) };
-        let (unknown, root) = (source.unknown(), root.to_owned());
+        let (unknown, how) = (source.unknown(), how.clone());
         tokio::task::spawn_blocking(move || {
             let outgoing = match built::form(&path).map_err(|error| unusable(&path, error.into()))? {
-                Form::ImageJson => of_json(&path, &root),
+                Form::ImageJson => of_json(&path, &how.store_root),
                 Form::DockerArchive => built::open(&path).and_then(|file| of_archive(file, Some(&path))),
                 Form::DockerArchiveGzip => built::open(&path).and_then(of_gzip),
-                Form::Script => of_script(&path),
+                Form::Script if how.run => of_script(&path),
+                Form::Script => {
+                    return Err(Error::request(format!("`{}` is a program", path.display())).hint(
+                        "if it prints an image, as that of `streamLayeredImage` does, `--run` runs it",
+                    ));
+                }
                 Form::Layout | Form::Other => return Err(unknown),
             };
             let outgoing = outgoing.map_err(|error| unusable(&path, error))?;
-            if gzip { outgoing.compressed() } else { Ok(outgoing) }
+            if how.gzip { outgoing.compressed() } else { Ok(outgoing) }
         })
         .await
         .map_err(|_| Error::undecided("interrupted"))?
@@ -278,11 +295,14 @@ fn of_gzip(from: BufReader<File>) -> Result<Outgoing, Failure> {
     Ok(outgoing)
 }
 
-/// Of a program that prints a docker-archive, as `streamLayeredImage` leaves it.
+/// Of a program that prints a docker-archive, as `streamLayeredImage` leaves it. Logins and the
+/// like, which the environment may hold, are not for it.
 fn of_script(path: &Path) -> Result<Outgoing, Failure> {
+    let kept = KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     // What has no slash would be looked for in `PATH`.
-    let mut program =
-        Command::new(std::path::absolute(path)?).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut program = Command::new(std::path::absolute(path)?);
+    program.env_clear().envs(kept).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut program = program.spawn()?;
     let printed = program.stdout.take().ok_or("its output cannot be read")?;
     let outgoing = of_archive(printed, None);
     if outgoing.is_err() {

@@ -88,8 +88,10 @@ fn extended(path: &[u8], records: &[u8]) -> Vec<u8> {
         None => (&[][..], path),
     };
     let name = ascii(&[folder, b"PaxHeaders.0/", file].concat());
+    let name = name.get(..NAME).unwrap_or(&name);
+    let end = name.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
     let mut block = Block::default();
-    block.text(0, NAME, name.get(..NAME).unwrap_or(&name));
+    block.text(0, NAME, name.get(..end).unwrap_or_default());
     for field in [100, 108, 116] {
         block.octal(field, 8, 0);
     }
@@ -174,5 +176,76 @@ impl Block {
         let sum: u64 = self.0.iter().map(|byte| u64::from(*byte)).sum();
         self.text(148, 8, format!("{sum:06o}\0 ").as_bytes());
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::tar::{self, Entry, Reader, Visit};
+
+    #[derive(Default)]
+    struct Seen(Vec<Entry>);
+
+    impl Visit for Seen {
+        fn entry(&mut self, entry: Entry) {
+            self.0.push(entry);
+        }
+        fn content(&mut self, _: &[u8]) {}
+        fn end(&mut self) {}
+    }
+
+    fn rights() -> Rights {
+        let root = "root".to_owned();
+        Rights { mode: 0o555, uid: 0, gid: 0, uname: root.clone(), gname: root }
+    }
+
+    fn read(bytes: &[u8]) -> Entry {
+        let mut reader = Reader::new(Seen::default());
+        reader.take(bytes).unwrap();
+        reader.visitor().0.first().unwrap().clone()
+    }
+
+    #[test]
+    fn paths_and_links_are_read_back_however_long() {
+        let parts = |length: usize| "abcdefg/".repeat(40)[..length].to_owned();
+        let texts = (1..300).map(parts).chain((1..300).map(|length| "n".repeat(length)));
+        for text in texts.chain(["ünï".to_owned(), "ü".repeat(60)]) {
+            let path = format!("/{}x", text.trim_end_matches('/'));
+            let bytes = header(path.as_bytes(), &Kind::File(0), &rights());
+            assert_eq!(bytes.len() % BLOCK, 0);
+            assert_eq!(read(&bytes).path, path);
+            let bytes = header(b"/link", &Kind::Symlink(path.clone().into_bytes()), &rights());
+            assert_eq!(read(&bytes).kind, tar::Kind::Symlink(path));
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_back_however_large() {
+        for size in [0, 1, 511, 8 << 30, MAX_SIZE, MAX_SIZE + 1, 1 << 50] {
+            let entry = read(&header(b"/file", &Kind::File(size), &rights()));
+            assert_eq!(entry.size, size);
+            assert_eq!(entry.kind, tar::Kind::File { executable: true });
+        }
+    }
+
+    #[test]
+    fn what_a_ustar_header_holds_needs_no_other() {
+        let deep = format!("/{}/{}", "d".repeat(150), "f".repeat(100));
+        for (path, blocks) in
+            [("/a", 1), (deep.as_str(), 1), (&"f".repeat(101), 3), ("/\u{fc}", 3), (&format!("{deep}f"), 3)]
+        {
+            assert_eq!(header(path.as_bytes(), &Kind::Directory, &rights()).len(), blocks * BLOCK, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_record_states_its_own_length() {
+        for length in (0..200).chain([980, 990, 991, 992, 1000]) {
+            let mut records = Vec::new();
+            record(&mut records, "path", &vec![b'x'; length]);
+            let text = String::from_utf8(records).unwrap();
+            assert_eq!(text.split_once(' ').unwrap().0, text.len().to_string());
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! `push`: sends an image that a build left to registries, without a daemon.
 
-use std::path::PathBuf;
-
 use crate::edge::built::Built;
-use crate::edge::outgoing::Outgoing;
+use crate::edge::outgoing::{How, Outgoing};
 use crate::edge::registry::Registry;
 use crate::edge::tags::{self, CandidateTag};
 use crate::error::Error;
@@ -23,10 +21,8 @@ pub struct Request {
     pub suffix: Option<Suffix>,
     /// The system that it was built for, if that was said.
     pub system: Option<System>,
-    /// Whether layers are compressed.
-    pub compress: bool,
-    /// Where the store is.
-    pub store_root: PathBuf,
+    /// How it is read.
+    pub how: How,
     /// The policy whose tags are not written.
     pub policy: Option<Policy>,
     /// Whether nothing is sent.
@@ -47,7 +43,7 @@ pub enum Suffix {
 /// # Errors
 /// When there is no image, or a tag is not for candidates.
 pub async fn run(registry: &Registry, request: &Request) -> Result<Report, Error> {
-    let outgoing = Outgoing::of(registry, &request.source, &request.store_root, request.compress).await?;
+    let outgoing = Outgoing::of(registry, &request.source, &request.how).await?;
     let config = outgoing.config.clone();
     let system = match system(&config, request.system) {
         Ok(system) => system,
