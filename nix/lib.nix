@@ -268,7 +268,9 @@ rec {
         find ++ each (_: [ ])
       ))
       (recipe "Print the digests that the image has once it is pushed" "image-digest $name" (
-        find ++ each (system: [ "${quorate "push"} --dry-run \"result-${system}\" \"$repository\"" ])
+        find
+        # No registry is asked, and no login needed.
+        ++ each (system: [ "${quote program} push --dry-run \"result-${system}\" \"$repository\"" ])
       ))
       (recipe "Push an image for every system, as TAG-ARCHITECTURE; TAG is git-COMMIT if not given"
         "image-push $name $tag=\"\""
@@ -276,7 +278,7 @@ rec {
           find
           ++ candidate
           ++ each (system: [
-            "${quorate "push"} --suffix arch \"result-${system}\" \"$repository:$tag\""
+            "${quorate "push"} --system ${system} --suffix arch \"result-${system}\" \"$repository:$tag\""
           ])
         )
       )

@@ -345,3 +345,35 @@ fn plane_push(shop: &Shop, blob: &[u8]) {
     let repository = shop.repository().parse().unwrap();
     runtime.block_on(plane::anonymous().push_blob(&repository, blob.to_vec())).unwrap();
 }
+
+#[test]
+fn what_is_pushed_is_not_held() {
+    let shop = Shop::open();
+    let large = vec![b'x'; 200 * MIB];
+    let image = Image::build("linux", "amd64", None, &[("bin/app", &large, 0o755)]);
+    shop.write("image.tar", image.docker_archive());
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&image.docker_archive()).unwrap();
+    shop.write("image.tar.gz", encoder.finish().unwrap());
+    for source in ["image.tar", "image.tar.gz"] {
+        let target = format!("{}/{}", shop.host(), source.replace('.', "-"));
+        bounded(&shop, source, &["push", source, &target], 0, "configuration");
+    }
+    let compressed = ["push", "image.tar", &shop.at("compressed-amd64"), "--compress", "gzip"];
+    bounded(&shop, "compressed", &compressed, 0, "configuration");
+
+    // Whatever these store paths make, they are read whole before it is known.
+    fs::create_dir_all(shop.path("root/nix/store/x")).unwrap();
+    shop.write("root/nix/store/x/large", &large);
+    let absent = image::digest(b"a layer that the registry does not have");
+    let image = json!({
+        "version": 1, "image-config": {}, "arch": "amd64", "layers": [{
+            "digest": absent, "size": 1, "diff_ids": absent,
+            "paths": [{"path": "/nix/store/x"}],
+            "mediatype": "application/vnd.oci.image.layer.v1.tar", "History": {},
+        }],
+    });
+    shop.write("result", image.to_string());
+    let paths = ["push", "result", &shop.at("paths-amd64"), "--store-root", "root"];
+    bounded(&shop, "store paths", &paths, 1, "layer-differs");
+}

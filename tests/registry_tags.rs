@@ -45,7 +45,8 @@ fn writes(bed: &Bed) -> Vec<String> {
 
 /// Writes all tags; the first failure.
 async fn write(bed: &Bed, tags: &[CandidateTag], index: &ImageIndex) -> Result<(), quorate::error::Error> {
-    let written = write_candidates(&anonymous(), &repository(bed), tags, index).await;
+    let written =
+        write_candidates(&anonymous(), &repository(bed), tags, media_type::INDEX, index.bytes()).await;
     assert_eq!(written.len(), tags.len());
     written.into_iter().collect()
 }

@@ -10,6 +10,7 @@ mod pack;
 mod policy;
 mod predicate;
 mod promote;
+mod push;
 mod resolve;
 mod trust;
 mod verify;
@@ -132,6 +133,7 @@ enum Output {
 
 #[derive(Subcommand)]
 enum Command {
+    Push(push::Arguments),
     Assemble(assemble::Arguments),
     Attest(attest::Arguments),
     Promote(promote::Arguments),
@@ -359,6 +361,7 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
         .map_err(|error| Error::undecided("cannot start").because(error))?;
     let work = async {
         match &cli.command {
+            Command::Push(arguments) => Box::pin(arguments.run(&cli.global)).await,
             Command::Assemble(arguments) => arguments.run(&cli.global).await,
             Command::Attest(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
             Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
@@ -399,6 +402,7 @@ impl Command {
 
     fn media_type(&self) -> &'static str {
         match self {
+            Self::Push(_) => report::push::MEDIA_TYPE,
             Self::Assemble(_) => report::assemble::MEDIA_TYPE,
             Self::Attest(_) => report::attest::MEDIA_TYPE,
             Self::Promote(_) => report::promote::MEDIA_TYPE,

@@ -51,7 +51,7 @@ impl FromStr for Built {
 }
 
 /// What a path holds, by its first bytes.
-enum Form {
+pub(super) enum Form {
     ImageJson,
     DockerArchive,
     DockerArchiveGzip,
@@ -71,7 +71,9 @@ impl Built {
     /// it is for another platform.
     pub async fn config_digest(&self, registry: &Registry, system: System) -> Result<Option<Digest>, Error> {
         let (shown, config) = match self {
-            Self::Layout(reference) => (reference.to_string(), in_layout(registry, reference, system).await?),
+            Self::Layout(reference) => {
+                (reference.to_string(), in_layout(registry, reference, Some(system)).await?.1)
+            }
             Self::Path(path) => {
                 let shown = path.display().to_string();
                 let malformed = |error: Box<dyn std::error::Error + Send + Sync>| {
@@ -85,11 +87,15 @@ impl Built {
                         .and_then(|bytes| image::config(&bytes).map_err(Into::into))
                         .map_err(malformed)?,
                     Form::DockerArchive => open(path).and_then(archive).map_err(malformed)?,
-                    Form::DockerArchiveGzip => open(path).and_then(gzip).map_err(malformed)?,
-                    Form::DockerArchiveZstd => open(path).and_then(zstd).map_err(malformed)?,
+                    Form::DockerArchiveGzip => {
+                        open(path).and_then(|file| gzip(file, |from| archive(from))).map_err(malformed)?
+                    }
+                    Form::DockerArchiveZstd => {
+                        open(path).and_then(|file| zstd(file, |from| archive(from))).map_err(malformed)?
+                    }
                     Form::Layout => {
                         let only = LayoutReference { path: path.clone(), entry: Entry::Only };
-                        in_layout(registry, &only, system).await?
+                        in_layout(registry, &only, Some(system)).await?.1
                     }
                     Form::Script | Form::Other => return Ok(None),
                 };
@@ -124,9 +130,9 @@ impl Built {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn form(path: &Path) -> io::Result<Form> {
+pub(super) fn form(path: &Path) -> io::Result<Form> {
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {
         return Ok(if path.join("oci-layout").exists() { Form::Layout } else { Form::Other });
@@ -146,7 +152,7 @@ fn form(path: &Path) -> io::Result<Form> {
     })
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
+pub(super) fn open(path: &Path) -> Result<BufReader<File>, Failure> {
     Ok(BufReader::with_capacity(CHUNK, File::open(path)?))
 }
 
@@ -156,36 +162,47 @@ fn archive(mut from: impl Read) -> Result<Config, Failure> {
     loop {
         let read = from.read(&mut buffer)?;
         if read == 0 {
-            return Ok(reader.finish()?);
+            return Ok(reader.finish()?.config);
         }
         reader.take(buffer.get(..read).unwrap_or_default())?;
     }
 }
 
-fn gzip(from: BufReader<File>) -> Result<Config, Failure> {
+/// Reads what one gzip stream holds (RFC 1952), and that nothing follows it.
+pub(super) fn gzip<T>(
+    from: BufReader<File>,
+    read: impl FnOnce(&mut dyn Read) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut decoder = GzDecoder::new(from);
-    let config = archive(&mut decoder)?;
+    let found = read(&mut decoder)?;
     if !decoder.into_inner().fill_buf()?.is_empty() {
         return Err("more follows the gzip stream".into());
     }
-    Ok(config)
+    Ok(found)
 }
 
-/// One frame (RFC 8878, section 3.1.1). Its checksum is not looked at: every layer has a digest.
-fn zstd(mut from: BufReader<File>) -> Result<Config, Failure> {
-    let config = archive(StreamingDecoder::new_with_max_window_size(&mut from, MAX_WINDOW)?)?;
+/// Reads what one zstd frame holds (RFC 8878, section 3.1.1), and that nothing follows it. Its
+/// checksum is not looked at: every layer has a digest.
+pub(super) fn zstd<T>(
+    mut from: BufReader<File>,
+    read: impl FnOnce(&mut dyn Read) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut decoder = StreamingDecoder::new_with_max_window_size(&mut from, MAX_WINDOW)?;
+    let found = read(&mut decoder)?;
+    drop(decoder);
     if !from.fill_buf()?.is_empty() {
         return Err("more follows the zstd frame".into());
     }
-    Ok(config)
+    Ok(found)
 }
 
-/// The configuration of the image for `system` in a layout; its layers are bound to it.
-async fn in_layout(
+/// The image in a layout and its configuration, to which its layers are bound. From an index, it is
+/// the one for `system`.
+pub(super) async fn in_layout(
     registry: &Registry,
     reference: &LayoutReference,
-    system: System,
-) -> Result<Config, Error> {
+    system: Option<System>,
+) -> Result<(Manifest, Config), Error> {
     let layout = Layout::open(&reference.path)?;
     let malformed = |error: &dyn std::fmt::Display| {
         Error::request(format!("the image `{reference}` cannot be used: {error}"))
@@ -195,6 +212,10 @@ async fn in_layout(
     let mut raw = layout.manifest(found.digest)?.ok_or_else(|| absent(found.digest))?;
     if media_type::is_index(&raw.media_type) {
         let index = ImageIndex::parse(raw.bytes).map_err(|error| malformed(&error))?;
+        let system = system.ok_or_else(|| {
+            malformed(&"it is an index, not one image")
+                .hint("`quorate assemble` brings the images of an index over")
+        })?;
         let child = index.child(&system.platform()).map_err(|error| malformed(&error))?.digest;
         raw = layout.manifest(child)?.ok_or_else(|| absent(child))?;
     }
@@ -207,7 +228,7 @@ async fn in_layout(
     let config = Config::parse(&bytes).map_err(|error| malformed(&error))?;
     let store = Store::Layout(reference.path.clone());
     match layers::bind(registry, &store, &manifest, &config, Depth::Bind).await? {
-        Ok(_) => Ok(config),
+        Ok(_) => Ok((manifest, config)),
         Err(unbound) => Err(malformed(&format!("{} ({})", unbound.detail, unbound.reason))),
     }
 }

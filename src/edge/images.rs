@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Manifest, Place, Store};
 
 /// Blobs of one image that are on their way at the same time.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 /// Bytes read at once from a file.
 const PIECE: usize = 64 * 1024;
 

@@ -16,14 +16,12 @@ use super::registry::Registry;
 use crate::error::Error;
 use crate::oci::layer::{Machine, Programs};
 use crate::oci::tar::TarError;
-use crate::oci::{Config, Descriptor, Digest, Manifest, Store};
+use crate::oci::{Config, Descriptor, Digest, Manifest, Store, media_type};
 
 /// Uncompressed layers (image-spec, `layer.md`).
-const PLAIN: [&str; 2] =
-    ["application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"];
+const PLAIN: [&str; 2] = [media_type::LAYER, "application/vnd.docker.image.rootfs.diff.tar"];
 /// Layers compressed with gzip (image-spec, `layer.md`).
-const GZIP: [&str; 2] =
-    ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"];
+const GZIP: [&str; 2] = [media_type::LAYER_GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip"];
 /// What a few bytes may grow to before it is no layer but a bomb: DEFLATE reaches about 1032.
 const MAX_RATIO: u64 = 1100;
 /// Annotations by which lazy pullers find files without reading the layer: the digest of a table

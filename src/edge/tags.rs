@@ -6,10 +6,10 @@ use futures_util::future::join_all;
 
 use super::registry::{RawManifest, Registry, Untagged};
 use crate::error::Error;
-use crate::oci::{Digest, ImageIndex, Repository, Tag, media_type};
+use crate::oci::{Digest, ImageIndex, Repository, Tag};
 use crate::policy::{Approval, ImageRule};
 
-/// Permission to name an index by a tag that no release stands under.
+/// Permission to name an image or index by a tag that no release stands under.
 #[derive(Debug, Clone)]
 pub struct CandidateTag(Tag);
 
@@ -33,7 +33,7 @@ pub enum Restored {
 }
 
 impl CandidateTag {
-    /// A tag that `assemble` may write: not `latest`, none that the image's rule governs, and none
+    /// A tag that `assemble` and `push` may write: not `latest`, none that the image's rule governs, and none
     /// that evidence may be kept under.
     pub fn new(tag: Tag, rule: Option<&ImageRule>) -> Result<Self, Error> {
         let why = if rule.is_some_and(|rule| rule.tag(&tag).is_some()) {
@@ -46,8 +46,8 @@ impl CandidateTag {
             None
         };
         if let Some(why) = why {
-            return Err(Error::request(format!("`assemble` does not write the tag `{tag}`: {why}"))
-                .hint("assemble to a candidate tag such as `git-<commit>`, then `quorate promote` it"));
+            return Err(Error::request(format!("this command does not write the tag `{tag}`: {why}"))
+                .hint("write a candidate tag such as `git-<commit>`, then `quorate promote` the index"));
         }
         Ok(Self(tag))
     }
@@ -58,26 +58,24 @@ impl CandidateTag {
     }
 }
 
-/// Names a new index by candidate tags: in one request where the registry can, and one by one
+/// Names a new image or index by candidate tags: in one request where the registry can, and one by one
 /// where it cannot. What became of each, in their order.
 pub async fn write_candidates(
     registry: &Registry,
     repository: &Repository,
     tags: &[CandidateTag],
-    index: &ImageIndex,
+    media_type: &str,
+    bytes: &[u8],
 ) -> Vec<Result<(), Error>> {
     let names: Vec<&Tag> = tags.iter().map(|tag| &tag.0).collect();
     let written = match names.as_slice() {
         [] | [_] => BTreeSet::new(),
         // What failed here fails again below, or it concerns this way of writing only.
-        several => registry
-            .push_tagged(repository, several, media_type::INDEX, index.bytes())
-            .await
-            .unwrap_or_default(),
+        several => registry.push_tagged(repository, several, media_type, bytes).await.unwrap_or_default(),
     };
     join_all(tags.iter().map(|tag| async {
         if !written.contains(&tag.0) {
-            registry.put_tag(repository, &tag.0, media_type::INDEX, index.bytes()).await?;
+            registry.put_tag(repository, &tag.0, media_type, bytes).await?;
         }
         Ok(())
     }))

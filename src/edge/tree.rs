@@ -70,11 +70,11 @@ fn node(hasher: &mut NarHasher, path: &Path, buffer: &mut [u8], depth: usize) ->
 }
 
 #[cfg(unix)]
-fn bytes_of(name: &std::ffi::OsStr) -> &[u8] {
+pub(super) fn bytes_of(name: &std::ffi::OsStr) -> &[u8] {
     std::os::unix::ffi::OsStrExt::as_bytes(name)
 }
 #[cfg(not(unix))]
-fn bytes_of(name: &std::ffi::OsStr) -> &[u8] {
+pub(super) fn bytes_of(name: &std::ffi::OsStr) -> &[u8] {
     name.as_encoded_bytes()
 }
 

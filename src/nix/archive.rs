@@ -75,6 +75,28 @@ pub enum ArchiveError {
 #[derive(Default)]
 pub struct ArchiveReader(Reader<Content>);
 
+/// The one image of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// Its configuration.
+    pub config: Config,
+    /// The bytes of that.
+    pub config_bytes: Vec<u8>,
+    /// Its layers, not compressed, base first.
+    pub layers: Vec<ArchivedLayer>,
+}
+
+/// A layer in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchivedLayer {
+    /// The digest of what was read.
+    pub digest: Digest,
+    /// Where it begins, in bytes from the start of the archive.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Item {
@@ -92,29 +114,32 @@ impl ArchiveReader {
         self.0.visitor().failed.clone().map_or(Ok(()), Err)
     }
 
-    /// The configuration of the one image, when all was read.
+    /// The one image, when all was read.
     ///
     /// # Errors
     /// When the archive is cut short, does not hold one image, or a layer is not what the
     /// configuration says.
-    pub fn finish(self) -> Result<Config, ArchiveError> {
+    pub fn finish(self) -> Result<Archived, ArchiveError> {
         let content = self.0.finish()?;
         let manifest = content.document("manifest.json")?;
         let items: Vec<Item> = serde_json::from_value(json::parse(manifest, &SHAPE)?)
             .map_err(|error| ArchiveError::Malformed(error.to_string()))?;
         let [item] = <[Item; 1]>::try_from(items).map_err(|all| ArchiveError::Images(all.len()))?;
-        let config = Config::parse(content.document(&item.config)?)?;
+        let config_bytes = content.document(&item.config)?.to_vec();
+        let config = Config::parse(&config_bytes)?;
         if item.layers.len() != config.diff_ids.len() {
             let (layers, diff_ids) = (item.layers.len(), config.diff_ids.len());
             return Err(ArchiveError::Layers { layers, diff_ids });
         }
+        let mut layers = Vec::new();
         for (path, wanted) in item.layers.into_iter().zip(&config.diff_ids) {
-            let (found, wanted) = (content.digest(&path)?, *wanted);
-            if found != wanted {
-                return Err(ArchiveError::Layer { path: shown(&path), found, wanted });
+            let (layer, wanted) = (content.layer(&path)?, *wanted);
+            if layer.digest != wanted {
+                return Err(ArchiveError::Layer { path: shown(&path), found: layer.digest, wanted });
             }
+            layers.push(layer);
         }
-        Ok(config)
+        Ok(Archived { config, config_bytes, layers })
     }
 }
 
@@ -123,7 +148,7 @@ impl ArchiveReader {
 struct Content {
     names: BTreeSet<String>,
     documents: BTreeMap<String, Vec<u8>>,
-    digests: BTreeMap<String, Digest>,
+    files: BTreeMap<String, ArchivedLayer>,
     /// Where links lead: layers that are the same are written once.
     links: BTreeMap<String, String>,
     kept: usize,
@@ -135,6 +160,7 @@ struct Content {
 struct Reading {
     path: String,
     size: u64,
+    offset: u64,
     digest: Context,
     begun: bool,
     document: Option<Vec<u8>>,
@@ -154,11 +180,11 @@ impl Content {
         found.ok_or_else(|| ArchiveError::Absent(shown(path)))
     }
 
-    /// The digest of a layer, if need be by way of one link.
-    fn digest(&self, path: &str) -> Result<Digest, ArchiveError> {
+    /// A layer, if need be by way of one link.
+    fn layer(&self, path: &str) -> Result<ArchivedLayer, ArchiveError> {
         let normal = normal(path);
         let target = self.links.get(&normal).unwrap_or(&normal);
-        let found = self.digests.get(target).copied();
+        let found = self.files.get(target).copied();
         found.ok_or_else(|| ArchiveError::Absent(shown(path)))
     }
 }
@@ -188,7 +214,8 @@ impl Visit for Content {
             self.links.insert(path, target);
         } else {
             let digest = Context::new(&SHA256);
-            self.reading = Some(Reading { path, size: entry.size, digest, begun: false, document: None });
+            let (size, offset) = (entry.size, entry.offset);
+            self.reading = Some(Reading { path, size, offset, digest, begun: false, document: None });
         }
     }
 
@@ -210,10 +237,11 @@ impl Visit for Content {
     }
 
     fn end(&mut self) {
-        let Some(Reading { path, digest, document, .. }) = self.reading.take() else { return };
+        let Some(Reading { path, size, offset, digest, document, .. }) = self.reading.take() else { return };
         let mut hash = [0; 32];
         hash.copy_from_slice(digest.finish().as_ref());
-        self.digests.insert(path.clone(), Digest::from_bytes(hash));
+        let digest = Digest::from_bytes(hash);
+        self.files.insert(path.clone(), ArchivedLayer { digest, offset, size });
         self.documents.extend(document.map(|document| (path, document)));
     }
 }
@@ -250,7 +278,7 @@ mod tests {
     fn read(tar: &[u8], piece: usize) -> Result<Digest, ArchiveError> {
         let mut reader = ArchiveReader::default();
         tar.chunks(piece).try_for_each(|piece| reader.take(piece))?;
-        reader.finish().map(|config| config.digest)
+        reader.finish().map(|image| image.config.digest)
     }
 
     fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -266,6 +294,12 @@ mod tests {
         for piece in [1, 511, 512, 1 << 20] {
             assert_eq!(read(&image.docker_archive(), piece).unwrap().to_string(), image.config_digest);
         }
+        let tar = image.docker_archive();
+        let mut reader = ArchiveReader::default();
+        tar.chunks(1000).try_for_each(|piece| reader.take(piece)).unwrap();
+        let [layer] = reader.finish().unwrap().layers.try_into().unwrap();
+        let (from, size) = (usize::try_from(layer.offset).unwrap(), usize::try_from(layer.size).unwrap());
+        assert_eq!(tar[from..from + size], image.layer);
     }
 
     #[test]
@@ -310,15 +344,22 @@ mod tests {
             let mut content = Content::default();
             let path = path.to_owned();
             let attributes = Attributes::default();
-            content.entry(Entry { path: path.clone(), kind: leads(target.to_owned()), size: 0, attributes });
+            content.entry(Entry {
+                path: path.clone(),
+                kind: leads(target.to_owned()),
+                size: 0,
+                offset: 0,
+                attributes,
+            });
             content.end();
-            assert!(content.digest(&path).is_err(), "it leads nowhere yet");
+            assert!(content.layer(&path).is_err(), "it leads nowhere yet");
             let kind = Kind::File { executable: false };
             let attributes = Attributes::default();
-            content.entry(Entry { path: "a/layer.tar".to_owned(), kind, size: 1, attributes });
+            content.entry(Entry { path: "a/layer.tar".to_owned(), kind, size: 1, offset: 512, attributes });
             content.content(b"x");
             content.end();
-            assert_eq!(content.digest(&path), Ok(Digest::of(b"x")));
+            let layer = ArchivedLayer { digest: Digest::of(b"x"), offset: 512, size: 1 };
+            assert_eq!(content.layer(&path), Ok(layer));
         }
     }
 }

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::layer::{LayerError, StorePath, WirePath};
 use crate::oci::json::{self, JsonError, Shape};
-use crate::oci::{Config, Digest, manifest::ManifestError};
+use crate::oci::{Config, Digest, manifest::ManifestError, media_type};
 
 /// What enters the configuration is closed: an unknown key could belong there.
 const SHAPE: Shape = Shape::Closed(&[
@@ -19,7 +21,15 @@ const SHAPE: Shape = Shape::Closed(&[
     ("arch", Shape::Any),
     ("created", Shape::Any),
 ]);
-const LAYER: Shape = Shape::Open(&[("diff_ids", Shape::Any), ("History", Shape::Any)]);
+const LAYER: Shape = Shape::Open(&[
+    ("digest", Shape::Any),
+    ("size", Shape::Any),
+    ("diff_ids", Shape::Any),
+    ("paths", Shape::Any),
+    ("mediatype", Shape::Any),
+    ("layer-path", Shape::Any),
+    ("History", Shape::Any),
+]);
 
 /// Why bytes are not an image JSON of nix2container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +46,54 @@ pub enum ImageError {
     /// There is nothing to be run.
     #[error("the image has no layers")]
     Empty,
+    /// Where a layer comes from is not known.
+    #[error("the layer {0} has neither `paths` nor a `layer-path`")]
+    Layer(Digest),
+    /// A layer that is not compressed has a digest of its own.
+    #[error("the layer {0} has the diff_id {1}")]
+    DiffId(Digest, Digest),
+    /// The store paths of a layer cannot be used.
+    #[error(transparent)]
+    Paths(#[from] LayerError),
     /// What it makes cannot be read as a configuration.
     #[error(transparent)]
     Config(#[from] ManifestError),
 }
 
-/// The image JSON, as far as it enters the configuration.
+/// An image as its JSON describes it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The configuration that nix2container makes of it.
+    pub config: Config,
+    /// The bytes of that.
+    pub config_bytes: Vec<u8>,
+    /// The layers, base first.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer of such an image.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The digest that it must have.
+    pub digest: Digest,
+    /// The bytes that it must have, if that was written down.
+    pub size: Option<u64>,
+    /// What it is (image-spec, `layer.md`).
+    pub media_type: String,
+    /// Where its bytes come from.
+    pub content: LayerContent,
+}
+
+/// Where the bytes of a layer come from.
+#[derive(Debug, Clone)]
+pub enum LayerContent {
+    /// This file holds them.
+    File(String),
+    /// They are the archive of these store paths.
+    Paths(Vec<StorePath>),
+}
+
+/// The image JSON.
 #[derive(Deserialize)]
 struct Wire {
     version: u64,
@@ -55,7 +107,15 @@ struct Wire {
 
 #[derive(Deserialize)]
 struct WireLayer {
+    digest: Option<Digest>,
+    #[serde(default)]
+    size: u64,
     diff_ids: Digest,
+    paths: Option<Vec<Value>>,
+    #[serde(default)]
+    mediatype: String,
+    #[serde(rename = "layer-path", default)]
+    layer_path: String,
     #[serde(rename = "History")]
     history: History,
 }
@@ -115,7 +175,7 @@ struct History {
 
 /// `Image` of the image-spec's `config.go`, in its order.
 #[derive(Serialize)]
-struct Image {
+struct WireImage {
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
     architecture: String,
@@ -138,12 +198,21 @@ struct RootFs {
 /// See [`ImageError`]. Whatever else an image JSON may hold, such as the paths of layers, does not
 /// enter the configuration and is not looked at.
 pub fn config(bytes: &[u8]) -> Result<Config, ImageError> {
-    Ok(Config::parse(blob(bytes)?.as_bytes())?)
+    Ok(Config::parse(blob(parse(bytes)?)?.as_bytes())?)
 }
 
-/// The configuration's bytes.
-fn blob(bytes: &[u8]) -> Result<String, ImageError> {
-    let malformed = |error: serde_json::Error| ImageError::Malformed(error.to_string());
+/// The whole image, to be pushed.
+///
+/// # Errors
+/// See [`ImageError`].
+pub fn image(bytes: &[u8]) -> Result<Image, ImageError> {
+    let mut wire = parse(bytes)?;
+    let layers = wire.layers.iter_mut().map(layer).collect::<Result<_, _>>()?;
+    let config_bytes = blob(wire)?.into_bytes();
+    Ok(Image { config: Config::parse(&config_bytes)?, config_bytes, layers })
+}
+
+fn parse(bytes: &[u8]) -> Result<Wire, ImageError> {
     let wire: Wire = serde_json::from_value(json::parse(bytes, &SHAPE)?).map_err(malformed)?;
     if wire.version != 1 {
         return Err(ImageError::Version(wire.version));
@@ -151,8 +220,43 @@ fn blob(bytes: &[u8]) -> Result<String, ImageError> {
     if wire.layers.is_empty() {
         return Err(ImageError::Empty);
     }
+    Ok(wire)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` passes it")]
+fn malformed(error: serde_json::Error) -> ImageError {
+    ImageError::Malformed(error.to_string())
+}
+
+fn layer(wire: &mut WireLayer) -> Result<Layer, ImageError> {
+    let digest = wire.digest.unwrap_or(wire.diff_ids);
+    let media_type = std::mem::take(&mut wire.mediatype);
+    if !media_type.starts_with(media_type::LAYER) {
+        return Err(ImageError::Malformed(format!("the layer {digest} has the media type `{media_type}`")));
+    }
+    if media_type == media_type::LAYER && digest != wire.diff_ids {
+        return Err(ImageError::DiffId(digest, wire.diff_ids));
+    }
+    let content = match (wire.layer_path.as_str(), wire.paths.take()) {
+        ("", Some(paths)) if media_type == media_type::LAYER => {
+            let paths = paths.into_iter().map(|path| {
+                let path: WirePath = serde_json::from_value(path).map_err(malformed)?;
+                Ok(StorePath::try_from(path)?)
+            });
+            LayerContent::Paths(paths.collect::<Result<_, ImageError>>()?)
+        }
+        ("", _) => return Err(ImageError::Layer(digest)),
+        (file, _) => LayerContent::File(file.to_owned()),
+    };
+    // Go writes no size as zero, and no layer is so short.
+    let size = (wire.size > 0).then_some(wire.size);
+    Ok(Layer { digest, size, media_type, content })
+}
+
+/// The configuration's bytes.
+fn blob(wire: Wire) -> Result<String, ImageError> {
     let (diff_ids, history) = wire.layers.into_iter().map(|layer| (layer.diff_ids, layer.history)).unzip();
-    let image = Image {
+    let image = WireImage {
         created: wire.created,
         architecture: wire.arch,
         os: "linux",
@@ -185,7 +289,7 @@ mod tests {
 
     const DIFF_ID: &str = "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
 
-    fn image(config: &str) -> String {
+    fn json(config: &str) -> String {
         format!(
             r#"{{"version":1,"image-config":{config},"layers":[{{"digest":"{DIFF_ID}","size":1,"diff_ids":"{DIFF_ID}","paths":[{{"path":"/nix/store/x"}}],"mediatype":"application/vnd.oci.image.layer.v1.tar","History":{{"created_by":"nix2container"}}}}],"arch":"arm64","created":"0001-01-01T00:00:00Z"}}"#
         )
@@ -197,19 +301,19 @@ mod tests {
         let given =
             r#"{"Labels":{"b":"2","a":"<1>"},"Env":["A=x&y\u2028"],"User":"","ExposedPorts":{"80/tcp":{}}}"#;
         assert_eq!(
-            blob(image(given).as_bytes()).unwrap(),
+            blob(parse(json(given).as_bytes()).unwrap()).unwrap(),
             format!(
                 r#"{{"created":"0001-01-01T00:00:00Z","architecture":"arm64","os":"linux","config":{{"ExposedPorts":{{"80/tcp":{{}}}},"Env":["A=x\u0026y\u2028"],"Labels":{{"a":"\u003c1\u003e","b":"2"}}}},"rootfs":{{"type":"layers","diff_ids":["{DIFF_ID}"]}},"history":[{{"created_by":"nix2container"}}]}}"#
             )
         );
-        let read = config(image("{}").as_bytes()).unwrap();
+        let read = config(json("{}").as_bytes()).unwrap();
         assert_eq!(read.platform.to_string(), "linux/arm64");
         assert_eq!(read.diff_ids.len(), 1);
     }
 
     #[test]
     fn what_could_enter_the_configuration_unseen_is_refused() {
-        let good = image(r#"{"User":"me"}"#);
+        let good = json(r#"{"User":"me"}"#);
         assert!(config(good.as_bytes()).is_ok());
         for (from, to) in [
             ("\"version\":1", "\"version\":2"),

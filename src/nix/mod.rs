@@ -4,7 +4,9 @@
 pub mod archive;
 pub mod base32;
 pub mod hash;
+pub mod header;
 pub mod image;
+pub mod layer;
 pub mod nar;
 
 pub use hash::NarHash;

@@ -189,7 +189,7 @@ impl Visit for Files {
             self.cut = true;
             return;
         }
-        let Entry { path, kind, size, attributes } = entry;
+        let Entry { path, kind, size, attributes, .. } = entry;
         self.reading = matches!(kind, Kind::File { .. }).then(|| Context::new(&SHA256));
         self.list.push(File { path, kind, size, attributes, digest: None });
     }
@@ -282,7 +282,7 @@ mod tests {
         let attributes = Attributes { mode, owner: (0, 0), mtime: mtime.to_string() };
         let kind = Kind::File { executable: false };
         let size = content.len() as u64;
-        (Entry { path: path.to_owned(), kind, size, attributes }, content.as_bytes().to_vec())
+        (Entry { path: path.to_owned(), kind, size, offset: 0, attributes }, content.as_bytes().to_vec())
     }
 
     fn files(entries: &[(Entry, Vec<u8>)]) -> Files {

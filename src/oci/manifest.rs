@@ -137,6 +137,31 @@ impl Manifest {
         })
     }
 
+    /// The manifest of an image. The same image gives the same bytes.
+    pub fn image(config: Descriptor, layers: Vec<Descriptor>) -> Result<Self, ManifestError> {
+        let wire = WireManifest {
+            schema_version: 2,
+            media_type: media_type::MANIFEST.to_owned(),
+            artifact_type: None,
+            config: Wire::from(&config),
+            layers: layers.iter().map(Wire::from).collect(),
+            subject: None,
+            annotations: BTreeMap::new(),
+        };
+        let bytes = serde_json::to_vec(&wire)
+            .map_err(|error| ManifestError::Malformed { what: "manifest", why: error.to_string() })?;
+        Ok(Self {
+            digest: Digest::of(&bytes),
+            bytes,
+            media_type: wire.media_type,
+            artifact_type: None,
+            config,
+            layers,
+            subject: None,
+            annotations: wire.annotations,
+        })
+    }
+
     /// The manifest of an artifact about `subject`: one layer, the empty configuration.
     pub fn artifact(
         artifact_type: &str,

@@ -8,6 +8,10 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The empty descriptor's media type (image-spec, "Guidance for an Empty Descriptor").
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// A layer that is not compressed (image-spec, `layer.md`).
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// A layer compressed with gzip (image-spec, `layer.md`).
+pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Docker manifest list, schema 2.
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker image manifest, schema 2.

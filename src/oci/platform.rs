@@ -94,6 +94,11 @@ impl System {
         }
     }
 
+    /// How tags of its images end: `amd64`.
+    pub fn suffix(&self) -> &'static str {
+        self.0.suffix
+    }
+
     /// What the programs of this system are built for.
     pub fn machine(self) -> Machine {
         self.0.machine

@@ -1,7 +1,7 @@
 //! Tar archives (POSIX ustar and pax, GNU), read piece by piece.
 
 /// A block of an archive, in bytes.
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// Extended headers (pax, GNU) of more bytes than this are refused.
 const MAX_EXTENDED: u64 = 1 << 20;
 
@@ -19,6 +19,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Bytes of content.
     pub size: u64,
+    /// Where the content begins, in bytes from the start of the archive.
+    pub offset: u64,
     /// What else its headers say.
     pub attributes: Attributes,
 }
@@ -73,6 +75,8 @@ pub struct Reader<V> {
     size: Option<u64>,
     owner: (Option<u64>, Option<u64>),
     mtime: Option<String>,
+    /// Bytes taken so far.
+    taken: u64,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +114,7 @@ impl<V: Visit> Reader<V> {
             size: None,
             owner: (None, None),
             mtime: None,
+            taken: 0,
         }
     }
 
@@ -129,6 +134,7 @@ impl<V: Visit> Reader<V> {
                 State::Header => {
                     let (now, rest) = bytes.split_at(bytes.len().min(BLOCK - self.kept.len()));
                     self.kept.extend_from_slice(now);
+                    self.taken += now.len() as u64;
                     bytes = rest;
                     if self.kept.len() == BLOCK {
                         let header = std::mem::take(&mut self.kept);
@@ -144,10 +150,12 @@ impl<V: Visit> Reader<V> {
                         Body::Pax | Body::GnuPath | Body::GnuLink => self.kept.extend_from_slice(now),
                     }
                     *left -= now.len() as u64;
+                    self.taken += now.len() as u64;
                     bytes = rest;
                     if *left == 0 {
                         let skip = usize::try_from(*padding).unwrap_or(usize::MAX).min(bytes.len());
                         *padding -= skip as u64;
+                        self.taken += skip as u64;
                         bytes = bytes.get(skip..).unwrap_or_default();
                         if *padding == 0 {
                             let body = *body;
@@ -228,7 +236,7 @@ impl<V: Visit> Reader<V> {
                 owner: (user.unwrap_or_else(|| stated(108, 116)), group.unwrap_or_else(|| stated(116, 124))),
                 mtime: self.mtime.take().unwrap_or_else(|| stated(136, 148).to_string()),
             };
-            self.visitor.entry(Entry { path, kind, size, attributes });
+            self.visitor.entry(Entry { path, kind, size, offset: self.taken, attributes });
             (size, Body::Entry)
         };
         if size == 0 {

@@ -124,7 +124,8 @@ async fn write(registry: &Registry, done: &Assembled, tags: &[CandidateTag]) -> 
     if tags.is_empty() {
         registry.push_manifest(repository, media_type::INDEX, done.index.bytes()).await?;
     }
-    let written = tags::write_candidates(registry, repository, tags, &done.index).await;
+    let written =
+        tags::write_candidates(registry, repository, tags, media_type::INDEX, done.index.bytes()).await;
     let named = |wrote: bool| {
         let tags = tags.iter().zip(&written).filter(|(_, written)| written.is_ok() == wrote);
         tags.map(|(tag, _)| tag.tag().as_str()).collect::<Vec<_>>().join(", ")

@@ -7,6 +7,7 @@ mod gather;
 pub mod inspect;
 pub mod pack;
 pub mod promote;
+pub mod push;
 pub mod verify;
 
 pub(crate) use gather::resolve;

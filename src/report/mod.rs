@@ -8,6 +8,7 @@ pub mod markdown;
 pub mod pack;
 pub mod policy;
 pub mod promote;
+pub mod push;
 pub mod split;
 pub mod style;
 pub mod verdict;

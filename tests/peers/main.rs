@@ -24,6 +24,7 @@ mod peers;
 mod process;
 mod project;
 mod proxy;
+mod push;
 mod registries;
 mod release;
 mod services;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
     trials.extend(nar::trials(&peers));
     trials.extend(model::trials(&peers));
     trials.extend(nix::trials(&peers));
+    trials.extend(push::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
     trials.extend(conformance::trials(&peers));

@@ -30,8 +30,11 @@ const APP: &str = r#"
       quorate.images.images.app.packages = [ "/store/app-${system}" ];
     };"#;
 
+/// What is given the path of Nix.
+type Test = fn(&Path);
+
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    let tests: [(&str, fn(&Path)); 10] = [
+    let tests: [(&str, Test); 10] = [
         ("its_own_tests_hold", own_tests),
         ("it_knows_the_systems_that_the_binary_knows", systems),
         ("refusals_say_why", refusals),
@@ -363,7 +366,9 @@ fn recipes(program: &Path, just: &Path) {
     let build =
         |system: &str| format!("nix [build] [.#imagesBySystem.{system}.app] [--out-link] [result-{system}]");
     let push = |system: &str, tag: &str| {
-        format!("quorate [push] [--suffix] [arch] [result-{system}] [ghcr.io/acme/app:{tag}]")
+        format!(
+            "quorate [push] [--system] [{system}] [--suffix] [arch] [result-{system}] [ghcr.io/acme/app:{tag}]"
+        )
     };
     let head = "git [rev-parse] [--verify] [HEAD]".to_owned();
     let candidate = "ghcr.io/acme/app:git-0123456789abcdef";
@@ -419,6 +424,9 @@ fn recipes(program: &Path, just: &Path) {
         let folder = workplace(program, &settings);
         let calls = run(just, folder.path(), &["image-verify", "app"]).1;
         assert_eq!(calls, [format!("quorate [verify] {words}[ghcr.io/acme/app:latest]")]);
+        // Nobody is asked who we are to tell a digest.
+        let calls = run(just, folder.path(), &["image-digest", "app"]).1;
+        assert_eq!(calls[1], "quorate [push] [--dry-run] [result-x86_64-linux] [ghcr.io/acme/app]");
     }
 }
 
