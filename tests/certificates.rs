@@ -359,7 +359,7 @@ fn certificates_say_who_signed_where_all_of_it_holds() {
     renamed[place + SAN.len() - 1] = b'm';
     let renamed = with(&good, at, STANDARD.encode(&renamed).into());
     row("a certificate renamed", &renamed, Err(Reason::SignerUnknown));
-    let all = MaySign::Certificate(matcher("https://github.com/*"));
+    let all = MaySign::Certificate(matcher("https://github.com/*@*"));
     table.row(
         "… and anybody believed",
         judge(&renamed, &[(&all, &trust)]),
@@ -375,7 +375,7 @@ fn a_private_authority_speaks_for_its_own_builders_only() {
     let (pair, certificate) = world.certified(&world.other_fulcio, &job());
     let forged = world.bundle(&pair, Some(&certificate), &payload(b"one"), Seen::New);
     let genuine = world.says(&payload(b"one"), Seen::New);
-    let (job, lab) = (github(), MaySign::Certificate(matcher("https://github.com/lab/*")));
+    let (job, lab) = (github(), MaySign::Certificate(matcher("https://github.com/lab/*@*")));
     let may_sign = [(&job, &public), (&lab, &private)];
     let mut table = Table::default();
     table.row("genuine", judge(&genuine, &may_sign), Ok(()));
@@ -388,7 +388,7 @@ fn a_private_authority_speaks_for_its_own_builders_only() {
     );
 
     // Whom nothing tells apart is nobody.
-    let wide = MaySign::Certificate(matcher("https://github.com/acme/*"));
+    let wide = MaySign::Certificate(matcher("https://github.com/acme/*@*"));
     table.row("two", judge(&genuine, &[(&job, &public), (&wide, &public)]), Err(Reason::SignerAmbiguous));
     table.row(
         "two trusts",
