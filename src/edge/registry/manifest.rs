@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn case() -> Case {
-        rustls::crypto::ring::default_provider().install_default().ok();
+        crate::init().unwrap();
         let bed = Bed::start(RegistryOptions::default());
         let repository: Repository = format!("{}/acme/app", bed.host()).parse().unwrap();
         let registry =
