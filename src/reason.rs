@@ -82,9 +82,9 @@ reasons! {
 
     BuilderClaim = "builder-claim", "The statement names another builder than the one whose key signed it.";
     SystemNotAllowed = "system-not-allowed", "The policy does not let the builder vote for this system.";
-    KeyOutsideWindow = "key-outside-window", "The builder's key was not valid at the verified time.";
-    KeyRevoked = "key-revoked", "The builder's key was revoked before the verified time.";
-    KeyCompromised = "key-compromised", "The policy says that the builder's key is compromised.";
+    KeyOutsideWindow = "key-outside-window", "The builder's key or certificate does not count at the verified time.";
+    KeyRevoked = "key-revoked", "The builder's key or kind of certificate was revoked before the verified time.";
+    KeyCompromised = "key-compromised", "The policy says that the builder's key or kind of certificate is compromised.";
     CertificateSource = "certificate-source", "The certificate was issued to a build of another repository, commit or ref than the statement names.";
     Waived = "waived", "The policy waives the statement: it counts for neither side.";
     NameMismatch = "name-mismatch", "The statement speaks of another repository.";

@@ -34,6 +34,10 @@ fn predicate(shop: &Shop, system: &str, more: &[&str]) -> Run {
     shop.quorate(&arguments)
 }
 
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
@@ -81,11 +85,13 @@ fn the_configuration_digest_is_computed_from_what_nix_built() {
     let image = shop.push("docker-tools", "amd64", "hello");
     shop.write("plain.tar", image.docker_archive());
     shop.write("image.tar.gz", gzip(&image.docker_archive()));
+    shop.write("image.tar.zst", zstd(&image.docker_archive()));
     shop.write("stream", "#!/bin/sh\nexec print-an-image\n");
     shop.quorate(&["assemble", "oci:layout:app", &shop.at("docker-tools")]).exits(0);
     for more in [
         vec!["--result", "plain.tar"],
         vec!["--result", "image.tar.gz"],
+        vec!["--result", "image.tar.zst"],
         vec!["--result", "layout"],
         vec!["--result", "stream", "--built-image", "plain.tar"],
         vec!["--nar-hash", NAR_HASH, "--built-image", "oci:layout:app"],
@@ -142,10 +148,21 @@ fn a_build_that_cannot_be_read_is_refused_with_its_reason() {
     shop.write("cut.tar", &tar[..1000]);
     shop.write("cut.tar.gz", &gzip(&tar)[..500]);
     shop.write("tail.tar.gz", [gzip(&tar), gzip(b"more")].concat());
+    // Of the program `zstd`: at its default, at level 19, and looking back 128 MiB.
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zstd");
+    for name in ["made.tar.zst", "made-19.tar.zst", "made-long.tar.zst"] {
+        shop.write(name, fs::read(made.join(name)).unwrap());
+    }
+    let made = fs::read(made.join("made.tar.zst")).unwrap();
+    shop.write("cut.tar.zst", &made[..made.len() / 2]);
+    shop.write("tail.tar.zst", [made, zstd(b"more")].concat());
+    shop.write("other.tar.zst", zstd(b"no archive"));
     fs::create_dir(shop.path("folder")).unwrap();
     for (path, says) in [
         ("good.json", ""),
         ("good.tar.gz", ""),
+        ("made.tar.zst", ""),
+        ("made-19.tar.zst", ""),
         ("unknown.json", "unknown key `os`"),
         ("twice.json", "duplicate key `version`"),
         ("stream", "run it into a file and name that with `--built-image`"),
@@ -155,6 +172,10 @@ fn a_build_that_cannot_be_read_is_refused_with_its_reason() {
         ("cut.tar", "cut short"),
         ("cut.tar.gz", "cannot be used"),
         ("tail.tar.gz", "more follows"),
+        ("made-long.tar.zst", "window"),
+        ("cut.tar.zst", "cannot be used"),
+        ("tail.tar.zst", "more follows"),
+        ("other.tar.zst", "not a tar archive"),
     ] {
         let run = predicate(&shop, AMD64.1, &["--result", path]);
         if says.is_empty() {

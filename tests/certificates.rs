@@ -266,9 +266,8 @@ fn payload(about: &[u8]) -> Vec<u8> {
     statement(about).to_payload().unwrap()
 }
 
-fn ago(minutes: u64) -> Option<SystemTime> {
-    Some(SystemTime::now() - Duration::from_secs(60 * minutes))
-}
+/// How far the times of some tests are from now.
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn certificates_say_who_signed_where_all_of_it_holds() {
@@ -310,7 +309,8 @@ fn certificates_say_who_signed_where_all_of_it_holds() {
     }
 
     // Seen before the certificate began, and after it ended.
-    for (what, time) in [("before", ago(60)), ("after", Some(SystemTime::now() + Duration::from_secs(3600)))]
+    for (what, time) in
+        [("before", Some(SystemTime::now() - HOUR)), ("after", Some(SystemTime::now() + HOUR))]
     {
         world.tsa.set_time(time);
         row(
@@ -326,7 +326,7 @@ fn certificates_say_who_signed_where_all_of_it_holds() {
         );
         world.tsa.set_time(None);
     }
-    world.old.set_time(ago(60));
+    world.old.set_time(Some(SystemTime::now() - HOUR));
     row("logged before", &world.says(&payload(b"one"), Seen::Old), Err(Reason::CertificateTime));
     row("… and stamped in time", &world.says(&payload(b"one"), Seen::Both), Err(Reason::CertificateTime));
     world.old.set_time(None);
@@ -607,6 +607,77 @@ fn a_trust_says_what_must_vouch() {
     );
 }
 
+/// Every text in a document, by its place.
+fn leaves(value: &Value, at: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(key, v)| leaves(v, &format!("{at}/{key}"), found)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, item)| leaves(item, &format!("{at}/{n}"), found));
+        }
+        Value::String(text) => found.push((at.to_owned(), text.clone())),
+        _ => {}
+    }
+}
+
+/// Places that nothing vouches for, and on which nothing is decided.
+fn is_neutral(place: &str) -> bool {
+    let proof = "/inclusionProof/";
+    [
+        "/publicKey/hint",
+        // The name beside a signature: the key id and the signature are what holds.
+        "/checkpoint/envelope",
+        // Parts of the token that its signature does not cover; the time is compared.
+        "/signedTimestamp",
+    ]
+    .iter()
+    .any(|end| place.ends_with(end))
+        // Of Rekor v2, these repeat the checkpoint and are not used.
+        || (place.contains("/tlogEntries/1/") && place.contains(proof) && !place.contains("/hashes/"))
+}
+
+#[test]
+fn no_place_in_a_bundle_can_be_changed() {
+    let world = World::new();
+    let trust = world.trust();
+    let good = world.says(&payload(b"one"), Seen::Both);
+    let genuine = judge(&good, &[(&github(), &trust)]).unwrap();
+    let mut places = Vec::new();
+    leaves(&good, "", &mut places);
+    assert!(places.len() > 20, "{places:?}");
+    let mut proven = Vec::new();
+    for (place, text) in &places {
+        // Every character in turn would take minutes: some of each text, its ends among them.
+        let step = (text.len() / 24).max(1);
+        for at in (0..text.len()).step_by(step).chain([text.len() - 1]) {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] = match bytes[at] {
+                b'A' => b'B',
+                b'0' => b'1',
+                _ if text.bytes().all(|b| b.is_ascii_digit()) => b'0',
+                _ => b'A',
+            };
+            let Ok(changed) = String::from_utf8(bytes) else { continue };
+            let Ok(bundle) = Bundle::parse(with(&good, place, changed.into()).to_string().as_bytes()) else {
+                continue;
+            };
+            if let Ok(found) = verify(&bundle, [(&github(), &trust)]) {
+                assert_eq!(found.statement(), genuine.statement(), "{place}");
+                assert_eq!(
+                    (found.signer(), found.earliest()),
+                    (genuine.signer(), genuine.earliest()),
+                    "{place}"
+                );
+                proven.push((place, at));
+            }
+        }
+    }
+    proven.retain(|(place, _)| !is_neutral(place));
+    assert!(proven.is_empty(), "{proven:?}");
+}
+
+/// What a builder says otherwise.
+type Change<'a> = &'a dyn Fn(&mut Build);
+
 /// An image of one platform, and what the policy makes of what was said of it.
 struct Judged {
     built: Image,
@@ -675,7 +746,7 @@ fn a_certificate_must_be_of_a_job_on_what_was_built() {
     let workflow = format!("{source}\nclaims = \"workflow\"");
     let (outcome, status, detail) = cell(&source, &same, &job());
     assert_eq!((outcome, status.as_str(), detail), ("met", "counted ", None));
-    let changes: [(&str, &dyn Fn(&mut Build)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("another commit", &|build| build.commit = "b".repeat(40).parse().unwrap()),
         ("another source", &|build| build.source_uri = Some("git+https://github.com/acme/fork".to_owned())),
         ("no source", &|build| build.source_uri = None),

@@ -11,8 +11,9 @@ mod targets;
 
 type Target = fn(&[u8]) -> bool;
 
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 10] = [
     ("bundle", targets::bundle),
+    ("certificate", targets::certificate),
     ("config", targets::config),
     ("docker_archive", targets::docker_archive),
     ("image_json", targets::image_json),

@@ -117,6 +117,42 @@ fn every_verb_believes_whom_the_repository_says() {
 }
 
 #[test]
+fn a_builder_stands_under_the_trust_that_the_policy_names() {
+    let world = World::new();
+    let own = |trust: &str| {
+        let policy = world.shop.policy(2).replace("name = \"garnix\"", "name = \"garnix\"\ntrust = \"own\"");
+        world.shop.write("own.toml", format!("{policy}\n[trust.own]\n{trust}\n"));
+        world.run_with(
+            &[
+                "verify",
+                &world.release.reference,
+                "--policy",
+                "own.toml",
+                "--trusted-root",
+                "root.json",
+                "-o",
+                "json",
+            ],
+            &[],
+        )
+    };
+    let tuf = format!("tuf = \"{}\"\ntuf_root = \"tuf-root.json\"", world.tuf.url());
+    own(&tuf).exits(0);
+    assert_eq!(world.asked().len(), 5);
+    own("trusted_root = \"root.json\"").exits(0);
+    // The option speaks for the others alone.
+    let others = Bed::start(RegistryOptions::default());
+    world.tuf.publish(&others.trusted_root());
+    let run = own(&tuf).exits(1).json();
+    assert_eq!(cell(&run, "linux/amd64", "garnix"), "rejected log-unknown");
+    assert_eq!(cell(&run, "linux/amd64", "github"), "counted");
+    world.shop.write("none.json", "{}");
+    own("trusted_root = \"none.json\"").exits(3).says("the trusted root of the policy cannot be used");
+    let plain = own("tuf = \"http://tuf.example/\"\ntuf_root = \"tuf-root.json\"").exits(2);
+    assert!(plain.stderr.contains("is not https"), "{}", plain.stderr);
+}
+
+#[test]
 fn what_did_not_change_is_not_fetched_again() {
     let world = World::new();
     world.verify().exits(0);
@@ -361,6 +397,13 @@ fn a_cache_that_was_tampered_with_is_refused() {
         world.verify().exits(0);
         world.verify_offline().exits(0);
     }
+    // What lacks a part is not the same as nothing.
+    for name in ["timestamp.json", "snapshot.json", "targets.json", "targets/trusted_root.json"] {
+        fs::remove_file(world.kept(name)).unwrap();
+        world.verify_offline().exits(3).says("what was fetched before does not hold");
+        world.verify().exits(0);
+        world.verify_offline().exits(0);
+    }
     // A file that fills the memory is not read.
     fs::File::create(world.kept("targets.json")).unwrap().set_len(1 << 36).unwrap();
     world.verify_offline().exits(3).says("what was fetched before does not hold");
@@ -394,12 +437,12 @@ fn one_source_of_trust_is_named() {
     assert!(verify(&["--trust", "github"]).contains("public-good"));
     let plain = verify(&["--tuf-url", "http://tuf.example/", "--tuf-root", "tuf-root.json"]);
     assert!(plain.contains("is not https") && plain.contains("--plain-http tuf.example"), "{plain}");
-    assert!(
-        verify(&["--tuf-url", &world.tuf.url(), "--tuf-root", "none.json"])
-            .contains("cannot read the TUF root")
-    );
     assert!(world.asked().is_empty());
 
+    let absent =
+        ["verify", &world.release.reference, "--tuf-url", &world.tuf.url(), "--tuf-root", "none.json"];
+    world.run_with(&absent, &[]).exits(2).says("cannot read the TUF root `none.json`");
+    assert!(world.asked().is_empty());
     let file = ["verify", &world.release.reference, "--trusted-root", "root.json", "--offline"];
     world.run_with(&file, &[]).exits(0);
 }

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use quorate::attestation::verify::verify;
-use quorate::attestation::{Bundle, MaySign, PublicKey, Statement, Trust};
+use quorate::attestation::{Bundle, Identity, MaySign, PublicKey, Statement, Trust};
 use quorate::nix::archive::ArchiveReader;
 use quorate::oci::layer::Programs;
 use quorate::oci::{Config, Digest, ImageIndex, Manifest};
@@ -29,9 +29,9 @@ fn believed() -> &'static (MaySign, Trust) {
 
 /// A bundle. Whatever is done to a genuine one, nothing is proven but what was signed.
 pub fn bundle(bytes: &[u8]) -> bool {
-    let (key, trust) = believed();
+    let (signer, trust) = believed();
     let Ok(bundle) = Bundle::parse(bytes) else { return false };
-    let Ok(attestation) = verify(&bundle, [(key, trust)]) else { return false };
+    let Ok(attestation) = verify(&bundle, [(signer, trust)]) else { return false };
     assert_eq!(attestation.payload(), Digest::of(SIGNED), "another statement is proven");
     assert_eq!(attestation.statement(), &Statement::parse(SIGNED).unwrap());
     true
@@ -43,6 +43,11 @@ pub fn statement(bytes: &[u8]) -> bool {
     let written = statement.to_payload().unwrap();
     assert_eq!(Statement::parse(&written).unwrap(), statement);
     true
+}
+
+/// What a certificate says of its holder.
+pub fn certificate(bytes: &[u8]) -> bool {
+    Identity::from_der(bytes).is_ok()
 }
 
 /// The image JSON of nix2container.

@@ -36,7 +36,8 @@ pub struct Matcher {
     pub claims: BTreeMap<CertificateClaim, String>,
 }
 
-/// A pattern over names of one kind, so that no mail address passes for a URI.
+/// A pattern over names of one kind, so that no mail address passes for a URI. Its stars stand for
+/// no `@`: the ref stands behind one, and a branch may be called `x@refs/heads/main`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SanPattern {
     /// Mail addresses.
@@ -180,7 +181,10 @@ impl SanPattern {
 
     fn matches(&self, san: &San) -> bool {
         match (self, san) {
-            (Self::Email(glob), San::Email(name)) | (Self::Uri(glob), San::Uri(name)) => glob.matches(name),
+            (Self::Email(glob), San::Email(name)) | (Self::Uri(glob), San::Uri(name)) => {
+                let ats = |text: &str| text.matches('@').count();
+                ats(glob.as_str()) == ats(name) && glob.matches(name)
+            }
             _ => false,
         }
     }
@@ -189,6 +193,59 @@ impl SanPattern {
         match (self, other) {
             (Self::Email(one), Self::Email(other)) | (Self::Uri(one), Self::Uri(other)) => one.meets(other),
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = "https://git.test/acme/app/build.yml@refs/heads/main";
+
+    #[test]
+    fn names_match_whole_and_in_kind() {
+        let uri = |name: &str| San::Uri(name.to_owned());
+        let email = |name: &str| San::Email(name.to_owned());
+        for (pattern, yes, no) in [
+            (
+                JOB,
+                vec![uri(JOB)],
+                vec![email(JOB), uri(&JOB[1..]), uri(&format!("{JOB}/x")), uri(&JOB.to_uppercase())],
+            ),
+            (
+                "https://git.test/acme/*@refs/heads/main",
+                vec![uri(JOB)],
+                vec![
+                    uri("https://git.test/acme2/app/build.yml@refs/heads/main"),
+                    // A branch of that name is another ref.
+                    uri("https://git.test/acme/app/build.yml@refs/heads/x@refs/heads/main"),
+                ],
+            ),
+            (
+                "https://git.test/acme/app/build.yml@refs/tags/v*",
+                vec![uri("https://git.test/acme/app/build.yml@refs/tags/v1")],
+                vec![uri(JOB), uri("https://git.test/acme/app/build.yml@refs/tags/v1@x")],
+            ),
+            (
+                "joe@acme.test",
+                vec![email("joe@acme.test")],
+                vec![uri("joe@acme.test"), email("joe@acme.test.evil")],
+            ),
+            (
+                "*@acme.test",
+                vec![email("joe@acme.test")],
+                vec![email("joe@evil@acme.test"), email("joe@other.test")],
+            ),
+        ] {
+            let read = SanPattern::new(pattern).unwrap();
+            assert!(yes.iter().all(|san| read.matches(san)), "{pattern} {yes:?}");
+            assert!(!no.iter().any(|san| read.matches(san)), "{pattern} {no:?}");
+        }
+        for bad in
+            ["", "*", "joe", "https://", "https://*/x", "https://git*/x", "*://git.test/x", "joe@*", "@"]
+        {
+            assert_eq!(SanPattern::new(bad), None, "{bad}");
         }
     }
 }

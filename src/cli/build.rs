@@ -39,7 +39,7 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "[SYSTEM=]HASH", env = "QUORATE_NAR_HASH")]
     pub(super) nar_hash: Vec<Of<NarHash>>,
     /// The built image's store path, or a link to it; its narHash is computed, and if it is an
-    /// image JSON of nix2container, a docker-archive (plain or gzip) or an OCI layout, the digest
+    /// image JSON of nix2container, a docker-archive (plain, gzip, zstd) or an OCI layout, the digest
     /// of its configuration
     #[arg(long, value_name = "[SYSTEM=]PATH", env = "QUORATE_RESULT")]
     pub(super) result: Vec<Of<PathBuf>>,

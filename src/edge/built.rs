@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use flate2::bufread::GzDecoder;
+use ruzstd::decoding::StreamingDecoder;
 
 use super::files;
 use super::layers::{self, Depth};
@@ -21,7 +22,11 @@ use crate::oci::{Config, Digest, ImageIndex, Manifest, Store, System, media_type
 const CHUNK: usize = 1 << 18;
 /// Enough to tell what a file is: a block of a tar archive.
 const HEAD: u64 = 512;
-const FORMS: &str = "the image JSON of nix2container, a docker-archive (plain or gzip), or an OCI layout";
+/// The most bytes that a zstd frame may look back, and that are kept of it: what RFC 8878 asks of
+/// every decoder.
+const MAX_WINDOW: u64 = 8 << 20;
+const FORMS: &str =
+    "the image JSON of nix2container, a docker-archive (plain, gzip or zstd), or an OCI layout";
 
 /// Where a build left its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,7 @@ enum Form {
     ImageJson,
     DockerArchive,
     DockerArchiveGzip,
+    DockerArchiveZstd,
     Layout,
     /// A program, such as one that prints an image when it is run.
     Script,
@@ -80,6 +86,7 @@ impl Built {
                         .map_err(malformed)?,
                     Form::DockerArchive => open(path).and_then(archive).map_err(malformed)?,
                     Form::DockerArchiveGzip => open(path).and_then(gzip).map_err(malformed)?,
+                    Form::DockerArchiveZstd => open(path).and_then(zstd).map_err(malformed)?,
                     Form::Layout => {
                         let only = LayoutReference { path: path.clone(), entry: Entry::Only };
                         in_layout(registry, &only, system).await?
@@ -131,6 +138,7 @@ fn form(path: &Path) -> io::Result<Form> {
     File::open(path)?.take(HEAD).read_to_end(&mut head)?;
     Ok(match head.as_slice() {
         [0x1f, 0x8b, ..] => Form::DockerArchiveGzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Form::DockerArchiveZstd,
         [b'#', b'!', ..] => Form::Script,
         [b'{', ..] => Form::ImageJson,
         head if head.get(257..262) == Some(b"ustar") => Form::DockerArchive,
@@ -159,6 +167,15 @@ fn gzip(from: BufReader<File>) -> Result<Config, Failure> {
     let config = archive(&mut decoder)?;
     if !decoder.into_inner().fill_buf()?.is_empty() {
         return Err("more follows the gzip stream".into());
+    }
+    Ok(config)
+}
+
+/// One frame (RFC 8878, section 3.1.1). Its checksum is not looked at: every layer has a digest.
+fn zstd(mut from: BufReader<File>) -> Result<Config, Failure> {
+    let config = archive(StreamingDecoder::new_with_max_window_size(&mut from, MAX_WINDOW)?)?;
+    if !from.fill_buf()?.is_empty() {
+        return Err("more follows the zstd frame".into());
     }
     Ok(config)
 }

@@ -232,9 +232,12 @@ impl Cache {
         Self { folder: folder.to_owned(), files: FileStore::new(folder) }
     }
 
-    /// Whether a repository was ever fetched as far as its timestamp.
+    /// Whether anything was ever fetched, as far as can be told: a part of it, or what cannot be
+    /// looked at, is not nothing.
     fn is_filled(&self) -> bool {
-        self.folder.join("timestamp.json").exists()
+        ["timestamp.json", "snapshot.json", "targets.json", "targets"]
+            .iter()
+            .any(|name| !matches!(self.folder.join(name).try_exists(), Ok(false)))
     }
 }
 
