@@ -23,7 +23,7 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
@@ -32,6 +32,7 @@ const PAGES: [&str; 11] = [
     "docs/concepts.md",
     "docs/threat-model.md",
     "docs/trust.md",
+    "docs/interop.md",
     "docs/reasons.md",
     "docs/predicates/build-v1.md",
     "docs/predicates/dissent-v1.md",
