@@ -36,6 +36,7 @@ const PAGES: &[&str] = &[
     "docs/disagreement.md",
     "docs/threat-model.md",
     "docs/trust.md",
+    "docs/interop.md",
     "docs/reasons.md",
     "docs/predicates/build-v1.md",
     "docs/predicates/dissent-v1.md",

@@ -60,7 +60,7 @@ pub fn docker_archive(bytes: &[u8]) -> bool {
     in_pieces(bytes, |pieces| {
         let mut reader = ArchiveReader::default();
         pieces.iter().try_for_each(|piece| reader.take(piece)).ok()?;
-        reader.finish().ok().map(|config| config.digest)
+        reader.finish().ok().map(|archived| archived.config.digest)
     })
 }
 
