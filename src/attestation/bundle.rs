@@ -9,7 +9,7 @@ use sigstore_types::{
 };
 
 use super::PublicKey;
-use super::statement::{PAYLOAD_TYPE, Statement};
+use super::statement::{PAYLOAD_TYPE, Payload, Statement};
 use crate::oci::Digest;
 use crate::oci::json::{self, Shape};
 use crate::oci::media_type::BUNDLE;
@@ -71,22 +71,51 @@ const SHAPE: Shape = Shape::Closed(&[
     ("messageSignature", Shape::Any),
 ]);
 
-/// A well-formed bundle that carries a statement of ours. Nothing in it is proven yet.
+/// A well-formed bundle that carries a statement of ours. Nothing in it is proven yet. What it
+/// says is part of its type, so that nothing but a [`Statement`] can become a vote.
 #[derive(Debug, Clone)]
-pub struct Bundle {
+pub struct Bundle<P = Statement> {
     /// As the verifier of the `sigstore-*` crates reads it.
     pub(super) inner: sigstore_types::Bundle,
     pub(super) envelope: DsseEnvelope,
-    statement: Statement,
+    statement: P,
     digest: Digest,
 }
 
 impl Bundle {
-    /// Reads a bundle strictly.
+    /// Reads a bundle strictly that carries a statement of a builder.
     ///
     /// # Errors
     /// A reason code and the detail.
     pub fn parse(bytes: &[u8]) -> Result<Self, (Reason, String)> {
+        Self::read(bytes)
+    }
+
+    /// A bundle signed with `key`, with one log entry and one timestamp.
+    pub fn keyed(
+        envelope: DsseEnvelope,
+        key: &PublicKey,
+        entry: TransparencyLogEntry,
+        timestamp: Vec<u8>,
+    ) -> sigstore_types::Bundle {
+        let hint = PublicKeyIdentifier::new(key.fingerprint().hex());
+        let timestamps = vec![Rfc3161Timestamp::new(TimestampToken::new(timestamp))];
+        sigstore_types::Bundle::new(
+            MediaType::Bundle0_3,
+            VerificationMaterial::new(VerificationMaterialContent::PublicKey(hint))
+                .with_tlog_entries(vec![entry])
+                .with_timestamp_verification_data(TimestampVerificationData::new(timestamps)),
+            SignatureContent::DsseEnvelope(envelope),
+        )
+    }
+}
+
+impl<P: Payload> Bundle<P> {
+    /// Reads a bundle strictly.
+    ///
+    /// # Errors
+    /// A reason code and the detail.
+    pub fn read(bytes: &[u8]) -> Result<Self, (Reason, String)> {
         if bytes.len() > MAX_BYTES {
             return Err((Reason::BundleTooLarge, format!("the bundle has {} bytes", bytes.len())));
         }
@@ -129,30 +158,12 @@ impl Bundle {
             let shown: String = envelope.payload_type.chars().take(100).collect();
             return Err((Reason::PayloadType, format!("`payloadType` is {shown:?}")));
         }
-        let statement = Statement::parse(envelope.payload.as_bytes())?;
+        let statement = P::parse(envelope.payload.as_bytes())?;
         Ok(Self { inner, envelope, statement, digest: Digest::of(bytes) })
     }
 
-    /// A bundle signed with `key`, with one log entry and one timestamp.
-    pub fn keyed(
-        envelope: DsseEnvelope,
-        key: &PublicKey,
-        entry: TransparencyLogEntry,
-        timestamp: Vec<u8>,
-    ) -> sigstore_types::Bundle {
-        let hint = PublicKeyIdentifier::new(key.fingerprint().hex());
-        let timestamps = vec![Rfc3161Timestamp::new(TimestampToken::new(timestamp))];
-        sigstore_types::Bundle::new(
-            MediaType::Bundle0_3,
-            VerificationMaterial::new(VerificationMaterialContent::PublicKey(hint))
-                .with_tlog_entries(vec![entry])
-                .with_timestamp_verification_data(TimestampVerificationData::new(timestamps)),
-            SignatureContent::DsseEnvelope(envelope),
-        )
-    }
-
     /// The statement, as claimed.
-    pub fn statement(&self) -> &Statement {
+    pub fn statement(&self) -> &P {
         &self.statement
     }
 

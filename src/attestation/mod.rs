@@ -15,6 +15,6 @@ pub mod verify;
 pub use bundle::Bundle;
 pub use key::PublicKey;
 pub use predicate::{Build, Commit, Content};
-pub use statement::{Claim, Statement};
+pub use statement::{Claim, Payload, Statement};
 pub use trust::Trust;
 pub use verify::{Attestation, Rejection};

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sigstore_types::{DerPublicKey, KindVersion, LogId, Sha256Hash};
 use sigstore_verify::{Error, PublicKeyVerificationPolicy, TransparencyLogError};
 
+use super::statement::Payload;
 use super::{Bundle, PublicKey, Statement, Trust};
 use crate::oci::Digest;
 use crate::reason::Reason;
@@ -12,8 +13,8 @@ use crate::reason::Reason;
 ///
 /// Only [`verify`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attestation {
-    statement: Statement,
+pub struct Attestation<P = Statement> {
+    statement: P,
     signer: PublicKey,
     times: Vec<Timestamp>,
     payload: Digest,
@@ -35,9 +36,9 @@ pub struct Rejection {
     pub manifest: Option<Digest>,
 }
 
-impl Attestation {
+impl<P> Attestation<P> {
     /// What was signed.
-    pub fn statement(&self) -> &Statement {
+    pub fn statement(&self) -> &P {
         &self.statement
     }
 
@@ -65,9 +66,11 @@ impl Attestation {
     pub fn bundle(&self) -> Digest {
         self.bundle
     }
+}
 
+#[cfg(test)]
+impl Attestation {
     /// An attestation that was never signed, for tests of the decision alone.
-    #[cfg(test)]
     pub(crate) fn unproven(
         statement: Statement,
         signer: PublicKey,
@@ -79,7 +82,6 @@ impl Attestation {
     }
 
     /// The verified times.
-    #[cfg(test)]
     pub(crate) fn times(&self) -> &[Timestamp] {
         &self.times
     }
@@ -101,10 +103,10 @@ impl Rejection {
 ///
 /// # Errors
 /// Every failure is a [`Rejection`] with its reason.
-pub fn verify<'a>(
-    bundle: &Bundle,
+pub fn verify<'a, P: Payload>(
+    bundle: &Bundle<P>,
     keys: impl IntoIterator<Item = (&'a PublicKey, &'a Trust)>,
-) -> Result<Attestation, Box<Rejection>> {
+) -> Result<Attestation<P>, Box<Rejection>> {
     let reject = |signer: Option<&PublicKey>, reason: Reason, detail: String| {
         Box::new(Rejection {
             bundle: bundle.digest(),
@@ -137,13 +139,17 @@ pub fn verify<'a>(
 }
 
 /// Proves every log entry and timestamp; the verified times, sorted.
-fn prove(bundle: &Bundle, key: &PublicKey, trust: &Trust) -> Result<Vec<Timestamp>, (Reason, String)> {
+fn prove<P: Payload>(
+    bundle: &Bundle<P>,
+    key: &PublicKey,
+    trust: &Trust,
+) -> Result<Vec<Timestamp>, (Reason, String)> {
     let entries = &bundle.inner.verification_material.tlog_entries;
     if entries.is_empty() {
         return Err((Reason::LogMissing, "the bundle has no log entry".to_owned()));
     }
     let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der()));
-    let subject = Sha256Hash::from_hex(&bundle.statement().subject.hex())
+    let subject = Sha256Hash::from_hex(&bundle.statement().subject().hex())
         .map_err(|error| (Reason::SubjectAmbiguous, error.to_string()))?;
     let mut times = Vec::new();
     for entry in entries {

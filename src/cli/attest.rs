@@ -17,6 +17,7 @@ use crate::edge::signer::{KeySource, Signer};
 use crate::error::Error;
 use crate::oci::{Reference, Slot};
 use crate::ops::attest::{Request, Signed, attach_signed, run, slot_of};
+use crate::ops::sign::Signing;
 use crate::report::attest::{self as report, Report};
 
 /// Sign what a builder built, log it, and attach it to the image
@@ -108,12 +109,12 @@ impl Arguments {
                 record_dissent: self.record_dissent,
                 attach: !self.no_attach,
                 bundle_out: self.bundle_out.clone(),
-                rekor: rekor.clone(),
-                tsa: tsa.clone(),
             };
+            let service = Service::new(&registry);
+            let signing = Signing { service, signer, rekor: rekor.clone(), tsa: tsa.clone() };
             let access = if self.no_attach { Access::Pull } else { Access::Push };
             registry.announce(&self.image.repository, access)?;
-            run(&registry, &Service::new(&registry), &signer, &trust, &request, warn).await?
+            run(&registry, &signing, &trust, &request, warn).await?
         };
         let (text, json) = (report::text(&report), report::json(&report));
         let outputs = outputs(&report);
@@ -169,7 +170,7 @@ fn outputs(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// https, or http to this machine or a host that the user named.
-fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
+pub(super) fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
     let host = url.host_str().unwrap_or_default();
     let named = || {
         let with_port = url.port().map(|port| format!("{host}:{port}"));

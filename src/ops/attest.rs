@@ -2,29 +2,20 @@
 
 use std::path::PathBuf;
 
-use futures_util::future::try_join;
-use sigstore_types::TransparencyLogEntry;
-use url::Url;
-
 use super::gather::{PREDICATE_TYPES, resolve};
+use super::sign::{Signing, attach, legacy, sign};
 use crate::attestation::bundle::Bundle;
-use crate::attestation::envelope::{pae, seal};
 use crate::attestation::verify::verify;
 use crate::attestation::{Attestation, Build, Claim, Content, PublicKey, Statement, Trust};
-use crate::edge::registry::{Place, Registry};
-use crate::edge::service::Service;
-use crate::edge::signer::Signer;
-use crate::edge::{files, layers, log, tsa};
+use crate::edge::registry::Registry;
+use crate::edge::{files, layers};
 use crate::error::Error;
 use crate::oci::{
     Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Repository, Slot, Store, System,
-    Tag, media_type,
+    media_type,
 };
 use crate::reason::Reason;
 use crate::report::attest::{Attached, Attested, Difference, Report};
-
-/// How many signatures are made, if the log loses its answers.
-const SIGNATURES: usize = 3;
 
 /// What is asked.
 pub struct Request {
@@ -40,10 +31,6 @@ pub struct Request {
     pub attach: bool,
     /// Where to keep the bundle, besides.
     pub bundle_out: Option<PathBuf>,
-    /// The Rekor v2 log.
-    pub rekor: Url,
-    /// The timestamp authority.
-    pub tsa: Url,
 }
 
 /// What is asked of a bundle that was signed elsewhere.
@@ -65,8 +52,7 @@ pub struct Signed {
 /// When the image, the log, the authority or the registry failed, or the request was wrong.
 pub async fn run(
     registry: &Registry,
-    service: &Service,
-    signer: &Signer,
+    signing: &Signing,
     trust: &Trust,
     request: &Request,
     warn: impl Fn(&str),
@@ -93,7 +79,7 @@ pub async fn run(
         claim,
         build: request.build.clone(),
     };
-    match earlier(registry, signer.public(), trust, &statement, &subject, &request.slot).await? {
+    match earlier(registry, signing.signer.public(), trust, &statement, &subject, &request.slot).await? {
         Earlier::Nothing { first } => {
             if first && request.attach {
                 legacy(registry, &statement.name, subject.digest, warn).await?;
@@ -107,10 +93,10 @@ pub async fn run(
             return Ok(Report::Differs(contradiction(&statement, subject.digest, bundle, content)));
         }
     }
-    let (attestation, log_index, json) = sign(service, signer, trust, request, &statement).await?;
+    let (attestation, log_index, json) = sign(signing, trust, &statement).await?;
     keep(request, &json)?;
     let attached = if request.attach {
-        Some(attach(registry, &attestation, &subject, &request.slot, &json).await?)
+        Some(attach(registry, &statement.name, &attestation, &subject, &request.slot, &json).await?)
     } else {
         None
     };
@@ -168,7 +154,7 @@ pub async fn attach_signed(
             return Ok(Report::Differs(contradiction(statement, subject.digest, before, content)));
         }
     }
-    let put = attach(registry, &attestation, &subject, &slot, &request.bundle).await?;
+    let put = attach(registry, repository, &attestation, &subject, &slot, &request.bundle).await?;
     Ok(Report::Attested(attested(&attestation, bundle.log_index(), Some(put))))
 }
 
@@ -190,26 +176,6 @@ fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
     files::write(path, bundle).map_err(|error| {
         Error::undecided(format!("cannot write the bundle to `{}`", path.display())).because(error)
     })
-}
-
-/// Warns of signatures in cosign's older form, which nobody looks at once a bundle is there.
-async fn legacy(
-    registry: &Registry,
-    repository: &Repository,
-    subject: Digest,
-    warn: impl Fn(&str),
-) -> Result<(), Error> {
-    let tag = |suffix: &str| format!("sha256-{}.{suffix}", subject.hex()).parse::<Tag>();
-    for tag in [tag("sig"), tag("att")].into_iter().flatten() {
-        if registry.has(&repository.at_tag(tag.clone())).await? {
-            warn(&format!(
-                "the tag `{tag}` holds signatures in cosign's older form: where an image has a bundle, \
-                 cosign, Kyverno and Flux look at bundles alone, so a policy that asked for those \
-                 signatures may refuse it from now on"
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// The manifest of the platform that the system builds for.
@@ -370,81 +336,4 @@ fn attested(attestation: &Attestation, log_index: Option<u64>, attached: Option<
         time: attestation.earliest(),
         attached,
     }
-}
-
-/// Signs; the attestation, its place in the log, and the bundle that proves it.
-async fn sign(
-    service: &Service,
-    signer: &Signer,
-    trust: &Trust,
-    request: &Request,
-    statement: &Statement,
-) -> Result<(Attestation, Option<u64>, Vec<u8>), Error> {
-    let payload = statement
-        .to_payload()
-        .map_err(|error| Error::undecided("cannot write the statement").because(error))?;
-    let message = pae(&payload);
-    let (signature, entry, timestamp) = witnessed(service, signer, request, &message).await?;
-    let log_index = entry.log_index.get();
-    let bundle = Bundle::keyed(seal(payload, signature), signer.public(), entry, timestamp);
-    let json =
-        bundle.to_json().map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
-    // What a log or an authority sent back is believed when the whole holds, as a verifier sees it.
-    let attestation = Bundle::parse(json.as_bytes())
-        .and_then(|bundle| verify(&bundle, [(signer.public(), trust)]).map_err(|r| (r.reason, r.detail)))
-        .map_err(|(reason, detail)| {
-            Error::undecided(format!("the new attestation does not verify ({reason}): {detail}"))
-                .hint("the log or the timestamp authority is not the one that the trusted root names")
-        })?;
-    Ok((attestation, Some(log_index), json.into_bytes()))
-}
-
-/// Attaches a bundle to the manifest that it is about.
-async fn attach(
-    registry: &Registry,
-    attestation: &Attestation,
-    subject: &Descriptor,
-    slot: &Slot,
-    bundle: &[u8],
-) -> Result<Attached, Error> {
-    let statement = attestation.statement();
-    let annotations = [
-        ("dev.sigstore.bundle.content".to_owned(), "dsse-envelope".to_owned()),
-        ("dev.sigstore.bundle.predicateType".to_owned(), statement.predicate_type().to_owned()),
-        (
-            "org.opencontainers.image.created".to_owned(),
-            attestation.earliest().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        ),
-    ];
-    let attached = registry.attach(&statement.name, subject, slot, bundle, annotations.into()).await?;
-    Ok(Attached {
-        manifest: attached.manifest,
-        place: match attached.place {
-            Place::Referrers => "referrers".to_owned(),
-            Place::Tag(tag) => tag.to_string(),
-        },
-        notes: attached.notes,
-    })
-}
-
-/// Signs, and has the signature logged and timestamped.
-async fn witnessed(
-    service: &Service,
-    signer: &Signer,
-    request: &Request,
-    message: &[u8],
-) -> Result<(Vec<u8>, TransparencyLogEntry, Vec<u8>), Error> {
-    for _ in 0..SIGNATURES {
-        let signature = signer.sign(message)?;
-        // Neither witness needs the other's answer.
-        let (entry, timestamp) = try_join(
-            log::submit(service, &request.rekor, signer.public(), message, &signature),
-            tsa::stamp(service, &request.tsa, &signature),
-        )
-        .await?;
-        if let Some(entry) = entry {
-            return Ok((signature, entry, timestamp));
-        }
-    }
-    Err(Error::undecided(format!("{} says that it has every new signature already", request.rekor)))
 }

@@ -1,10 +1,11 @@
-//! One file a verb: gather, call the pure part, act, return a report.
+//! One file a verb: gather, call the pure part, act, return a report; and what verbs share.
 
 pub mod assemble;
 pub mod attest;
 mod gather;
 pub mod inspect;
 pub mod promote;
+pub mod sign;
 pub mod verify;
 
 pub(crate) use gather::resolve;
