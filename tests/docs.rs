@@ -22,11 +22,12 @@ use serde_json::Value;
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
 /// Every page, in the order in which their command lines are run.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     FIRST_RELEASE,
     "docs/assemble.md",
     "docs/attest.md",
+    "docs/promote.md",
     "docs/policy.md",
     "docs/concepts.md",
     "docs/threat-model.md",
@@ -227,6 +228,8 @@ impl Walk {
         }
         let policy = blocks("README.md", "toml").remove(0);
         fs::write(walk.folder.path().join("quorate.toml"), walk.real(&policy)).unwrap();
+        let production = blocks("docs/promote.md", "toml").remove(0);
+        fs::write(walk.folder.path().join("production.toml"), walk.real(&production)).unwrap();
         fs::write(walk.folder.path().join("trusted_root.json"), walk.bed.trusted_root().to_string()).unwrap();
         walk
     }

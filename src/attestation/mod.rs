@@ -9,6 +9,7 @@ pub mod key;
 pub mod predicate;
 pub mod provider;
 pub mod statement;
+pub mod summary;
 pub mod trust;
 pub mod verify;
 
@@ -16,5 +17,6 @@ pub use bundle::Bundle;
 pub use key::PublicKey;
 pub use predicate::{Build, Commit, Content};
 pub use statement::{Claim, Payload, Statement};
+pub use summary::{Summary, Verifier};
 pub use trust::Trust;
 pub use verify::{Attestation, Rejection};

@@ -2,21 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use jiff::SignedDuration;
+use url::Url;
 
+use super::attest::secure;
 use super::verify::{outputs, refusal};
-use super::{Finished, Global, Judgement};
+use super::{Finished, Global, Judgement, PASSPHRASE};
+use crate::attestation::Verifier;
 use crate::edge::output::Printer;
-use crate::edge::registry::Access;
+use crate::edge::registry::{Access, Registry};
+use crate::edge::service::Service;
+use crate::edge::signer::{KeySource, Signer};
 use crate::edge::tags::CandidateTag;
 use crate::error::Error;
 use crate::oci::reference::ReferenceError;
-use crate::oci::{Digest, Reference, Tag};
+use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::ops::promote::{Request, run};
+use crate::ops::record::Recording;
+use crate::ops::sign::Signing;
 use crate::policy::moves::{Allowances, Old};
 use crate::policy::{Policy, Purpose};
 use crate::reason::Reason;
@@ -25,6 +33,8 @@ use crate::report::style::Style;
 
 /// Seconds of a look at the image, and of the writing.
 const LOOK: u64 = 60;
+/// Seconds of bringing an image over.
+const COPYING: u64 = 600;
 
 /// Move tags to a release that a quorum of builders agrees on
 ///
@@ -66,8 +76,37 @@ pub(super) struct Arguments {
     wait: Option<Duration>,
     /// Once the tags are right, remove this tag of a single image; may be repeated. It must name
     /// an image of the release, which stays; left alone where a registry cannot remove a tag alone
-    #[arg(long, value_name = "TAG", value_delimiter = ',', env = "QUORATE_UNTAG")]
+    #[arg(long, value_name = "TAG", value_delimiter = ',', env = "QUORATE_UNTAG", conflicts_with = "to")]
     untag: Vec<Tag>,
+    /// Bring the image to this repository, with what builders said of it, and move the tags there.
+    /// It is judged by the rule of that repository, whose `names` must have the one it comes from
+    #[arg(long, value_name = "REPOSITORY", env = "QUORATE_TO")]
+    to: Option<Repository>,
+    /// Sign a record of the promotion (SLSA verification summary) and attach it to the index before
+    /// any tag moves: for tools that can check one signature only. Needs `--key`, `--rekor-url` and
+    /// `--tsa-url`
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD")]
+    record: bool,
+    /// With `--record`: the URI of the verifier that the record names
+    #[arg(long, value_name = "URI", env = "QUORATE_VERIFIER_ID", default_value_t)]
+    verifier_id: Verifier,
+    /// With `--record`: the private key that signs it (PKCS#8 PEM, may be encrypted): a file, or
+    /// `env:NAME`. It must be no builder's key
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
+    key: Option<KeySource>,
+    /// The environment variable that holds the passphrase of an encrypted key
+    #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
+    key_passphrase_env: String,
+    /// With `--record`: the Rekor v2 log
+    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL")]
+    rekor_url: Option<Url>,
+    /// With `--record`: the RFC 3161 timestamp authority
+    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL")]
+    tsa_url: Option<Url>,
+    /// Note each step in this file. A run that was cut short is explained by it; the same command,
+    /// run again, judges anew, and knows what tags named before
+    #[arg(long, value_name = "FILE", env = "QUORATE_JOURNAL")]
+    journal: Option<PathBuf>,
     /// Judge and plan, but write nothing
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_DRY_RUN")]
     dry_run: bool,
@@ -78,24 +117,28 @@ impl Arguments {
         let (policy, trust) = self.judgement.load()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
-        registry.announce(&self.image.repository, access)?;
+        let place = self.to.as_ref().unwrap_or(&self.image.repository);
+        if *place != self.image.repository {
+            registry.announce(&self.image.repository, Access::Pull)?;
+        }
+        registry.announce(place, access)?;
         let request = Request {
             image: self.image.clone(),
+            to: self.to.clone(),
             tags: self.tags.clone(),
-            quorum: self.judgement.quorum(
-                &policy,
-                &self.image.repository,
-                &Purpose::Promote(self.tags.clone()),
-            )?,
+            quorum: self.judgement.quorum(&policy, place, &Purpose::Promote(self.tags.clone()))?,
             commit: self.judgement.expect_commit.clone(),
             old: self.old()?,
             allow: Allowances { rollback: self.allow_rollback, adopt: self.adopt },
             wait: self.wait,
             look: Duration::from_secs(global.timeout.unwrap_or(LOOK)),
+            copying: Duration::from_secs(global.timeout.unwrap_or(COPYING)),
+            recording: self.record.then(|| self.recording(global, &policy, &registry)).transpose()?,
+            journal: self.journal.clone(),
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
-        let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
+        let tell = |text: &str| printer.talk(text);
         let mut report = run(&registry, &policy, &trust, &request, &tell).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
@@ -109,7 +152,8 @@ impl Arguments {
         outputs.push(("outcome", outcome.as_str().to_owned()));
         let error = match outcome {
             Outcome::Moved | Outcome::Unchanged => {
-                return Ok(Finished { outputs, summary, ..Finished::yes(text, json) });
+                let notes = report.record.map(|record| record.notes().to_vec()).unwrap_or_default();
+                return Ok(Finished { notes, outputs, summary, ..Finished::yes(text, json) });
             }
             Outcome::Undecided => report.unfinished.take(),
             Outcome::Refused => refusal(&report.verdict).or_else(|| tags_refused(&report)),
@@ -130,6 +174,25 @@ impl Arguments {
             };
         }
         Ok(olds)
+    }
+
+    /// Who signs the record. A builder's key is no gate's: whoever has it could vote, and be both.
+    fn recording(&self, global: &Global, policy: &Policy, registry: &Registry) -> Result<Recording, Error> {
+        let (Some(key), Some(rekor), Some(tsa)) = (&self.key, &self.rekor_url, &self.tsa_url) else {
+            return Err(Error::request("`--record` needs `--key`, `--rekor-url` and `--tsa-url`")
+                .hint("`quorate key generate` makes a key"));
+        };
+        for (option, url) in [("--rekor-url", rekor), ("--tsa-url", tsa)] {
+            secure(option, url, &global.plain_http)?;
+        }
+        let signer = Signer::load(key, &self.key_passphrase_env)?;
+        if let Some(builder) = policy.builder(signer.public()) {
+            return Err(Error::request(format!("the key `{key}` is that of the builder `{}`", builder.name))
+                .hint("make one for the gate alone: `quorate key generate`"));
+        }
+        let service = Service::new(registry);
+        let signing = Signing { service, signer, rekor: rekor.clone(), tsa: tsa.clone() };
+        Ok(Recording { signing, verifier: self.verifier_id.clone() })
     }
 
     fn untag(&self, policy: &Policy) -> Result<Vec<CandidateTag>, Error> {

@@ -7,6 +7,7 @@ pub mod files;
 pub mod git;
 pub mod handover;
 pub mod images;
+pub mod journal;
 pub mod layers;
 pub mod layout;
 pub mod log;

@@ -4,7 +4,7 @@
 use futures_util::future::{join_all, try_join, try_join_all};
 
 use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
-use crate::attestation::{Bundle, Rejection, Trust, verify::verify};
+use crate::attestation::{Attestation, Bundle, Rejection, Trust, verify::verify};
 use crate::edge::images::absent;
 use crate::edge::registry::{RawManifest, Registry};
 use crate::error::Error;
@@ -21,6 +21,16 @@ pub(super) const PREDICATE_TYPES: [&str; 2] = [BUILD_V1, DISSENT_V1];
 pub(super) struct Gathered {
     pub candidate: Candidate,
     pub evidence: Evidence,
+    /// The bundles whose attestations are in the evidence.
+    pub proven: Vec<Proven>,
+}
+
+/// An attestation, and the bundle that proves it.
+pub(super) struct Proven {
+    /// What it is attached to.
+    pub child: Descriptor,
+    pub attestation: Attestation,
+    pub bundle: Vec<u8>,
 }
 
 /// Resolves `reference` once; from then on the bytes are held.
@@ -36,7 +46,19 @@ pub(super) async fn gather(
     policy: &Policy,
     trust: &Trust,
 ) -> Result<Gathered, Error> {
-    let mut candidate = Candidate::read(repository.clone(), &image.media_type, image.bytes);
+    gather_for(registry, repository, repository, image, policy, trust).await
+}
+
+/// The same for an image that is in `repository`, and is to be judged as one of `place`.
+pub(super) async fn gather_for(
+    registry: &Registry,
+    repository: &Repository,
+    place: &Repository,
+    image: RawManifest,
+    policy: &Policy,
+    trust: &Trust,
+) -> Result<Gathered, Error> {
+    let mut candidate = Candidate::read(place.clone(), &image.media_type, image.bytes);
     // More children than platforms are refused by the decision, whatever they hold.
     let children: Vec<Descriptor> = candidate.manifests().iter().take(MAX_CHILDREN).cloned().collect();
     let slots = policy.slots();
@@ -49,13 +71,15 @@ pub(super) async fn gather(
     }))
     .await?;
     let mut all = Evidence::default();
-    for (child, ((manifest, config), evidence)) in children.iter().zip(found) {
+    let mut proven = Vec::new();
+    for (child, ((manifest, config), (evidence, bundles))) in children.iter().zip(found) {
         candidate.add_manifest(child, manifest);
         candidate.add_config(child, config.as_deref());
         all.attestations.extend(evidence.attestations);
         all.rejections.extend(evidence.rejections);
+        proven.extend(bundles);
     }
-    Ok(Gathered { candidate, evidence: all })
+    Ok(Gathered { candidate, evidence: all, proven })
 }
 
 /// The manifest and configuration of a child, as far as the registry has them.
@@ -85,16 +109,20 @@ pub(super) async fn evidence(
     slots: &[Slot],
     policy: &Policy,
     trust: &Trust,
-) -> Result<Evidence, Error> {
+) -> Result<(Evidence, Vec<Proven>), Error> {
     let collected = registry.collect(repository, child.digest, slots, &PREDICATE_TYPES).await?;
     let mut evidence = Evidence::default();
-    for bytes in &collected.bundles {
+    let mut proven = Vec::new();
+    for bytes in collected.bundles {
         let keys = policy.keys().map(|key| (key, trust));
-        match Bundle::parse(bytes)
-            .map_err(|why| Box::new(Rejection::of_bytes(bytes, why)))
+        match Bundle::parse(&bytes)
+            .map_err(|why| Box::new(Rejection::of_bytes(&bytes, why)))
             .and_then(|b| verify(&b, keys))
         {
-            Ok(attestation) => evidence.attestations.push(attestation),
+            Ok(attestation) => {
+                evidence.attestations.push(attestation.clone());
+                proven.push(Proven { child: child.clone(), attestation, bundle: bytes });
+            }
             Err(rejection) => evidence.rejections.push(*rejection),
         }
     }
@@ -105,7 +133,7 @@ pub(super) async fn evidence(
         signer: None,
         manifest: Some(child.digest),
     }));
-    Ok(evidence)
+    Ok((evidence, proven))
 }
 
 /// Runs all, so that one failure does not hide what another found out.

@@ -2,9 +2,12 @@
 
 pub mod assemble;
 pub mod attest;
+mod copy;
 mod gather;
 pub mod inspect;
+mod moving;
 pub mod promote;
+pub mod record;
 pub mod sign;
 pub mod verify;
 

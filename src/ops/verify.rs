@@ -7,7 +7,7 @@ use crate::attestation::{Commit, Trust};
 use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
-use crate::oci::Reference;
+use crate::oci::{Reference, Repository};
 use crate::policy::{Expected, Policy, Purpose, Verdict, decide};
 
 /// What is asked.
@@ -31,7 +31,8 @@ pub async fn run(
     trust: &Trust,
     request: &Request,
 ) -> Result<Verdict, Error> {
-    let expected = expected(policy, &request.image, request.quorum, request.commit.clone(), Purpose::Verify)?;
+    let expected =
+        expected(policy, &request.image.repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let image = resolve(registry, &request.image).await?;
     let gathered = gather(registry, &request.image.repository, image, policy, trust).await?;
     Ok(decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected))
@@ -40,17 +41,16 @@ pub async fn run(
 /// Holds a raised quorum to the policy: never lower, and never more than there are operators.
 pub(super) fn expected(
     policy: &Policy,
-    image: &Reference,
+    repository: &Repository,
     quorum: Option<NonZeroU32>,
     commit: Option<Commit>,
     purpose: Purpose,
 ) -> Result<Expected, Error> {
-    if let (Some(wanted), Some(rule)) = (quorum, policy.image(&image.repository)) {
+    if let (Some(wanted), Some(rule)) = (quorum, policy.image(repository)) {
         let least = rule.bar(&purpose).quorum;
         if wanted < least {
             return Err(Error::request(format!(
-                "`--quorum {wanted}` is lower than the policy's {least} for `{}`",
-                image.repository
+                "`--quorum {wanted}` is lower than the policy's {least} for `{repository}`"
             ))
             .hint("the option can raise the quorum, never lower it"));
         }
