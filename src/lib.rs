@@ -31,6 +31,7 @@ pub mod cli;
 #[cfg(feature = "cli")]
 pub mod edge;
 pub mod error;
+mod glob;
 pub mod nix;
 pub mod oci;
 #[cfg(feature = "cli")]

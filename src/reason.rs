@@ -48,8 +48,16 @@ reasons! {
     PredicateType = "predicate-type", "The predicate is of a type that does not count.";
     PredicateMalformed = "predicate-malformed", "The predicate lacks a required field, or has one that is malformed or unknown.";
     SignerUnknown = "signer-unknown", "No builder of the policy made this signature.";
-    SignerKind = "signer-kind", "The bundle was signed with a certificate, and no builder of the policy has a certificate identity.";
+    SignerKind = "signer-kind", "The bundle was signed with a certificate, and nobody who may sign has a certificate identity.";
+    SignerAmbiguous = "signer-ambiguous", "More than one builder of the policy could have made this signature: it counts for none.";
+    CertificateMalformed = "certificate-malformed", "The certificate, or what Fulcio put into it, cannot be read.";
+    CertificateIdentity = "certificate-identity", "The certificate does not name exactly one holder and one issuer, or contradicts itself.";
+    CertificateClaims = "certificate-claims", "A claim of the certificate is not what the policy asks of the builder with this name.";
+    CertificateUntrusted = "certificate-untrusted", "The certificate does not lead to a certificate authority of the trusted root.";
+    CertificateTime = "certificate-time", "The certificate, or one above it, was not valid at a verified time.";
+    CertificateSct = "certificate-sct", "No certificate transparency log of the trusted root vouches for the certificate.";
     LogMissing = "log-missing", "The bundle has no transparency log entry, and the trust wants one.";
+    LogTooFew = "log-too-few", "The bundle has entries of fewer logs than the trust wants.";
     LogTooMany = "log-too-many", "The bundle has more than 8 log entries.";
     LogUnknown = "log-unknown", "The log entry is of a log that the trusted root does not name.";
     LogProof = "log-proof", "The log entry's inclusion proof or checkpoint does not hold.";
@@ -77,6 +85,7 @@ reasons! {
     KeyOutsideWindow = "key-outside-window", "The builder's key was not valid at the verified time.";
     KeyRevoked = "key-revoked", "The builder's key was revoked before the verified time.";
     KeyCompromised = "key-compromised", "The policy says that the builder's key is compromised.";
+    CertificateSource = "certificate-source", "The certificate was issued to a build of another repository, commit or ref than the statement names.";
     Waived = "waived", "The policy waives the statement: it counts for neither side.";
     NameMismatch = "name-mismatch", "The statement speaks of another repository.";
     SystemMismatch = "system-mismatch", "The statement's system is not the platform of the manifest.";
@@ -92,6 +101,7 @@ reasons! {
     CommitUnexpected = "commit-unexpected", "The statement is about another commit than the one expected.";
     SequenceAhead = "sequence-ahead", "The sequence lies more than ten minutes ahead of the verified time.";
     OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
+    NothingDisputed = "nothing-disputed", "The statement disputes a manifest that is what it says was built.";
     OtherManifest = "other-manifest", "The builder approved another manifest, of the same content.";
     ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
     BuilderSilent = "builder-silent", "The builder has said nothing of this build, and the policy wants all builders heard.";

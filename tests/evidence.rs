@@ -14,11 +14,11 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE};
 use quorate::attestation::verify::verify;
 use quorate::attestation::{
-    Attestation, Build, Bundle, Claim, Content, PublicKey, Statement, Trust, envelope,
+    Attestation, Build, Bundle, Claim, Content, MaySign, PublicKey, Statement, Trust, envelope,
 };
 use quorate::edge::registry::{Options, Registry};
 use quorate::edge::service::Service;
-use quorate::edge::signer::Signer;
+use quorate::edge::signer::KeyPair;
 use quorate::edge::{log, tsa};
 use quorate::nix::NarHash;
 use quorate::oci::{Digest, ImageIndex};
@@ -37,8 +37,8 @@ struct World {
     tsa: Tsa,
     other_tsa: Tsa,
     service: Service,
-    garnix: Signer,
-    stranger: Signer,
+    garnix: KeyPair,
+    stranger: KeyPair,
     trust: Trust,
 }
 
@@ -68,8 +68,8 @@ impl World {
             tsa,
             other_tsa,
             service: Service::new(&Registry::new(Options::default()).unwrap()),
-            garnix: Signer::generate().unwrap().0,
-            stranger: Signer::generate().unwrap().0,
+            garnix: KeyPair::generate().unwrap().0,
+            stranger: KeyPair::generate().unwrap().0,
             trust,
         };
         // So that inclusion proofs have something in them.
@@ -79,11 +79,11 @@ impl World {
         world
     }
 
-    fn sign(&self, signer: &Signer, payload: &[u8]) -> Signed {
+    fn sign(&self, signer: &KeyPair, payload: &[u8]) -> Signed {
         self.sign_message(signer, payload, envelope::pae(payload))
     }
 
-    fn sign_message(&self, signer: &Signer, payload: &[u8], message: Vec<u8>) -> Signed {
+    fn sign_message(&self, signer: &KeyPair, payload: &[u8], message: Vec<u8>) -> Signed {
         let signature = signer.sign(&message).unwrap();
         let _ = self;
         Signed { payload: payload.to_vec(), message, signature }
@@ -100,7 +100,8 @@ impl World {
     fn entry(&self, log: &Log, signed: &Signed) -> Value {
         let url = log.url().parse().unwrap();
         let key = self.key_of(signed);
-        let submitted = log::submit(&self.service, &url, key, &signed.message, &signed.signature);
+        let by = log::By::Key(key);
+        let submitted = log::hashedrekord(&self.service, &url, by, &signed.message, &signed.signature);
         serde_json::to_value(runtime().block_on(submitted).unwrap().unwrap()).unwrap()
     }
 
@@ -117,7 +118,7 @@ impl World {
         let stamp = self.stamp(&self.tsa, &signed.signature);
         let stamp = STANDARD.decode(stamp["signedTimestamp"].as_str().unwrap()).unwrap();
         let sealed = envelope::seal(signed.payload.clone(), signed.signature.clone());
-        let bundle = Bundle::keyed(sealed, self.key_of(signed), entry, stamp);
+        let bundle = Bundle::keyed(sealed, self.key_of(signed), vec![entry], vec![stamp]);
         serde_json::from_str(&bundle.to_json().unwrap()).unwrap()
     }
 
@@ -132,7 +133,8 @@ impl World {
 
     fn judge_by(&self, bytes: &[u8], trust: &Trust) -> Result<Attestation, Reason> {
         let bundle = Bundle::parse(bytes).map_err(|(reason, _)| reason)?;
-        verify(&bundle, [(self.garnix.public(), trust)]).map_err(|rejection| rejection.reason)
+        verify(&bundle, [(&MaySign::Key(self.garnix.public().clone()), trust)])
+            .map_err(|rejection| rejection.reason)
     }
 }
 
@@ -400,8 +402,8 @@ fn proofs_and_checkpoints_must_hold() {
     let kind = format!("{ENTRY}/kindVersion");
     for (name, version, reason) in [
         ("hashedrekord", "0.0.1", Reason::LogEntry),
-        ("dsse", "0.0.1", Reason::LogEntry),
-        ("intoto", "0.0.2", Reason::LogEntry),
+        ("dsse", "0.0.1", Reason::LogProof),
+        ("intoto", "0.0.2", Reason::LogProof),
         ("hashedrekord", "0.0.3", Reason::BundleMalformed),
         ("dsse", "0.0.2", Reason::BundleMalformed),
         ("HashedRekord", "0.0.2", Reason::BundleMalformed),
@@ -469,7 +471,7 @@ fn timestamps_must_hold_and_one_must_be_there() {
     row("2020", with(&good, STAMPS, json!([old])), Ok(()));
     // A time is when a signature existed, not when it was made: anybody can have it stamped again.
     let both = world.judge(&with(&good, STAMPS, json!([mine, old]))).unwrap();
-    assert_eq!(both.earliest().as_second(), 1_600_000_000);
+    assert_eq!(both.earliest().unwrap().as_second(), 1_600_000_000);
     let again = world.judge(&serde_json::to_vec(&good).unwrap()).unwrap();
     assert_eq!(both.latest(), again.latest());
     world.tsa.set_time(None);
@@ -579,9 +581,9 @@ fn envelopes_are_read_in_one_way_only() {
             set(bundle, &format!("/verificationMaterial/{name}"), value.clone());
         })
     };
-    row("a certificate", instead("certificate", &certificate), Err(Reason::SignerKind));
+    row("a certificate of nobody", instead("certificate", &certificate), Err(Reason::CertificateIdentity));
     let chain = json!({ "certificates": [certificate] });
-    row("a chain", instead("x509CertificateChain", &chain), Err(Reason::SignerKind));
+    row("a chain", instead("x509CertificateChain", &chain), Err(Reason::BundleMalformed));
     let beside = with(&good, "/verificationMaterial/certificate", certificate);
     row("a certificate beside the key", beside, Err(Reason::BundleMalformed));
     row("neither", without(&good, key), Err(Reason::BundleMalformed));

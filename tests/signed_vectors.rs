@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use quorate::attestation::{self, Build, Bundle, Content, envelope};
 use quorate::edge::registry::{Options, Registry};
 use quorate::edge::service::Service;
-use quorate::edge::signer::{KeySource, Signer};
+use quorate::edge::signer::{KeyPair, KeySource};
 use quorate::edge::{log, tsa};
 use quorate::nix::NarHash;
 use quorate::oci::{Descriptor, Digest, Manifest, Repository, System};
@@ -136,12 +136,12 @@ impl Stage<'_> {
         self.repository.path()
     }
 
-    fn signer(&self, nickname: &str) -> Signer {
+    fn signer(&self, nickname: &str) -> KeyPair {
         let key = format!("{nickname}.key");
         if !self.shop.path(&key).exists() {
             self.shop.quorate(&["key", "generate", &key]).exits(0);
         }
-        Signer::load(&KeySource::File(self.shop.path(&key)), "").unwrap()
+        KeyPair::load(&KeySource::File(self.shop.path(&key)), "").unwrap()
     }
 
     /// The image of that name: for the platform that the index has it under, or the system's.
@@ -236,12 +236,14 @@ impl Stage<'_> {
             let payload = statement.to_payload().unwrap();
             let message = envelope::pae(&payload);
             let signature = signer.sign(&message).unwrap();
-            let entry = log::submit(&service, &rekor.parse().unwrap(), signer.public(), &message, &signature)
+            let by = log::By::Key(signer.public());
+            let entry = log::hashedrekord(&service, &rekor.parse().unwrap(), by, &message, &signature)
                 .await
                 .unwrap()
                 .unwrap();
             let stamp = tsa::stamp(&service, &stamps.parse().unwrap(), &signature).await.unwrap();
-            let bundle = Bundle::keyed(envelope::seal(payload, signature), signer.public(), entry, stamp);
+            let bundle =
+                Bundle::keyed(envelope::seal(payload, signature), signer.public(), vec![entry], vec![stamp]);
             let json = bundle.to_json().unwrap();
             registry.attach(&self.repository, &subject, &slot, json.as_bytes(), annotations).await.unwrap();
         });

@@ -1,15 +1,17 @@
 //! Sigstore bundles, version 0.3 (sigstore/protobuf-specs, `sigstore_bundle.proto`).
 
 use sigstore_types::bundle::{
-    PublicKeyIdentifier, Rfc3161Timestamp, TimestampVerificationData, VerificationMaterialContent,
+    CertificateContent, PublicKeyIdentifier, Rfc3161Timestamp, TimestampVerificationData,
+    VerificationMaterialContent,
 };
 use sigstore_types::{
-    DsseEnvelope, MediaType, SignatureContent, TimestampToken, TransparencyLogEntry,
+    DerCertificate, DsseEnvelope, MediaType, SignatureContent, TimestampToken, TransparencyLogEntry,
     bundle::VerificationMaterial,
 };
 
-use super::PublicKey;
-use super::statement::{PAYLOAD_TYPE, Payload, Statement};
+use super::identity::Identity;
+use super::key::PublicKey;
+use super::statement::{PAYLOAD_TYPE, Statement};
 use crate::oci::Digest;
 use crate::oci::json::{self, Shape};
 use crate::oci::media_type::BUNDLE;
@@ -71,51 +73,38 @@ const SHAPE: Shape = Shape::Closed(&[
     ("messageSignature", Shape::Any),
 ]);
 
-/// A well-formed bundle that carries a statement of ours. Nothing in it is proven yet. What it
-/// says is part of its type, so that nothing but a [`Statement`] can become a vote.
+/// A well-formed bundle around one in-toto payload, which is not read. Nothing in it is proven yet.
 #[derive(Debug, Clone)]
-pub struct Bundle<P = Statement> {
+pub struct Sealed {
     /// As the verifier of the `sigstore-*` crates reads it.
     pub(super) inner: sigstore_types::Bundle,
-    pub(super) envelope: DsseEnvelope,
-    statement: P,
+    envelope: DsseEnvelope,
+    holder: Holder,
     digest: Digest,
 }
 
-impl Bundle {
-    /// Reads a bundle strictly that carries a statement of a builder.
-    ///
-    /// # Errors
-    /// A reason code and the detail.
-    pub fn parse(bytes: &[u8]) -> Result<Self, (Reason, String)> {
-        Self::read(bytes)
-    }
-
-    /// A bundle signed with `key`, with one log entry and one timestamp.
-    pub fn keyed(
-        envelope: DsseEnvelope,
-        key: &PublicKey,
-        entry: TransparencyLogEntry,
-        timestamp: Vec<u8>,
-    ) -> sigstore_types::Bundle {
-        let hint = PublicKeyIdentifier::new(key.fingerprint().hex());
-        let timestamps = vec![Rfc3161Timestamp::new(TimestampToken::new(timestamp))];
-        sigstore_types::Bundle::new(
-            MediaType::Bundle0_3,
-            VerificationMaterial::new(VerificationMaterialContent::PublicKey(hint))
-                .with_tlog_entries(vec![entry])
-                .with_timestamp_verification_data(TimestampVerificationData::new(timestamps)),
-            SignatureContent::DsseEnvelope(envelope),
-        )
-    }
+/// Who is said to have signed.
+#[derive(Debug, Clone)]
+pub(super) enum Holder {
+    /// Whoever has a key, of which the bundle has a hint that proves nothing.
+    Key,
+    /// Whom this certificate names.
+    Certificate(Identity),
 }
 
-impl<P: Payload> Bundle<P> {
+/// A well-formed bundle that carries a statement of ours. Nothing in it is proven yet.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    pub(super) sealed: Sealed,
+    statement: Statement,
+}
+
+impl Sealed {
     /// Reads a bundle strictly.
     ///
     /// # Errors
     /// A reason code and the detail.
-    pub fn read(bytes: &[u8]) -> Result<Self, (Reason, String)> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, (Reason, String)> {
         if bytes.len() > MAX_BYTES {
             return Err((Reason::BundleTooLarge, format!("the bundle has {} bytes", bytes.len())));
         }
@@ -144,9 +133,12 @@ impl<P: Payload> Bundle<P> {
         if count(&value["dsseEnvelope"]["signatures"]) != 1 {
             return Err(content("the envelope must have exactly one signature"));
         }
+        // A chain belongs to older versions: in this one, what is above comes from the trusted root.
         let kinds = ["certificate", "publicKey", "x509CertificateChain"];
-        if kinds.iter().filter(|kind| material.get(**kind).is_some()).count() != 1 {
-            return Err(malformed("there must be exactly one of certificate and public key".to_owned()));
+        let kinds: Vec<&str> = kinds.into_iter().filter(|kind| material.get(*kind).is_some()).collect();
+        if !matches!(kinds[..], ["certificate" | "publicKey"]) {
+            let found = if kinds.is_empty() { "neither".to_owned() } else { kinds.join(" and ") };
+            return Err(malformed(format!("there must be one certificate or one public key, not {found}")));
         }
         let inner: sigstore_types::Bundle =
             serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
@@ -158,13 +150,11 @@ impl<P: Payload> Bundle<P> {
             let shown: String = envelope.payload_type.chars().take(100).collect();
             return Err((Reason::PayloadType, format!("`payloadType` is {shown:?}")));
         }
-        let statement = P::parse(envelope.payload.as_bytes())?;
-        Ok(Self { inner, envelope, statement, digest: Digest::of(bytes) })
-    }
-
-    /// The statement, as claimed.
-    pub fn statement(&self) -> &P {
-        &self.statement
+        let holder = match inner.signing_certificate() {
+            Some(certificate) => Holder::Certificate(Identity::from_der(certificate.as_bytes())?),
+            None => Holder::Key,
+        };
+        Ok(Self { inner, envelope, holder, digest: Digest::of(bytes) })
     }
 
     /// The digest of the bundle's bytes, by which it is named in output.
@@ -172,9 +162,9 @@ impl<P: Payload> Bundle<P> {
         self.digest
     }
 
-    /// The SHA-256 of the statement's bytes.
-    pub fn payload(&self) -> Digest {
-        Digest::of(self.envelope.payload.as_bytes())
+    /// The bytes that were signed, as what they are claimed to be.
+    pub fn payload(&self) -> &[u8] {
+        self.envelope.payload.as_bytes()
     }
 
     /// Where the first log entry stands in its log, as claimed.
@@ -182,13 +172,86 @@ impl<P: Payload> Bundle<P> {
         self.inner.verification_material.tlog_entries.first().map(|entry| entry.log_index.get())
     }
 
+    /// Who is said to have signed.
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     /// Whether `key` made the one signature.
     pub(super) fn signed_by(&self, key: &PublicKey) -> bool {
         key.verifies(&self.envelope.pae(), self.envelope.signature.sig.as_bytes())
     }
+}
 
-    /// Whether the bundle names a public key, not a certificate.
-    pub(super) fn is_keyed(&self) -> bool {
-        matches!(self.inner.verification_material.content, VerificationMaterialContent::PublicKey(_))
+impl Bundle {
+    /// Reads a bundle and its statement strictly.
+    ///
+    /// # Errors
+    /// A reason code and the detail.
+    pub fn parse(bytes: &[u8]) -> Result<Self, (Reason, String)> {
+        let sealed = Sealed::parse(bytes)?;
+        let statement = Statement::parse(sealed.payload())?;
+        Ok(Self { sealed, statement })
     }
+
+    /// A bundle signed with `key`, with its log entries and timestamps (DER of RFC 3161 responses).
+    pub fn keyed(
+        envelope: DsseEnvelope,
+        key: &PublicKey,
+        entries: Vec<TransparencyLogEntry>,
+        timestamps: Vec<Vec<u8>>,
+    ) -> sigstore_types::Bundle {
+        let hint = PublicKeyIdentifier::new(key.fingerprint().hex());
+        let by = VerificationMaterialContent::PublicKey(hint);
+        sealed(envelope, by, entries, timestamps)
+    }
+
+    /// A bundle signed with the key of `certificate` (DER), with the same.
+    pub fn certified(
+        envelope: DsseEnvelope,
+        certificate: Vec<u8>,
+        entries: Vec<TransparencyLogEntry>,
+        timestamps: Vec<Vec<u8>>,
+    ) -> sigstore_types::Bundle {
+        let certificate = CertificateContent::new(DerCertificate::new(certificate));
+        let by = VerificationMaterialContent::Certificate(certificate);
+        sealed(envelope, by, entries, timestamps)
+    }
+
+    /// The statement, as claimed.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// The digest of the bundle's bytes, by which it is named in output.
+    pub fn digest(&self) -> Digest {
+        self.sealed.digest
+    }
+
+    /// The SHA-256 of the statement's bytes.
+    pub fn payload(&self) -> Digest {
+        Digest::of(self.sealed.payload())
+    }
+
+    /// Where the first log entry stands in its log, as claimed.
+    pub fn log_index(&self) -> Option<u64> {
+        self.sealed.log_index()
+    }
+}
+
+fn sealed(
+    envelope: DsseEnvelope,
+    by: VerificationMaterialContent,
+    entries: Vec<TransparencyLogEntry>,
+    timestamps: Vec<Vec<u8>>,
+) -> sigstore_types::Bundle {
+    let timestamps =
+        timestamps.into_iter().map(|token| Rfc3161Timestamp::new(TimestampToken::new(token))).collect();
+    sigstore_types::Bundle::new(
+        MediaType::Bundle0_3,
+        VerificationMaterial::new(by)
+            .with_tlog_entries(entries)
+            .with_timestamp_verification_data(TimestampVerificationData::new(timestamps)),
+        SignatureContent::DsseEnvelope(envelope),
+    )
 }

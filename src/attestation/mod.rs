@@ -5,18 +5,22 @@
 
 pub mod bundle;
 pub mod envelope;
+pub mod identity;
 pub mod key;
 pub mod predicate;
 pub mod provider;
+pub mod signer;
 pub mod statement;
 pub mod summary;
 pub mod trust;
 pub mod verify;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, Sealed};
+pub use identity::{CertificateClaim, Identity, San};
 pub use key::PublicKey;
 pub use predicate::{Build, Commit, Content};
-pub use statement::{Claim, Payload, Statement};
+pub use signer::{Matcher, MaySign, Signer};
+pub use statement::{Claim, Statement};
 pub use summary::{Summary, Verifier};
-pub use trust::Trust;
+pub use trust::{Transparency, Trust, Trusts};
 pub use verify::{Attestation, Rejection};

@@ -24,33 +24,6 @@ const ENVELOPE: Shape = Shape::Closed(&[
 const SUBJECTS: Shape = Shape::List(&RESOURCE);
 const DISSENT_SHAPE: Shape = Shape::Closed(&[("build", predicate::BUILD_SHAPE), ("disputes", RESOURCE)]);
 
-/// What can be signed and proven: an in-toto statement about one subject, of types known here.
-pub trait Payload: Sized + Clone + PartialEq {
-    /// Reads the payload of an envelope strictly.
-    ///
-    /// # Errors
-    /// A reason code and the detail.
-    fn parse(payload: &[u8]) -> Result<Self, (Reason, String)>;
-
-    /// The payload of an envelope.
-    ///
-    /// # Errors
-    /// None for values that can be made.
-    fn to_payload(&self) -> Result<Vec<u8>, serde_json::Error>;
-
-    /// The predicate type.
-    fn predicate_type(&self) -> &'static str;
-
-    /// The repository it speaks of.
-    fn name(&self) -> &Repository;
-
-    /// The subject's SHA-256.
-    fn subject(&self) -> Digest;
-
-    /// The manifest or index that it is about, to which it is attached.
-    fn manifest(&self) -> Digest;
-}
-
 /// What a statement says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -157,32 +130,6 @@ impl Statement {
             predicate_type: self.predicate_type().to_owned(),
             predicate,
         })
-    }
-}
-
-impl Payload for Statement {
-    fn parse(payload: &[u8]) -> Result<Self, (Reason, String)> {
-        Self::parse(payload)
-    }
-
-    fn to_payload(&self) -> Result<Vec<u8>, serde_json::Error> {
-        self.to_payload()
-    }
-
-    fn predicate_type(&self) -> &'static str {
-        self.predicate_type()
-    }
-
-    fn name(&self) -> &Repository {
-        &self.name
-    }
-
-    fn subject(&self) -> Digest {
-        self.subject
-    }
-
-    fn manifest(&self) -> Digest {
-        self.manifest()
     }
 }
 

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::statement::{Payload, TYPE};
+use super::statement::TYPE;
 use crate::oci::json::{self, Shape};
 use crate::oci::{Digest, Repository};
 use crate::reason::Reason;
@@ -176,10 +176,12 @@ impl Summary {
             inputs: inputs.collect::<Option<_>>()?,
         })
     }
-}
 
-impl Payload for Summary {
-    fn parse(payload: &[u8]) -> Result<Self, (Reason, String)> {
+    /// Reads the payload of an envelope.
+    ///
+    /// # Errors
+    /// A reason code and the detail. Nothing but what [`Summary::to_payload`] writes passes.
+    pub fn parse(payload: &[u8]) -> Result<Self, (Reason, String)> {
         let value =
             json::parse(payload, &SHAPE).map_err(|error| (Reason::StatementMalformed, error.to_string()))?;
         Self::from_value(&value).filter(|summary| summary.to_value() == value).ok_or_else(|| {
@@ -187,24 +189,12 @@ impl Payload for Summary {
         })
     }
 
-    fn to_payload(&self) -> Result<Vec<u8>, serde_json::Error> {
+    /// The payload: JSON without white space.
+    ///
+    /// # Errors
+    /// None for values that can be made; the parser's words otherwise.
+    pub fn to_payload(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(&self.to_value())
-    }
-
-    fn predicate_type(&self) -> &'static str {
-        SUMMARY_V1
-    }
-
-    fn name(&self) -> &Repository {
-        &self.name
-    }
-
-    fn subject(&self) -> Digest {
-        self.index
-    }
-
-    fn manifest(&self) -> Digest {
-        self.index
     }
 }
 

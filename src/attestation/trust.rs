@@ -1,23 +1,53 @@
-//! Whom to believe: logs and timestamp authorities of a Sigstore trusted root.
+//! Whom to believe: the authorities of a Sigstore trusted root, and what they must vouch for.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
-use sigstore_trust_root::{TimeRange, TrustedRoot};
-use sigstore_types::LogId;
+use sigstore_trust_root::{CertificateAuthority, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot};
+use sigstore_types::{DerCertificate, LogId};
 use sigstore_verify::Verifier;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 /// A trusted root, ready for verification.
 pub struct Trust {
-    logs: Vec<Log>,
+    pub(super) transparency: Transparency,
+    pub(super) logs: Vec<Log>,
+    /// Whether certificates must bear the promise of a certificate transparency log.
+    pub(super) wants_sct: bool,
+    /// Knows no log: for what is believed without one.
+    pub(super) logless: Verifier,
 }
+
+/// What must vouch for a signature, besides its own key or certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transparency {
+    /// Entries in so many logs, proven, and a verified time.
+    Rekor(NonZeroUsize),
+    /// A verified timestamp. Log entries are not looked at.
+    Timestamp,
+    /// Nothing. Log entries and timestamps are not looked at, and there is no verified time.
+    None,
+}
+
+impl Default for Transparency {
+    fn default() -> Self {
+        Self::Rekor(NonZeroUsize::MIN)
+    }
+}
+
+/// Trust by name, as a policy gives its builders theirs.
+#[derive(Debug, Default)]
+pub struct Trusts(BTreeMap<String, Trust>);
 
 /// One trusted log. Its verifier knows this log alone, so that an entry of one log is never
 /// proven by the key of another.
 pub(super) struct Log {
-    id: LogId,
-    /// The name that the log's checkpoints begin with: its base URL without the scheme.
-    pub(super) origin: String,
+    pub(super) id: LogId,
+    /// What the log calls itself: its base URL without the scheme.
+    name: String,
     valid_for: Option<TimeRange>,
     pub(super) verifier: Verifier,
 }
@@ -36,34 +66,81 @@ pub enum TrustError {
     Empty(&'static str),
 }
 
+impl Trusts {
+    /// What a builder stands under whose policy names nothing else.
+    pub const DEFAULT: &'static str = "default";
+
+    /// The default alone.
+    pub fn only(trust: Trust) -> Self {
+        Self(BTreeMap::from([(Self::DEFAULT.to_owned(), trust)]))
+    }
+
+    /// The trust of that name.
+    pub fn get(&self, name: &str) -> Option<&Trust> {
+        self.0.get(name)
+    }
+}
+
+impl FromIterator<(String, Trust)> for Trusts {
+    fn from_iter<T: IntoIterator<Item = (String, Trust)>>(named: T) -> Self {
+        Self(named.into_iter().collect())
+    }
+}
+
 impl Trust {
-    /// Reads a trusted root (`trustedroot` v0.1 or v0.2 JSON, sigstore/protobuf-specs).
+    /// Reads a trusted root (`trustedroot` v0.1 or v0.2 JSON, sigstore/protobuf-specs) that wants
+    /// one log entry.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TrustError> {
+        Self::new(bytes, Transparency::default())
+    }
+
+    /// The trusted root of the public-good instance of Sigstore, as known when this was built.
+    pub fn public_good() -> Result<Self, TrustError> {
+        Self::from_json(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes())
+    }
+
+    /// Reads a trusted root that wants what `transparency` says.
+    pub fn new(bytes: &[u8], transparency: Transparency) -> Result<Self, TrustError> {
         let text = std::str::from_utf8(bytes).map_err(|e| TrustError::Malformed(e.to_string()))?;
-        let root = TrustedRoot::from_json(text).map_err(|e| TrustError::Malformed(e.to_string()))?;
+        let mut root = TrustedRoot::from_json(text).map_err(|e| TrustError::Malformed(e.to_string()))?;
+        for authority in &mut root.certificate_authorities {
+            narrow(authority)?;
+        }
         // The whole of it must stand, not just what each log's verifier is made of.
         Verifier::new(&root)?;
-        if root.timestamp_authorities.is_empty() {
-            return Err(TrustError::Empty("timestamp authority"));
-        }
+        let alone = |logs: &[_]| {
+            let mut alone = root.clone();
+            alone.tlogs = logs.to_vec();
+            Verifier::new(&alone)
+        };
         let logs = root
             .tlogs
             .iter()
             .map(|log| {
-                let mut alone = root.clone();
-                alone.tlogs = vec![log.clone()];
                 Ok(Log {
                     id: log.log_id.clone(),
-                    origin: origin(&log.base_url).to_owned(),
+                    name: without_scheme(&log.base_url).to_owned(),
                     valid_for: log.public_key.valid_for,
-                    verifier: Verifier::new(&alone)?,
+                    verifier: alone(std::slice::from_ref(log))?,
                 })
             })
             .collect::<Result<Vec<_>, TrustError>>()?;
-        if logs.is_empty() {
-            return Err(TrustError::Empty("transparency log"));
+        match transparency {
+            Transparency::Rekor(wanted) if logs.len() < wanted.get() => {
+                return Err(TrustError::Empty(if logs.is_empty() {
+                    "transparency log"
+                } else {
+                    "so many transparency logs as are asked for"
+                }));
+            }
+            Transparency::Timestamp if root.timestamp_authorities.is_empty() => {
+                return Err(TrustError::Empty("timestamp authority"));
+            }
+            _ => {}
         }
-        Ok(Self { logs })
+        // A private authority may do without certificate transparency, as it may without a log.
+        let wants_sct = matches!(transparency, Transparency::Rekor(_)) || !root.ctlogs.is_empty();
+        Ok(Self { transparency, logs, wants_sct, logless: alone(&[])? })
     }
 
     /// The log with this id.
@@ -72,19 +149,65 @@ impl Trust {
     }
 }
 
+/// Narrows an authority's window to where each of its certificates is valid: the verifier takes all
+/// of them for roots, whose own validity nobody checks.
+fn narrow(authority: &mut CertificateAuthority) -> Result<(), TrustError> {
+    for certificate in &authority.cert_chain.certificates {
+        let own = validity(&certificate.raw_bytes).map_err(TrustError::Malformed)?;
+        let window = authority.valid_for.unwrap_or(own);
+        let end = match (window.end, own.end) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        authority.valid_for = Some(TimeRange::new(window.start.max(own.start), end));
+    }
+    Ok(())
+}
+
+fn validity(certificate: &DerCertificate) -> Result<TimeRange, String> {
+    let read = Certificate::from_der(certificate.as_bytes()).map_err(|error| error.to_string())?;
+    let validity = read.tbs_certificate.validity;
+    let time = |time: x509_cert::time::Time| {
+        i64::try_from(time.to_unix_duration().as_secs())
+            .map_err(|error| error.to_string())
+            .and_then(|seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string()))
+    };
+    Ok(TimeRange::new(time(validity.not_before)?, Some(time(validity.not_after)?)))
+}
+
 impl Log {
     /// Whether the log's key was valid at `time`.
     pub(super) fn valid_at(&self, time: Timestamp) -> bool {
         self.valid_for.is_none_or(|window| window.contains(time))
     }
+
+    /// Whether a checkpoint that begins with `origin` is this log's.
+    ///
+    /// A Rekor v2 log is called by its name. A Rekor v1 adds the id of one of its trees, which no
+    /// trusted root names and each rotation changes: that it is a number is all that can be held.
+    /// The log's key, which the entry names and the checkpoint is signed with, is the same for all.
+    pub(super) fn is_called(&self, origin: &str, is_v2: bool) -> bool {
+        if is_v2 {
+            return origin == self.name;
+        }
+        origin
+            .strip_prefix(self.name.as_str())
+            .and_then(|rest| rest.strip_prefix(" - "))
+            .is_some_and(|tree| !tree.is_empty() && tree.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    /// What the log calls itself.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
-fn origin(base_url: &str) -> &str {
+fn without_scheme(base_url: &str) -> &str {
     base_url.split_once("://").map_or(base_url, |(_, rest)| rest).trim_end_matches('/')
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust").field("logs", &self.logs.len()).finish()
+        f.debug_struct("Trust").field("logs", &self.logs.len()).finish_non_exhaustive()
     }
 }

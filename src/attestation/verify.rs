@@ -1,24 +1,42 @@
 //! From a well-formed bundle to a proven attestation.
 
-use jiff::Timestamp;
-use sigstore_types::{DerPublicKey, KindVersion, LogId, Sha256Hash};
-use sigstore_verify::{Error, PublicKeyVerificationPolicy, TransparencyLogError};
+use std::collections::BTreeSet;
 
-use super::statement::Payload;
-use super::{Bundle, PublicKey, Statement, Trust};
+use jiff::Timestamp;
+use sigstore_crypto::KeyAlgorithm;
+use sigstore_types::{DerPublicKey, KindVersion, Sha256Hash, TransparencyLogEntry};
+use sigstore_verify::{
+    CertificateError, Error, Policy, PublicKeyVerificationPolicy, TimestampError, TransparencyLogError,
+    VerificationPolicy, VerificationResult, Verifier,
+};
+
+use super::bundle::Holder;
+use super::signer::Likeness;
+use super::trust::Transparency;
+use super::{Bundle, Identity, MaySign, Sealed, Signer, Statement, Trust};
 use crate::oci::Digest;
 use crate::reason::Reason;
 
-/// A statement whose signature, log proof and time all hold under a trust.
+/// A statement whose signature, certificate, log proof and time all hold under a trust.
 ///
 /// Only [`verify`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attestation<P = Statement> {
-    statement: P,
-    signer: PublicKey,
+pub struct Attestation {
+    statement: Statement,
+    signer: Signer,
     times: Vec<Timestamp>,
     payload: Digest,
     bundle: Digest,
+}
+
+/// What is proven of a bundle, whatever its payload says: who signed, and when that was seen.
+///
+/// Only [`prove`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    signer: Signer,
+    /// Sorted. Empty only where the trust wants no time.
+    times: Vec<Timestamp>,
 }
 
 /// A bundle that proves nothing, and why.
@@ -30,31 +48,45 @@ pub struct Rejection {
     pub reason: Reason,
     /// The same in words, with what was found.
     pub detail: String,
-    /// Whose signature it bears, where that much holds.
-    pub signer: Option<PublicKey>,
+    /// Whose signature it bears, where that much holds: a certificate that is not proven names
+    /// nobody.
+    pub signer: Option<Signer>,
     /// The manifest it is about, where it could be read.
     pub manifest: Option<Digest>,
 }
 
-impl<P> Attestation<P> {
-    /// What was signed.
-    pub fn statement(&self) -> &P {
-        &self.statement
-    }
-
-    /// Whose key signed it.
-    pub fn signer(&self) -> &PublicKey {
+impl Proven {
+    /// Who signed.
+    pub fn signer(&self) -> &Signer {
         &self.signer
     }
 
-    /// The earliest verified time: when a trusted authority first saw the signature.
-    pub fn earliest(&self) -> Timestamp {
-        self.times.iter().min().copied().unwrap_or(Timestamp::MAX)
+    /// When trusted authorities saw the signature, in order.
+    pub fn times(&self) -> &[Timestamp] {
+        &self.times
+    }
+}
+
+impl Attestation {
+    /// What was signed.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// Who signed it.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// The earliest verified time: when a trusted authority first saw the signature. There is none
+    /// only under a trust that wants none.
+    pub fn earliest(&self) -> Option<Timestamp> {
+        self.times.iter().min().copied()
     }
 
     /// The latest verified time.
-    pub fn latest(&self) -> Timestamp {
-        self.times.iter().max().copied().unwrap_or(Timestamp::MAX)
+    pub fn latest(&self) -> Option<Timestamp> {
+        self.times.iter().max().copied()
     }
 
     /// The SHA-256 of the statement's bytes as they were signed: the same in every bundle.
@@ -66,14 +98,12 @@ impl<P> Attestation<P> {
     pub fn bundle(&self) -> Digest {
         self.bundle
     }
-}
 
-#[cfg(test)]
-impl Attestation {
     /// An attestation that was never signed, for tests of the decision alone.
+    #[cfg(test)]
     pub(crate) fn unproven(
         statement: Statement,
-        signer: PublicKey,
+        signer: Signer,
         times: Vec<Timestamp>,
         bundle: Digest,
     ) -> Self {
@@ -82,6 +112,7 @@ impl Attestation {
     }
 
     /// The verified times.
+    #[cfg(test)]
     pub(crate) fn times(&self) -> &[Timestamp] {
         &self.times
     }
@@ -94,121 +125,281 @@ impl Rejection {
     }
 }
 
-/// Verifies one bundle against the keys that may have signed it, each under its own trust.
-///
-/// Checked: the signature over the PAE; each log entry's inclusion proof and checkpoint, under
-/// the key and origin of the very log that the entry names, and that the entry's body is this
-/// signature, payload and key; each timestamp; that at least one time is verified, and each lies
-/// in the validity of the log's key.
+/// Verifies one bundle against those who may have signed it, each under its own trust.
 ///
 /// # Errors
 /// Every failure is a [`Rejection`] with its reason.
-pub fn verify<'a, P: Payload>(
-    bundle: &Bundle<P>,
-    keys: impl IntoIterator<Item = (&'a PublicKey, &'a Trust)>,
-) -> Result<Attestation<P>, Box<Rejection>> {
-    let reject = |signer: Option<&PublicKey>, reason: Reason, detail: String| {
-        Box::new(Rejection {
+pub fn verify<'a>(
+    bundle: &Bundle,
+    may_sign: impl IntoIterator<Item = (&'a MaySign, &'a Trust)>,
+) -> Result<Attestation, Box<Rejection>> {
+    let statement = bundle.statement();
+    match prove(&bundle.sealed, may_sign) {
+        Ok(Proven { signer, times }) => Ok(Attestation {
+            statement: statement.clone(),
+            signer,
+            times,
+            payload: bundle.payload(),
             bundle: bundle.digest(),
+        }),
+        Err(rejection) => Err(Box::new(Rejection { manifest: Some(statement.manifest()), ..*rejection })),
+    }
+}
+
+/// Proves a bundle, whatever its payload says.
+///
+/// Checked: the signature over the PAE; of a certificate, that it leads to an authority of the
+/// very trust that its holder stands under, was transparent, and was valid, with all above it, at
+/// each verified time; each log entry's inclusion proof and checkpoint, under the key and name of
+/// the very log that the entry names, and that the entry's body is this signature, payload and
+/// key; each timestamp; that at least one time is verified, and each lies in the validity of the
+/// log's key.
+///
+/// # Errors
+/// Every failure is a [`Rejection`] with its reason.
+pub fn prove<'a>(
+    sealed: &Sealed,
+    may_sign: impl IntoIterator<Item = (&'a MaySign, &'a Trust)>,
+) -> Result<Proven, Box<Rejection>> {
+    let reject = |signer: Option<&Signer>, (reason, detail): Refused| {
+        Box::new(Rejection {
+            bundle: sealed.digest(),
             reason,
             detail,
             signer: signer.cloned(),
-            manifest: Some(bundle.statement().manifest()),
+            manifest: None,
         })
     };
-    if !bundle.is_keyed() {
-        return Err(reject(None, Reason::SignerKind, "the bundle carries a certificate".to_owned()));
-    }
-    // The hint is not authenticated; the signature is.
-    let (key, trust) = keys
-        .into_iter()
-        .find(|(key, _)| bundle.signed_by(key))
-        .ok_or_else(|| reject(None, Reason::SignerUnknown, "no known key made the signature".to_owned()))?;
-    let reject = |reason, detail| reject(Some(key), reason, detail);
-    let times = prove(bundle, key, trust).map_err(|(reason, detail)| reject(reason, detail))?;
-    if times.is_empty() {
-        return Err(reject(Reason::NoVerifiedTime, "the bundle has no verified timestamp".to_owned()));
-    }
-    Ok(Attestation {
-        statement: bundle.statement().clone(),
-        signer: key.clone(),
-        times,
-        payload: bundle.payload(),
-        bundle: bundle.digest(),
-    })
+    let mut may_sign = may_sign.into_iter();
+    let (signer, trust) = match sealed.holder() {
+        // The hint is not authenticated; the signature is.
+        Holder::Key => may_sign
+            .find_map(|(may, trust)| match may {
+                MaySign::Key(key) if sealed.signed_by(key) => Some((Signer::Key(key.clone()), trust)),
+                _ => None,
+            })
+            .ok_or_else(|| {
+                reject(None, (Reason::SignerUnknown, "no known key made the signature".to_owned()))
+            })?,
+        Holder::Certificate(identity) => {
+            let trust = trust_of(identity, may_sign).map_err(|why| reject(None, why))?;
+            (Signer::Certificate(Box::new(identity.clone())), trust)
+        }
+    };
+    let known = matches!(signer, Signer::Key(_)).then_some(&signer);
+    let times = times(sealed, &signer, trust).map_err(|(reason, detail)| {
+        let detail =
+            if known.is_some() { detail } else { format!("{detail}; the certificate names {signer}") };
+        reject(known, (reason, detail))
+    })?;
+    Ok(Proven { signer, times })
 }
 
-/// Proves every log entry and timestamp; the verified times, sorted.
-fn prove<P: Payload>(
-    bundle: &Bundle<P>,
-    key: &PublicKey,
-    trust: &Trust,
-) -> Result<Vec<Timestamp>, (Reason, String)> {
-    let entries = &bundle.inner.verification_material.tlog_entries;
-    if entries.is_empty() {
-        return Err((Reason::LogMissing, "the bundle has no log entry".to_owned()));
+type Refused = (Reason, String);
+
+/// The one trust under which a certificate with this identity is to be proven.
+fn trust_of<'a>(
+    identity: &Identity,
+    may_sign: impl Iterator<Item = (&'a MaySign, &'a Trust)>,
+) -> Result<&'a Trust, Refused> {
+    let (mut whole, mut but, mut any) = (Vec::new(), None, false);
+    for (may, trust) in may_sign {
+        let MaySign::Certificate(matcher) = may else { continue };
+        any = true;
+        match matcher.likeness(identity) {
+            Likeness::Whole => whole.push(trust),
+            Likeness::But(claim) => but = but.or(Some((matcher, claim))),
+            Likeness::None => {}
+        }
     }
-    let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der()));
-    let subject = Sha256Hash::from_hex(&bundle.statement().subject().hex())
-        .map_err(|error| (Reason::SubjectAmbiguous, error.to_string()))?;
-    let mut times = Vec::new();
-    for entry in entries {
-        if entry.kind_version != KindVersion::HashedRekordV002 {
-            let kind = entry.kind_version;
-            return Err((Reason::LogEntry, format!("the entry is `{} {}`", kind.kind(), kind.version())));
-        }
-        let log = trust.log(&entry.log_id).ok_or_else(|| (Reason::LogUnknown, unknown_log(&entry.log_id)))?;
-        let origin = entry
-            .inclusion_proof
-            .as_ref()
-            .and_then(|proof| proof.checkpoint.checkpoint())
-            .map(sigstore_types::Checkpoint::origin);
-        if origin != Some(log.origin.as_str()) {
-            return Err((
-                Reason::LogProof,
+    match (&whole[..], but) {
+        ([trust], _) => Ok(*trust),
+        ([], _) if !any => Err((Reason::SignerKind, format!("the certificate names {identity}"))),
+        ([], None) => Err((Reason::SignerUnknown, format!("the certificate names {identity}"))),
+        ([], Some((matcher, claim))) => {
+            let (name, wanted) = (claim.as_str(), matcher.claims.get(&claim));
+            let found = identity.claim(claim).map_or("absent".to_owned(), |value| format!("{value:?}"));
+            Err((
+                Reason::CertificateClaims,
                 format!(
-                    "the checkpoint is of {:?}, the log is `{}`",
-                    origin.unwrap_or("nothing"),
-                    log.origin
+                    "`{name}` is {found}, not {:?}; the certificate names {identity}",
+                    wanted.map_or("", String::as_str)
                 ),
-            ));
+            ))
         }
-        let mut alone = bundle.inner.clone();
-        alone.verification_material.tlog_entries = vec![entry.clone()];
-        let result = log
-            .verifier
-            .verify(subject, &alone, &policy)
-            .map_err(|error| (reason(&error), error.to_string()))?;
-        if !result.tlog_verified() {
-            return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
-        }
-        for time in result.verified_timestamps() {
-            if !log.valid_at(*time) {
-                return Err((Reason::LogTime, format!("the log's key was not valid at {time}")));
+        _ => Err((Reason::SignerAmbiguous, format!("several may be {identity}"))),
+    }
+}
+
+/// Proves what the trust wants; the verified times, sorted.
+fn times(sealed: &Sealed, signer: &Signer, trust: &Trust) -> Result<Vec<Timestamp>, Refused> {
+    let material = &sealed.inner.verification_material;
+    let mut times = Vec::new();
+    match trust.transparency {
+        Transparency::Rekor(wanted) => {
+            if material.tlog_entries.is_empty() {
+                return Err((Reason::LogMissing, "the bundle has no log entry".to_owned()));
             }
-            times.push(*time);
+            let mut logs = BTreeSet::new();
+            for entry in &material.tlog_entries {
+                times.extend(logged(sealed, signer, trust, entry)?);
+                logs.insert(entry.log_id.key_id.to_string());
+            }
+            if logs.len() < wanted.get() {
+                let (found, s) = (logs.len(), if logs.len() == 1 { "" } else { "s" });
+                return Err((
+                    Reason::LogTooFew,
+                    format!("the entries are of {found} log{s}, not of {wanted}"),
+                ));
+            }
         }
+        Transparency::Timestamp => {
+            if material.timestamp_verification_data.rfc3161_timestamps.is_empty() {
+                return Err(timeless());
+            }
+            times.extend(verified(sealed, signer, trust, &trust.logless, None)?.verified_timestamps());
+        }
+        // A certificate stands for the minutes of its validity: without a time it says nothing.
+        Transparency::None if matches!(signer, Signer::Certificate(_)) => return Err(timeless()),
+        // The key's signature was checked when it was found.
+        Transparency::None => return Ok(Vec::new()),
     }
     times.sort();
     times.dedup();
-    Ok(times)
+    if times.is_empty() { Err(timeless()) } else { Ok(times) }
 }
 
-fn unknown_log(id: &LogId) -> String {
-    format!("the entry is of the log `{}`", id.key_id)
+fn timeless() -> Refused {
+    (Reason::NoVerifiedTime, "the bundle has no verified timestamp".to_owned())
+}
+
+/// Proves one log entry and all timestamps; the verified times.
+fn logged(
+    sealed: &Sealed,
+    signer: &Signer,
+    trust: &Trust,
+    entry: &TransparencyLogEntry,
+) -> Result<Vec<Timestamp>, Refused> {
+    let kind = entry.kind_version;
+    let is_v2 = kind == KindVersion::HashedRekordV002;
+    // A `hashedrekord` of Rekor v1 is about a message; nothing says how it stands for an envelope.
+    if !is_v2 && !matches!(kind, KindVersion::DsseV001 | KindVersion::IntotoV002) {
+        return Err((Reason::LogEntry, format!("the entry is `{} {}`", kind.kind(), kind.version())));
+    }
+    let log = trust
+        .log(&entry.log_id)
+        .ok_or_else(|| (Reason::LogUnknown, format!("the entry is of the log `{}`", entry.log_id.key_id)))?;
+    // An inclusion promise alone says what the log meant to do.
+    let Some(proof) = &entry.inclusion_proof else {
+        return Err((Reason::LogProof, "the entry has no inclusion proof".to_owned()));
+    };
+    let checkpoint = proof.checkpoint.checkpoint();
+    let origin = checkpoint.map_or("nothing", sigstore_types::Checkpoint::origin);
+    if !log.is_called(origin, is_v2) {
+        let name = log.name();
+        return Err((Reason::LogProof, format!("the checkpoint is of {origin:?}, the log is `{name}`")));
+    }
+    // In Rekor v2 the proof's own numbers are not used.
+    if !is_v2 && checkpoint.is_none_or(|checkpoint| checkpoint.tree_size() != proof.tree_size) {
+        return Err((Reason::LogProof, "the proof and the checkpoint are of trees of two sizes".to_owned()));
+    }
+    let result = verified(sealed, signer, trust, &log.verifier, Some(entry))?;
+    if !result.tlog_verified() {
+        return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
+    }
+    // The body of such an entry claims a P-256 key, and the verifier does not compare.
+    let algorithm = result.certificate().map(|certificate| certificate.key_algorithm);
+    if is_v2 && algorithm.is_some_and(|algorithm| algorithm != KeyAlgorithm::EcdsaP256) {
+        return Err((
+            Reason::LogEntry,
+            "the entry claims a P-256 key, and the certificate has none".to_owned(),
+        ));
+    }
+    let times = result.verified_timestamps();
+    match times.iter().find(|time| !log.valid_at(**time)) {
+        Some(time) => Err((Reason::LogTime, format!("the log's key was not valid at {time}"))),
+        None => Ok(times.to_vec()),
+    }
+}
+
+/// Runs the verifier of the `sigstore-*` crates over the bundle, with one log entry or none.
+fn verified(
+    sealed: &Sealed,
+    signer: &Signer,
+    trust: &Trust,
+    verifier: &Verifier,
+    entry: Option<&TransparencyLogEntry>,
+) -> Result<VerificationResult, Refused> {
+    let mut alone = sealed.inner.clone();
+    alone.verification_material.tlog_entries = entry.into_iter().cloned().collect();
+    let subject = subject(sealed.payload())?;
+    let run = |policy: &dyn Policy| {
+        verifier.verify(subject, &alone, policy).map_err(|error| (reason(&error), error.to_string()))
+    };
+    match signer {
+        Signer::Key(key) => {
+            let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der()));
+            run(&if entry.is_some() { policy } else { policy.skip_tlog_unsafe() })
+        }
+        Signer::Certificate(_) => {
+            // Who it is was matched before, and is proven by this.
+            let mut policy = VerificationPolicy::any_identity();
+            if entry.is_none() {
+                policy = policy.skip_tlog_unsafe();
+            }
+            if !trust.wants_sct {
+                policy = policy.skip_sct();
+            }
+            let result = run(&policy)?;
+            if !result.certificate_verified() {
+                return Err((Reason::CertificateUntrusted, "the certificate was not verified".to_owned()));
+            }
+            if trust.wants_sct && !result.sct_verified() {
+                return Err((Reason::CertificateSct, "the certificate's SCT was not verified".to_owned()));
+            }
+            Ok(result)
+        }
+    }
+}
+
+/// The verifier wants something that the payload is about. It is any one of its subjects: which
+/// subjects there may be is for the reader of the statement.
+fn subject(payload: &[u8]) -> Result<Sha256Hash, Refused> {
+    let ambiguous = |why: String| (Reason::SubjectAmbiguous, why);
+    let payload: serde_json::Value =
+        serde_json::from_slice(payload).map_err(|error| (Reason::StatementMalformed, error.to_string()))?;
+    let digest = payload.pointer("/subject/0/digest/sha256").and_then(serde_json::Value::as_str);
+    let digest = digest.ok_or_else(|| ambiguous("the first subject has no SHA-256".to_owned()))?;
+    Sha256Hash::from_hex(digest).map_err(|error| ambiguous(error.to_string()))
 }
 
 /// The reason code for what the verifier found.
 fn reason(error: &Error) -> Reason {
     match error {
         Error::SignatureInvalid(_) => Reason::SignatureInvalid,
+        Error::Certificate(error) => match error {
+            CertificateError::NoValidAuthority { .. }
+            | CertificateError::NotYetValid { .. }
+            | CertificateError::Expired { .. } => Reason::CertificateTime,
+            // The verifier says in words alone why a chain does not hold.
+            CertificateError::ChainInvalid(why)
+                if why.contains("CertNotValidYet") || why.contains("CertExpired") =>
+            {
+                Reason::CertificateTime
+            }
+            CertificateError::Sct(_) => Reason::CertificateSct,
+            CertificateError::Malformed(_) => Reason::CertificateMalformed,
+            _ => Reason::CertificateUntrusted,
+        },
         Error::TransparencyLog(TransparencyLogError::UnknownLog { .. }) => Reason::LogUnknown,
         Error::TransparencyLog(
             TransparencyLogError::EntryMismatch(_) | TransparencyLogError::MalformedEntry(_),
         )
-        | Error::ArtifactMismatch(_) => Reason::LogEntry,
+        | Error::ArtifactMismatch(_)
+        | Error::UnsupportedBundle(_) => Reason::LogEntry,
         // The verifier's structural checks on proofs come as errors of the bundle.
         Error::TransparencyLog(_) | Error::Bundle(_) => Reason::LogProof,
+        Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Reason::NoVerifiedTime,
         Error::Timestamp(_) => Reason::TimestampInvalid,
         _ => Reason::BundleMalformed,
     }

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use url::Url;
 
 use super::build::BuildArguments;
+use super::signing::SigningArguments;
 use super::{Finished, Global, PASSPHRASE, shown};
-use crate::attestation::PublicKey;
+use crate::attestation::{PublicKey, Trust};
 use crate::edge::files;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::service::Service;
-use crate::edge::signer::{KeySource, Signer};
+use crate::edge::signer::KeySource;
 use crate::error::Error;
 use crate::oci::{Reference, Slot};
 use crate::ops::attest::{Request, Signed, attach_signed, run, slot_of};
@@ -26,21 +26,26 @@ use crate::report::attest::{self as report, Report};
 /// own, and every layer must be what the configuration names. Then the statement is signed,
 /// logged to Rekor, timestamped, verified, and attached to the manifest of its platform.
 ///
+/// With `--key` the builder is known by its key. Without, it is known by its CI job: the job's
+/// identity token gets a certificate from Fulcio for a key that this run makes and forgets.
+///
 /// A builder whose build differs gets exit code 1 and both sides; `--record-dissent` signs the
 /// disagreement, which blocks the release.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
+Examples:
   quorate attest ghcr.io/acme/app:git-0123abc --builder garnix --key garnix.key \\
       --system x86_64-linux --result ./result \\
       --rekor-url https://rekor.example \\
-      --tsa-url https://tsa.example/api/v1/timestamp --trusted-root trusted_root.json")]
+      --tsa-url https://tsa.example/api/v1/timestamp --trusted-root trusted_root.json
+  quorate attest ghcr.io/acme/app:git-0123abc --builder github \\
+      --result x86_64-linux=./amd64 --result aarch64-linux=./arm64")]
 pub(super) struct Arguments {
-    /// An index, of which `--system` picks the image, or the image of one platform
+    /// An index, of which each system picks its image, or the image of one platform
     image: Reference,
     /// The builder's private key (PKCS#8 PEM, may be encrypted): a file, or `env:NAME` for the
     /// environment variable that holds it
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY", required_unless_present = "bundle")]
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
     key: Option<KeySource>,
     /// The environment variable that holds the passphrase of an encrypted key
     #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
@@ -52,6 +57,10 @@ pub(super) struct Arguments {
     /// Sign that the build differs from what was pushed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD_DISSENT")]
     record_dissent: bool,
+    /// Sign even what this signer has attested before: a policy that wants young votes counts by
+    /// the time of the youngest
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_AGAIN")]
+    again: bool,
     /// Write the bundle to this file, too
     #[arg(long, value_name = "FILE", env = "QUORATE_BUNDLE_OUT")]
     bundle_out: Option<PathBuf>,
@@ -69,123 +78,121 @@ pub(super) struct Arguments {
     /// With `--bundle`: the policy, one of whose builders must have signed it
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
     policy: Option<PathBuf>,
-    /// The Rekor v2 log
-    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL", required_unless_present = "bundle")]
-    rekor_url: Option<Url>,
-    /// The RFC 3161 timestamp authority
-    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL", required_unless_present = "bundle")]
-    tsa_url: Option<Url>,
-    /// The Sigstore trusted root: the log and the authority are held to it
+    /// The Sigstore trusted root: the signing services are held to it [default: that of the
+    /// public-good instance]
     #[arg(long, value_name = "FILE", env = "QUORATE_TRUSTED_ROOT")]
-    trusted_root: PathBuf,
+    trusted_root: Option<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArguments,
     #[command(flatten)]
     build: BuildArguments,
 }
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let trust = files::trust(&self.trusted_root)?;
+        let trust = match &self.trusted_root {
+            Some(path) => files::trust(path)?,
+            None => Trust::public_good().map_err(|error| {
+                Error::undecided("the trusted root of the public-good instance cannot be used").because(error)
+            })?,
+        };
         let registry = global.registry(600)?;
         let warn = |text: &str| printer.talk(&format!("warning: {text}"));
-        let report = if let Some(path) = &self.bundle {
+        let reports = if let Some(path) = &self.bundle {
             let request = self.signed(path)?;
             registry.announce(&self.image.repository, Access::Push)?;
-            attach_signed(&registry, &trust, &request, warn).await?
+            vec![attach_signed(&registry, &trust, &request, warn).await?]
         } else {
-            // clap requires the three.
-            let (Some(key), Some(rekor), Some(tsa)) = (&self.key, &self.rekor_url, &self.tsa_url) else {
-                return Err(Error::request("`--key`, `--rekor-url` and `--tsa-url` must be given"));
-            };
-            let signer = Signer::load(key, &self.key_passphrase_env)?;
-            for (option, url) in [("--rekor-url", rekor), ("--tsa-url", tsa)] {
-                secure(option, url, &global.plain_http)?;
+            let services = self.signing.services(self.trusted_root.is_some(), &global.plain_http)?;
+            let hand = self.signing.hand(self.key.as_ref(), &self.key_passphrase_env, &services)?;
+            let builds = self.build.builds(&registry, printer).await?;
+            let several = builds.len() > 1;
+            if several && (self.record_dissent || self.bundle_out.is_some()) {
+                return Err(Error::request(
+                    "`--record-dissent` and `--bundle-out` are for the build of one system",
+                ));
             }
-            let build = self.build.build(&registry, printer).await?;
-            let slot = self.slot.clone().map_or_else(|| slot_of(&build.builder), Ok)?;
+            let builder = self.build.builder.as_deref().unwrap_or_default();
             let request = Request {
                 image: self.image.clone(),
-                build,
-                slot,
+                builds,
+                slot: self.slot.clone().map_or_else(|| slot_of(builder), Ok)?,
                 record_dissent: self.record_dissent,
+                again: self.again,
                 attach: !self.no_attach,
                 bundle_out: self.bundle_out.clone(),
             };
-            let service = Service::new(&registry);
-            let signing = Signing { service, signer, rekor: rekor.clone(), tsa: tsa.clone() };
             let access = if self.no_attach { Access::Pull } else { Access::Push };
             registry.announce(&self.image.repository, access)?;
-            run(&registry, &signing, &trust, &request, warn).await?
+            let service = Service::new(&registry);
+            let signing = Signing { hand, services: &services, service: &service, trust: &trust };
+            run(&registry, &signing, &request, warn).await?
         };
-        let (text, json) = (report::text(&report), report::json(&report));
-        let outputs = outputs(&report);
-        Ok(match report {
-            Report::Attested(attested) => {
-                let notes = attested.attached.map(|attached| attached.notes).unwrap_or_default();
-                Finished { notes, outputs, ..Finished::yes(text, json) }
+        let (text, json) = (report::text(&reports), report::json(&reports));
+        let outputs = outputs(&reports);
+        let (mut notes, mut error) = (Vec::new(), None);
+        for report in reports {
+            match report {
+                Report::Attested(attested) => {
+                    notes.extend(attested.attached.into_iter().flat_map(|attached| attached.notes));
+                }
+                Report::Already(_) => {}
+                Report::Differs(difference) => {
+                    let why = format!("the build is not what was pushed ({})", difference.reason);
+                    error = Some(Error::no(why).hint(difference.hint));
+                }
             }
-            Report::Already(_) => Finished { outputs, ..Finished::yes(text, json) },
-            Report::Differs(difference) => {
-                let error = Error::no(format!("the build is not what was pushed ({})", difference.reason))
-                    .hint(difference.hint);
-                Finished::no(text, json, error)
-            }
+        }
+        Ok(match error {
+            None => Finished { notes, outputs, ..Finished::yes(text, json) },
+            Some(error) => Finished::no(text, json, error),
         })
     }
 
     /// The bundle, whose it may be, and where it is kept.
     fn signed(&self, path: &Path) -> Result<Signed, Error> {
-        let read = |path: &Path| {
-            files::read(path)
-                .map_err(|error| Error::request(format!("cannot read `{}`", shown(path))).because(error))
-        };
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
-        let slot = |key: &PublicKey| policy.as_ref()?.builder(key)?.slots.first().cloned();
-        let keys = match (&self.public_key, &policy) {
+        let may_sign = match (&self.public_key, &policy) {
             (Some(path), _) => {
                 let text = String::from_utf8_lossy(&read(path)?).into_owned();
                 let key = PublicKey::from_pem(&text).map_err(|error| {
                     Error::request(format!("`{}` is not a public key", shown(path))).because(error)
                 })?;
-                vec![(key.clone(), slot(&key))]
+                let builder = policy.as_ref().and_then(|policy| policy.builder(&key.clone().into()));
+                vec![(key.into(), builder.and_then(|builder| builder.slots.first().cloned()))]
             }
-            (None, Some(policy)) => policy.keys().map(|key| (key.clone(), slot(key))).collect(),
+            (None, Some(policy)) => policy
+                .builders()
+                .iter()
+                .flat_map(|builder| {
+                    let slot = builder.slots.first();
+                    builder.credentials.iter().map(move |c| (c.may_sign.clone(), slot.cloned()))
+                })
+                .collect(),
             (None, None) => {
                 return Err(Error::request("nothing says who may have signed the bundle")
                     .hint("give `--public-key` or `--policy`"));
             }
         };
-        Ok(Signed { image: self.image.clone(), bundle: read(path)?, keys, slot: self.slot.clone() })
+        Ok(Signed { image: self.image.clone(), bundle: read(path)?, may_sign, slot: self.slot.clone() })
     }
 }
 
-/// Step outputs of a CI job.
-fn outputs(report: &Report) -> Vec<(&'static str, String)> {
-    match report {
-        Report::Attested(attested) | Report::Already(attested) => vec![
-            ("manifest", attested.statement.manifest().to_string()),
-            ("bundle", attested.bundle.to_string()),
-        ],
-        Report::Differs(_) => Vec::new(),
-    }
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    files::read(path).map_err(|error| Error::request(format!("cannot read `{}`", shown(path))).because(error))
 }
 
-/// https, or http to this machine or a host that the user named.
-pub(super) fn secure(option: &str, url: &Url, plain_http: &[String]) -> Result<(), Error> {
-    let host = url.host_str().unwrap_or_default();
-    let named = || {
-        let with_port = url.port().map(|port| format!("{host}:{port}"));
-        plain_http.iter().any(|plain| plain == host || Some(plain) == with_port.as_ref())
-    };
-    let local = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if local || named() => Ok(()),
-        _ => Err(Error::request(format!("`{option} {url}` is not https"))
-            .hint(format!("`--plain-http {host}` allows plain http to that host"))),
+/// Step outputs of a CI job; of several builds, a line each.
+fn outputs(reports: &[Report]) -> Vec<(&'static str, String)> {
+    let (mut manifests, mut bundles) = (Vec::new(), Vec::new());
+    for report in reports {
+        if let Report::Attested(attested) | Report::Already(attested) = report {
+            manifests.push(attested.statement.manifest().to_string());
+            bundles.push(attested.bundle.to_string());
+        }
     }
+    if manifests.is_empty() {
+        return Vec::new();
+    }
+    vec![("manifest", manifests.join("\n")), ("bundle", bundles.join("\n"))]
 }

@@ -1,6 +1,7 @@
 //! What was built, as `attest` and `predicate` are told of it.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -23,7 +24,8 @@ pub(super) struct BuildArguments {
     /// The builder's name in the policy
     #[arg(long, value_name = "ID", env = "QUORATE_BUILDER")]
     pub(super) builder: Option<String>,
-    /// The Nix system that was built for, such as `x86_64-linux`
+    /// The Nix system that was built for, such as `x86_64-linux`. For several at once, write
+    /// `SYSTEM=` before the values below
     #[arg(long, value_name = "SYSTEM", env = "QUORATE_SYSTEM")]
     pub(super) system: Option<System>,
     /// The commit that was built: 40 or 64 lower-case hex digits [default: that of the CI job and
@@ -34,21 +36,21 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "QUORATE_SEQUENCE")]
     pub(super) sequence: Option<u64>,
     /// The narHash of the built image's store path, in any form that Nix prints
-    #[arg(long, value_name = "HASH", env = "QUORATE_NAR_HASH")]
-    pub(super) nar_hash: Option<NarHash>,
+    #[arg(long, value_name = "[SYSTEM=]HASH", env = "QUORATE_NAR_HASH")]
+    pub(super) nar_hash: Vec<Of<NarHash>>,
     /// The built image's store path, or a link to it; its narHash is computed, and if it is an
     /// image JSON of nix2container, a docker-archive (plain or gzip) or an OCI layout, the digest
     /// of its configuration
-    #[arg(long, value_name = "PATH", env = "QUORATE_RESULT")]
-    pub(super) result: Option<PathBuf>,
+    #[arg(long, value_name = "[SYSTEM=]PATH", env = "QUORATE_RESULT")]
+    pub(super) result: Vec<Of<PathBuf>>,
     /// The image that was built, where `--result` is something else: what the program that
     /// `streamLayeredImage` makes has printed, or `oci:PATH:NAME` in an OCI layout
-    #[arg(long, value_name = "PATH", env = "QUORATE_BUILT_IMAGE")]
-    pub(super) built_image: Option<Built>,
+    #[arg(long, value_name = "[SYSTEM=]PATH", env = "QUORATE_BUILT_IMAGE")]
+    pub(super) built_image: Vec<Of<Built>>,
     /// The digest of the image configuration that the builder computed from its own build
     /// [default: that of the built image]
-    #[arg(long, value_name = "DIGEST", env = "QUORATE_CONFIG_DIGEST")]
-    pub(super) config_digest: Option<Digest>,
+    #[arg(long, value_name = "[SYSTEM=]DIGEST", env = "QUORATE_CONFIG_DIGEST")]
+    pub(super) config_digest: Vec<Of<Digest>>,
     /// The repository that was built, such as `git+https://github.com/acme/app` [default: that of
     /// the CI job, or else the remote `origin`, where it is at the commit]
     #[arg(long, value_name = "URI", env = "QUORATE_SOURCE_URI")]
@@ -66,11 +68,49 @@ pub(super) struct BuildArguments {
     pub(super) no_infer: bool,
 }
 
+/// A value about one system, `SYSTEM=VALUE`, or about that of `--system`.
+#[derive(Debug, Clone)]
+pub(super) struct Of<T> {
+    system: Option<System>,
+    value: T,
+}
+
+impl<T: FromStr> FromStr for Of<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        let named = text.split_once('=').and_then(|(system, value)| Some((system.parse().ok()?, value)));
+        Ok(match named {
+            Some((system, value)) => Self { system: Some(system), value: value.parse()? },
+            None => Self { system: None, value: text.parse()? },
+        })
+    }
+}
+
+/// What is said of one system's build.
+struct Said<'a> {
+    system: System,
+    nar_hash: Option<NarHash>,
+    result: Option<&'a PathBuf>,
+    built_image: Option<&'a Built>,
+    config_digest: Option<Digest>,
+}
+
 impl BuildArguments {
-    /// The build, with what was not given computed.
+    /// The one build, with what was not given computed.
     pub(super) async fn build(&self, registry: &Registry, printer: Printer) -> Result<Build, Error> {
-        let (Some(builder), Some(system)) = (self.builder.clone(), self.system) else {
-            let options = [("`--builder`", self.builder.is_none()), ("`--system`", self.system.is_none())];
+        let mut builds = self.builds(registry, printer).await?;
+        match (builds.pop(), builds.is_empty()) {
+            (Some(build), true) => Ok(build),
+            _ => Err(Error::request("builds of several systems are given, where one is wanted")),
+        }
+    }
+
+    /// The builds, one of each system, with what was not given computed.
+    pub(super) async fn builds(&self, registry: &Registry, printer: Printer) -> Result<Vec<Build>, Error> {
+        let systems = self.systems();
+        let (Some(builder), false) = (self.builder.clone(), systems.is_empty()) else {
+            let options = [("`--builder`", self.builder.is_none()), ("`--system`", systems.is_empty())];
             let missing: Vec<_> = options.iter().filter(|(_, is)| *is).map(|(option, _)| *option).collect();
             return Err(Error::request(format!("{} must be given", missing.join(" and "))));
         };
@@ -90,30 +130,76 @@ impl BuildArguments {
         for note in notes {
             printer.talk(&format!("note: {note}"));
         }
-        let content = Content {
-            config_digest: self.config_digest(registry, system).await?,
-            nar_hash: self.nar_hash()?,
-        };
-        let build = Build {
-            commit,
-            system,
-            content,
-            builder,
-            sequence,
-            source_uri,
-            git_ref,
-            target: self.target.clone(),
-            built_at: None,
-        };
-        // What no verifier would read is found out before it is signed.
-        let readable = build.to_predicate();
-        readable.map_err(|why| Error::request(format!("these values make no statement: {why}")))?;
-        Ok(build)
+        let mut builds = Vec::new();
+        for system in systems {
+            let said = self.said(system)?;
+            let content =
+                Content { config_digest: said.config_digest(registry).await?, nar_hash: said.nar_hash()? };
+            let build = Build {
+                commit: commit.clone(),
+                system,
+                content,
+                builder: builder.clone(),
+                sequence,
+                source_uri: source_uri.clone(),
+                git_ref: git_ref.clone(),
+                target: self.target.clone(),
+                built_at: None,
+            };
+            // What no verifier would read is found out before it is signed.
+            let readable = build.to_predicate();
+            readable.map_err(|why| Error::request(format!("these values make no statement: {why}")))?;
+            builds.push(build);
+        }
+        Ok(builds)
     }
 
+    /// The systems that anything is said of, each once.
+    fn systems(&self) -> Vec<System> {
+        let mut systems: Vec<System> = Vec::new();
+        let named = self
+            .system
+            .into_iter()
+            .chain(self.result.iter().filter_map(|of| of.system))
+            .chain(self.built_image.iter().filter_map(|of| of.system))
+            .chain(self.config_digest.iter().filter_map(|of| of.system))
+            .chain(self.nar_hash.iter().filter_map(|of| of.system));
+        for system in named {
+            if !systems.contains(&system) {
+                systems.push(system);
+            }
+        }
+        systems
+    }
+
+    fn said(&self, system: System) -> Result<Said<'_>, Error> {
+        Ok(Said {
+            system,
+            nar_hash: self.of("--nar-hash", &self.nar_hash, system)?.copied(),
+            result: self.of("--result", &self.result, system)?,
+            built_image: self.of("--built-image", &self.built_image, system)?,
+            config_digest: self.of("--config-digest", &self.config_digest, system)?.copied(),
+        })
+    }
+
+    /// What an option says of a system.
+    fn of<'a, T>(&self, option: &str, values: &'a [Of<T>], system: System) -> Result<Option<&'a T>, Error> {
+        if self.system.is_none() && values.iter().any(|of| of.system.is_none()) {
+            return Err(Error::request(format!("`{option}` does not say of which system it is"))
+                .hint(format!("write `{option} SYSTEM=…`, or give `--system`")));
+        }
+        let mut about = values.iter().filter(|of| of.system.or(self.system) == Some(system));
+        match (about.next(), about.next()) {
+            (found, None) => Ok(found.map(|of| &of.value)),
+            _ => Err(Error::request(format!("`{option}` is given twice for {system}"))),
+        }
+    }
+}
+
+impl Said<'_> {
     /// The narHash as given, as computed, or both if they are one.
     fn nar_hash(&self) -> Result<NarHash, Error> {
-        let computed = self.result.as_ref().map(|path| {
+        let computed = self.result.map(|path| {
             let failed = |error| Error::request(format!("cannot hash `{}`", shown(path))).because(error);
             let real = std::fs::canonicalize(path).map_err(failed)?;
             tree::nar_hash(&real).map_err(failed)
@@ -128,9 +214,9 @@ impl BuildArguments {
     }
 
     /// The configuration digest as given, as computed, or both if they are one.
-    async fn config_digest(&self, registry: &Registry, system: System) -> Result<Digest, Error> {
-        let given = self.config_digest;
-        let (option, built) = match (&self.built_image, &self.result) {
+    async fn config_digest(&self, registry: &Registry) -> Result<Digest, Error> {
+        let (given, system) = (self.config_digest, self.system);
+        let (option, built) = match (self.built_image, self.result) {
             (Some(built), _) => ("--built-image", built.clone()),
             (None, Some(path)) => ("--result", Built::Path(path.clone())),
             (None, None) => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Finished, Global};
+use crate::attestation::Trusts;
 use crate::edge::files;
 use crate::edge::registry::Access;
 use crate::error::Error;
@@ -35,11 +36,11 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) async fn run(&self, global: &Global) -> Result<Finished, Error> {
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
-        let trust = self.trusted_root.as_deref().map(files::trust).transpose()?;
-        let verified = policy.is_some() && trust.is_some();
+        let trusts = self.trusted_root.as_deref().map(files::trust).transpose()?.map(Trusts::only);
+        let verified = policy.is_some() && trusts.is_some();
         let registry = global.registry(60)?;
         registry.announce(&self.image.repository, Access::Pull)?;
-        let found = run(&registry, &Request { image: self.image.clone(), policy, trust }).await?;
+        let found = run(&registry, &Request { image: self.image.clone(), policy, trusts }).await?;
         let mut finished = Finished::yes(report::text(&found), report::json(&found));
         if !verified {
             let note =

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Finished, PASSPHRASE, shown};
 use crate::attestation::PublicKey;
 use crate::edge::files;
-use crate::edge::signer::{KeySource, Signer};
+use crate::edge::signer::{KeyPair, KeySource};
 use crate::error::Error;
 
 /// Make a builder's key, or print its public half
@@ -52,7 +52,7 @@ impl Arguments {
                 if public.exists() {
                     return Err(Error::request(format!("`{}` exists already", shown(&public))));
                 }
-                let (signer, pem) = Signer::generate()?;
+                let (signer, pem) = KeyPair::generate()?;
                 let write = |path: &Path, bytes: &[u8], secret: bool| {
                     files::write_new(path, bytes, secret).map_err(|error| {
                         Error::request(format!("cannot write `{}`", shown(path))).because(error)
@@ -64,7 +64,7 @@ impl Arguments {
                 Ok(Finished::yes(text, document(signer.public(), Some(&shown(file)))))
             }
             Command::Public { key, key_passphrase_env } => {
-                let signer = Signer::load(key, key_passphrase_env)?;
+                let signer = KeyPair::load(key, key_passphrase_env)?;
                 Ok(Finished::yes(signer.public().to_pem(), document(signer.public(), None)))
             }
         }

@@ -10,6 +10,7 @@ mod policy;
 mod predicate;
 mod promote;
 mod resolve;
+mod signing;
 mod verify;
 
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use crate::attestation::Trust;
+use crate::attestation::Trusts;
 use crate::edge::ci::{self, Ci};
 use crate::edge::files;
 use crate::edge::output::{Color, Printer};
@@ -166,7 +167,7 @@ struct Judgement {
 }
 
 impl Judgement {
-    fn load(&self) -> Result<(Policy, Trust), Error> {
+    fn load(&self) -> Result<(Policy, Trusts), Error> {
         let policy = files::policy(&self.policy)?;
         if let Some(pinned) = self.policy_digest
             && pinned != policy.digest()
@@ -178,7 +179,7 @@ impl Judgement {
             ))
             .hint("somebody changed the policy or a key file; look before you pin the new digest"));
         }
-        Ok((policy, files::trust(&self.trusted_root)?))
+        Ok((policy, Trusts::only(files::trust(&self.trusted_root)?)))
     }
 
     /// The quorum that the options ask for: that of `--environment`, or a higher `--quorum`.

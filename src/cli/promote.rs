@@ -8,23 +8,23 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use jiff::SignedDuration;
-use url::Url;
 
-use super::attest::secure;
+use super::signing::SigningArguments;
 use super::verify::{outputs, refusal};
 use super::{Finished, Global, Judgement, PASSPHRASE};
-use crate::attestation::Verifier;
+use crate::attestation::{Trust, Trusts, Verifier};
 use crate::edge::output::Printer;
-use crate::edge::registry::{Access, Registry};
+use crate::edge::registry::Access;
 use crate::edge::service::Service;
-use crate::edge::signer::{KeySource, Signer};
+use crate::edge::signer::KeySource;
+use crate::edge::signing_config::Services;
 use crate::edge::tags::CandidateTag;
 use crate::error::Error;
 use crate::oci::reference::ReferenceError;
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::ops::promote::{Request, run};
 use crate::ops::record::Recording;
-use crate::ops::sign::Signing;
+use crate::ops::sign::{Hand, Signing};
 use crate::policy::moves::{Allowances, Old};
 use crate::policy::{Policy, Purpose};
 use crate::reason::Reason;
@@ -83,26 +83,19 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "REPOSITORY", env = "QUORATE_TO")]
     to: Option<Repository>,
     /// Sign a record of the promotion (SLSA verification summary) and attach it to the index before
-    /// any tag moves: for tools that can check one signature only. Needs `--key`, `--rekor-url` and
-    /// `--tsa-url`
+    /// any tag moves: for tools that can check one signature only
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD")]
     record: bool,
     /// With `--record`: the URI of the verifier that the record names
     #[arg(long, value_name = "URI", env = "QUORATE_VERIFIER_ID", default_value_t)]
     verifier_id: Verifier,
     /// With `--record`: the private key that signs it (PKCS#8 PEM, may be encrypted): a file, or
-    /// `env:NAME`. It must be no builder's key
+    /// `env:NAME`. It must be no builder's key. Without, the CI job's identity signs
     #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
     key: Option<KeySource>,
     /// The environment variable that holds the passphrase of an encrypted key
     #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
     key_passphrase_env: String,
-    /// With `--record`: the Rekor v2 log
-    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL")]
-    rekor_url: Option<Url>,
-    /// With `--record`: the RFC 3161 timestamp authority
-    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL")]
-    tsa_url: Option<Url>,
     /// Note each step in this file. A run that was cut short is explained by it; the same command,
     /// run again, judges anew, and knows what tags named before
     #[arg(long, value_name = "FILE", env = "QUORATE_JOURNAL")]
@@ -110,11 +103,13 @@ pub(super) struct Arguments {
     /// Judge and plan, but write nothing
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_DRY_RUN")]
     dry_run: bool,
+    #[command(flatten)]
+    signing: SigningArguments,
 }
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trust) = self.judgement.load()?;
+        let (policy, trusts) = self.judgement.load()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
         let place = self.to.as_ref().unwrap_or(&self.image.repository);
@@ -122,6 +117,16 @@ impl Arguments {
             registry.announce(&self.image.repository, Access::Pull)?;
         }
         registry.announce(place, access)?;
+        let service = Service::new(&registry);
+        let services = self.record.then(|| self.signing.services(true, &global.plain_http)).transpose()?;
+        let recording = match (&services, trusts.get(Trusts::DEFAULT)) {
+            (None, _) => None,
+            (Some(services), Some(trust)) => Some(self.recording(&policy, services, &service, trust)?),
+            (Some(_), None) => {
+                return Err(Error::request("nothing says what a record is held to")
+                    .hint("name the trusted root: `--trusted-root FILE`"));
+            }
+        };
         let request = Request {
             image: self.image.clone(),
             to: self.to.clone(),
@@ -133,13 +138,13 @@ impl Arguments {
             wait: self.wait,
             look: Duration::from_secs(global.timeout.unwrap_or(LOOK)),
             copying: Duration::from_secs(global.timeout.unwrap_or(COPYING)),
-            recording: self.record.then(|| self.recording(global, &policy, &registry)).transpose()?,
+            recording,
             journal: self.journal.clone(),
             untag: self.untag(&policy)?,
             dry_run: self.dry_run,
         };
         let tell = |text: &str| printer.talk(text);
-        let mut report = run(&registry, &policy, &trust, &request, &tell).await?;
+        let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
         let outcome = report.outcome();
@@ -176,22 +181,22 @@ impl Arguments {
         Ok(olds)
     }
 
-    /// Who signs the record. A builder's key is no gate's: whoever has it could vote, and be both.
-    fn recording(&self, global: &Global, policy: &Policy, registry: &Registry) -> Result<Recording, Error> {
-        let (Some(key), Some(rekor), Some(tsa)) = (&self.key, &self.rekor_url, &self.tsa_url) else {
-            return Err(Error::request("`--record` needs `--key`, `--rekor-url` and `--tsa-url`")
-                .hint("`quorate key generate` makes a key"));
-        };
-        for (option, url) in [("--rekor-url", rekor), ("--tsa-url", tsa)] {
-            secure(option, url, &global.plain_http)?;
+    /// Who signs the record. A builder is no gate: whoever signs as one could vote, and be both.
+    fn recording<'a>(
+        &self,
+        policy: &Policy,
+        services: &'a Services,
+        service: &'a Service,
+        trust: &'a Trust,
+    ) -> Result<Recording<'a>, Error> {
+        let hand = self.signing.hand(self.key.as_ref(), &self.key_passphrase_env, services)?;
+        if let Hand::Key(pair) = &hand
+            && let Some(builder) = policy.builder(&pair.public().clone().into())
+        {
+            let why = format!("the key of `--record` is that of the builder `{}`", builder.name);
+            return Err(Error::request(why).hint("make one for the gate alone: `quorate key generate`"));
         }
-        let signer = Signer::load(key, &self.key_passphrase_env)?;
-        if let Some(builder) = policy.builder(signer.public()) {
-            return Err(Error::request(format!("the key `{key}` is that of the builder `{}`", builder.name))
-                .hint("make one for the gate alone: `quorate key generate`"));
-        }
-        let service = Service::new(registry);
-        let signing = Signing { service, signer, rekor: rekor.clone(), tsa: tsa.clone() };
+        let signing = Signing { hand, services, service, trust };
         Ok(Recording { signing, verifier: self.verifier_id.clone() })
     }
 

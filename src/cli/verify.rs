@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
-        let (policy, trust) = self.judgement.load()?;
+        let (policy, trusts) = self.judgement.load()?;
         let registry = global.registry(60)?;
         registry.announce(&self.image.repository, Access::Pull)?;
         let request = Request {
@@ -38,7 +38,7 @@ impl Arguments {
             quorum: self.judgement.quorum(&policy, &self.image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.clone(),
         };
-        let verdict = run(&registry, &policy, &trust, &request).await?;
+        let verdict = run(&registry, &policy, &trusts, &request).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&verdict, style), report::json(&verdict));
         let finished = match refusal(&verdict) {

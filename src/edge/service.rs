@@ -1,11 +1,13 @@
-//! HTTP to the services that witness a signature: logs and timestamp authorities.
+//! HTTP to the services behind a signature: issuers of tokens, certificate authorities, logs and
+//! timestamp authorities.
 
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use url::Url;
 
-use super::registry::Registry;
+use super::registry::{Registry, Secret};
 use crate::error::Error;
 
 /// Rekor v2 answers when the entry is in a checkpoint, which can take ten seconds and more.
@@ -15,7 +17,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// How often a request is tried.
 const TRIES: usize = 3;
 
-/// The way to witnesses, with the TLS roots and proxies of the run.
+/// The way to these services, with the TLS roots and proxies of the run.
 #[derive(Clone)]
 pub struct Service(Registry);
 
@@ -33,6 +35,8 @@ pub struct Body {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// `Location`, as sent.
+    pub location: Option<String>,
     /// The body, 1 MiB at most.
     pub bytes: Vec<u8>,
 }
@@ -43,42 +47,71 @@ impl Service {
         Self(registry.clone())
     }
 
-    /// POSTs, and tries again after a lost connection or an answer of 429 or 5xx.
+    /// POSTs, and tries again after a lost connection or an answer of 408, 429 or 5xx.
     ///
     /// # Errors
     /// When no answer came, or one beyond the limit. Any other status is an answer.
     pub async fn post(&self, url: &Url, body: &Body) -> Result<Answer, Error> {
-        let tries = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(300))
-            .with_max_delay(Duration::from_secs(5))
-            .with_max_times(TRIES - 1)
-            .with_jitter();
         let client = self.0.client(url).await?;
-        let tried = (|| once(&client, url, body)).retry(tries).when(|failure| failure.again).await;
-        tried.map_err(|failure| failure.error)
+        let request = || {
+            client
+                .post(url.clone())
+                .header("Content-Type", body.content_type)
+                .header("Accept", body.accept)
+                .body(body.bytes.clone())
+        };
+        again(url, request).await
+    }
+
+    /// GETs JSON, with a bearer token where one is given, and tries again as [`Service::post`] does.
+    ///
+    /// # Errors
+    /// As [`Service::post`].
+    pub async fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Error> {
+        let client = self.0.client(url).await?;
+        let authorization = bearer
+            .map(|token| {
+                let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+                    .map_err(|_| Error::request("the bearer token has bytes that no header can carry"))?;
+                value.set_sensitive(true);
+                Ok::<_, Error>(value)
+            })
+            .transpose()?;
+        let request = || {
+            let request = client.get(url.clone()).header("Accept", "application/json");
+            match &authorization {
+                Some(value) => request.header(AUTHORIZATION, value.clone()),
+                None => request,
+            }
+        };
+        again(url, request).await
     }
 }
 
-async fn once(client: &reqwest::Client, url: &Url, body: &Body) -> Result<Answer, Failure> {
+async fn again(url: &Url, request: impl Fn() -> reqwest::RequestBuilder) -> Result<Answer, Error> {
+    let tries = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(300))
+        .with_max_delay(Duration::from_secs(5))
+        .with_max_times(TRIES - 1)
+        .with_jitter();
+    let tried = (|| once(url, request())).retry(tries).when(|failure| failure.again).await;
+    tried.map_err(|failure| failure.error)
+}
+
+async fn once(url: &Url, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
     let failed = |error: Error| Failure { error, again: true };
-    let mut response = client
-        .post(url.clone())
-        .timeout(TIMEOUT)
-        .header("Content-Type", body.content_type)
-        .header("Accept", body.accept)
-        .body(body.bytes.clone())
-        .send()
-        .await
-        .map_err(|error| {
-            failed(Error::undecided(format!("no answer from {url}")).because(error.without_url()))
-        })?;
+    let named = shown(url);
+    let mut response = request.timeout(TIMEOUT).send().await.map_err(|error| {
+        failed(Error::undecided(format!("no answer from {named}")).because(error.without_url()))
+    })?;
     let status = response.status().as_u16();
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| {
-        failed(Error::undecided(format!("the answer from {url} broke off")).because(error.without_url()))
+        failed(Error::undecided(format!("the answer from {named} broke off")).because(error.without_url()))
     })? {
         if bytes.len() + chunk.len() > MAX_BYTES {
-            let error = Error::undecided(format!("the answer from {url} is larger than 1 MiB"));
+            let error = Error::undecided(format!("the answer from {named} is larger than 1 MiB"));
             return Err(Failure { error, again: false });
         }
         bytes.extend_from_slice(&chunk);
@@ -86,7 +119,7 @@ async fn once(client: &reqwest::Client, url: &Url, body: &Body) -> Result<Answer
     if matches!(status, 408 | 429 | 500..) {
         return Err(failed(refused(url, status, &bytes)));
     }
-    Ok(Answer { status, bytes })
+    Ok(Answer { status, location, bytes })
 }
 
 struct Failure {
@@ -97,5 +130,22 @@ struct Failure {
 /// The error for an answer that is not what was asked for.
 pub fn refused(url: &Url, status: u16, body: &[u8]) -> Error {
     let said: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(300).collect();
-    Error::undecided(format!("{url} answered {status}: {}", said.trim()))
+    Error::undecided(format!("{} answered {status}: {}", shown(url), said.trim()))
+}
+
+/// `path` below `base`, whether or not `base` ends with a slash.
+///
+/// # Errors
+/// When the two make no URL.
+pub fn below(base: &Url, path: &str) -> Result<Url, Error> {
+    format!("{}/{path}", base.as_str().trim_end_matches('/'))
+        .parse()
+        .map_err(|error: url::ParseError| Error::request(format!("`{base}` has no `{path}`")).because(error))
+}
+
+/// A URL without its query, which may be long and is nobody's business.
+fn shown(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url
 }

@@ -1,4 +1,4 @@
-//! Private keys of builders: made, read, used to sign.
+//! Private keys of signers: made, read, used to sign.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -25,13 +25,32 @@ const MAX_ITERATIONS: u32 = 10_000_000;
 const MAX_SCRYPT_BYTES: u64 = 256 << 20;
 const MAX_SCRYPT_LANES: u16 = 16;
 
-/// Where a private key is kept.
+/// Where a private key, or another secret, is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// In a file.
     File(PathBuf),
     /// In the environment variable of this name.
     Environment(String),
+}
+
+impl KeySource {
+    /// Whether this is no place but a JSON web token, given by mistake.
+    pub fn is_token(&self) -> bool {
+        matches!(self, Self::File(path) if path.to_str().is_some_and(|text| {
+            text.starts_with("eyJ") && text.matches('.').count() == 2
+        }))
+    }
+
+    /// What is kept there. No error shows a part of it.
+    pub(super) fn read(&self) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+        match self {
+            Self::File(path) => String::from_utf8(files::read(path)?).map_err(|_| "it is not text".into()),
+            Self::Environment(name) => {
+                std::env::var(name).map_err(|_| format!("the variable `{name}` is not set").into())
+            }
+        }
+    }
 }
 
 impl From<OsString> for KeySource {
@@ -54,12 +73,12 @@ impl fmt::Display for KeySource {
 }
 
 /// An ECDSA P-256 key pair.
-pub struct Signer {
+pub struct KeyPair {
     pair: EcdsaKeyPair,
     public: PublicKey,
 }
 
-impl Signer {
+impl KeyPair {
     /// Makes a key; its PEM (PKCS#8) is returned beside it.
     pub fn generate() -> Result<(Self, String), Error> {
         let failed = || Error::undecided("cannot make a key: the system's random source failed");
@@ -79,17 +98,9 @@ impl Signer {
     /// # Errors
     /// When there is no such key, or it cannot be opened. No error shows a part of it.
     pub fn load(source: &KeySource, passphrase: &str) -> Result<Self, Error> {
-        let text = match source {
-            KeySource::File(path) => files::read(path)
-                .map_err(Into::into)
-                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not PEM".into())),
-            KeySource::Environment(name) => {
-                std::env::var(name).map_err(|_| format!("the variable `{name}` is not set").into())
-            }
-        };
-        let text = text.map_err(|error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::request(format!("cannot read the key `{source}`")).because(error)
-        })?;
+        let text = source
+            .read()
+            .map_err(|error| Error::request(format!("cannot read the key `{source}`")).because(error))?;
         let refused = |why: &str| {
             Error::request(format!("the key `{source}` cannot be used: {why}"))
                 .hint("`quorate key generate` makes one; `openssl pkcs8 -topk8` converts others")

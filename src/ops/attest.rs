@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::{join, join_all};
+
 use super::gather::{PREDICATE_TYPES, resolve};
-use super::sign::{Signing, attach, legacy, sign};
+use super::sign::{Signing, attach, legacy};
 use crate::attestation::bundle::Bundle;
 use crate::attestation::verify::verify;
-use crate::attestation::{Attestation, Build, Claim, Content, PublicKey, Statement, Trust};
-use crate::edge::registry::Registry;
+use crate::attestation::{Attestation, Build, Claim, Content, MaySign, Statement, Trust};
+use crate::edge::registry::{Collected, RawManifest, Registry};
 use crate::edge::{files, layers};
 use crate::error::Error;
 use crate::oci::{
@@ -19,14 +21,16 @@ use crate::report::attest::{Attached, Attested, Difference, Report};
 
 /// What is asked.
 pub struct Request {
-    /// An index, of which the build's system picks a child, or the manifest of one platform.
+    /// An index, of which each build's system picks a child, or the manifest of one platform.
     pub image: Reference,
-    /// What was built.
-    pub build: Build,
+    /// What was built, once for each system.
+    pub builds: Vec<Build>,
     /// Under which the evidence is kept on registries without the referrers API.
     pub slot: Slot,
     /// Whether to sign a disagreement, where there is one.
     pub record_dissent: bool,
+    /// Whether to sign what this signer said before.
+    pub again: bool,
     /// Whether to attach what was signed.
     pub attach: bool,
     /// Where to keep the bundle, besides.
@@ -40,30 +44,104 @@ pub struct Signed {
     /// The bundle.
     pub bundle: Vec<u8>,
     /// Who may have signed it, with the slot that the policy has for that builder.
-    pub keys: Vec<(PublicKey, Option<Slot>)>,
+    pub may_sign: Vec<(MaySign, Option<Slot>)>,
     /// Under which it is kept on registries without the referrers API, if not that slot, or else
     /// the builder's name.
     pub slot: Option<Slot>,
 }
 
-/// Attests the build. `warn` is told what to know before evidence is attached.
+/// A statement that may be signed, and what is known of its manifest.
+struct Ready {
+    statement: Statement,
+    subject: Descriptor,
+    found: Collected,
+}
+
+/// Attests the builds, all at once, if all of them are what was pushed. `warn` is told what to know
+/// before evidence is attached.
 ///
 /// # Errors
-/// When the image, the log, the authority or the registry failed, or the request was wrong.
+/// When the image, a signing service or the registry failed, or the request was wrong.
 pub async fn run(
     registry: &Registry,
-    signing: &Signing,
-    trust: &Trust,
+    signing: &Signing<'_>,
     request: &Request,
     warn: impl Fn(&str),
-) -> Result<Report, Error> {
-    let (subject, manifest) = child(registry, &request.image, request.build.system).await?;
-    let claim = match (
-        compare(registry, &request.image.repository, &request.build, &manifest).await?,
-        request.record_dissent,
-    ) {
+) -> Result<Vec<Report>, Error> {
+    let image = resolve(registry, &request.image).await?;
+    let compared = request.builds.iter().map(|build| ready(registry, &image, request, build));
+    // The signer must be known before what it said before is looked for.
+    let (compared, pen) = join(join_all(compared), signing.pen(None)).await;
+    let (mut readies, mut differences) = (Vec::new(), Vec::new());
+    for compared in compared {
+        match compared? {
+            Ok(ready) => readies.push(ready),
+            Err(difference) => differences.push(Report::Differs(difference)),
+        }
+    }
+    if !differences.is_empty() {
+        return Ok(differences);
+    }
+    let may_sign = pen?.may_sign();
+    let mut to_sign = Vec::new();
+    let mut reports = Vec::new();
+    for ready in readies {
+        match earlier(&ready.found, &may_sign, signing.trust, &ready.statement) {
+            Earlier::Nothing { first } => to_sign.push((first, ready)),
+            Earlier::Same(..) if request.again => to_sign.push((false, ready)),
+            Earlier::Same(attested, bundle) => {
+                keep(request, &bundle)?;
+                reports.push(Report::Already(*attested));
+            }
+            Earlier::Contradicts(bundle, content) => differences.push(Report::Differs(contradiction(
+                &ready.statement,
+                ready.subject.digest,
+                bundle,
+                content,
+            ))),
+        }
+    }
+    if !differences.is_empty() {
+        return Ok(differences);
+    }
+    let warn = &warn;
+    let signed = to_sign.iter().map(async |(first, ready)| {
+        if *first && request.attach {
+            legacy(registry, &ready.statement.name, ready.subject.digest, warn).await?;
+        }
+        let ((attestation, log_index), json) = signing.sign(ready.statement.to_payload(), proven).await?;
+        keep(request, &json)?;
+        let attached = if request.attach {
+            Some(ready.attach(registry, &attestation, &request.slot, &json).await?)
+        } else {
+            None
+        };
+        Ok::<_, Error>(Report::Attested(attested(&attestation, log_index, attached)))
+    });
+    // All come to an end, so that one failure leaves no other half done.
+    for report in join_all(signed).await {
+        reports.push(report?);
+    }
+    Ok(reports)
+}
+
+/// The statement on one build, compared with what was pushed; what was found at its manifest.
+async fn ready(
+    registry: &Registry,
+    image: &RawManifest,
+    request: &Request,
+    build: &Build,
+) -> Result<Result<Ready, Difference>, Error> {
+    let repository = &request.image.repository;
+    let (subject, manifest) = child(registry, &request.image, image, build.system).await?;
+    let (compared, found) = join(
+        compare(registry, repository, build, &manifest),
+        registry.collect(repository, subject.digest, std::slice::from_ref(&request.slot), &PREDICATE_TYPES),
+    )
+    .await;
+    let claim = match (compared?, request.record_dissent) {
         (None, false) => Claim::Build,
-        (Some(difference), false) => return Ok(Report::Differs(difference)),
+        (Some(difference), false) => return Ok(Err(difference)),
         (Some(_), true) => Claim::Dissent { disputes: subject.digest },
         (None, true) => {
             return Err(Error::request("there is nothing to dissent from: the image is what was built")
@@ -71,36 +149,15 @@ pub async fn run(
         }
     };
     let statement = Statement {
-        name: request.image.repository.clone(),
+        name: repository.clone(),
         subject: match claim {
             Claim::Build => subject.digest,
-            Claim::Dissent { .. } => request.build.content.config_digest,
+            Claim::Dissent { .. } => build.content.config_digest,
         },
         claim,
-        build: request.build.clone(),
+        build: build.clone(),
     };
-    match earlier(registry, signing.signer.public(), trust, &statement, &subject, &request.slot).await? {
-        Earlier::Nothing { first } => {
-            if first && request.attach {
-                legacy(registry, &statement.name, subject.digest, warn).await?;
-            }
-        }
-        Earlier::Same(attested, bundle) => {
-            keep(request, &bundle)?;
-            return Ok(Report::Already(*attested));
-        }
-        Earlier::Contradicts(bundle, content) => {
-            return Ok(Report::Differs(contradiction(&statement, subject.digest, bundle, content)));
-        }
-    }
-    let (attestation, log_index, json) = sign(signing, trust, &statement).await?;
-    keep(request, &json)?;
-    let attached = if request.attach {
-        Some(attach(registry, &statement.name, &attestation, &subject, &request.slot, &json).await?)
-    } else {
-        None
-    };
-    Ok(Report::Attested(attested(&attestation, log_index, attached)))
+    Ok(Ok(Ready { statement, subject, found: found? }))
 }
 
 /// Attaches a bundle that was signed elsewhere, after verifying it and comparing what it says with
@@ -118,7 +175,7 @@ pub async fn attach_signed(
         Error::no(format!("the bundle is not attached ({}): {detail}", reason.code()))
     };
     let bundle = Bundle::parse(&request.bundle).map_err(|(reason, detail)| refused(reason, detail))?;
-    let attestation = verify(&bundle, request.keys.iter().map(|(key, _)| (key, trust)))
+    let attestation = verify(&bundle, request.may_sign.iter().map(|(may_sign, _)| (may_sign, trust)))
         .map_err(|rejection| refused(rejection.reason, rejection.detail))?;
     let statement = attestation.statement();
     let repository = &request.image.repository;
@@ -126,12 +183,13 @@ pub async fn attach_signed(
         let detail = format!("it speaks of `{}`, not of `{repository}`", statement.name);
         return Err(refused(Reason::NameMismatch, detail));
     }
-    let signer = request.keys.iter().find(|(key, _)| key == attestation.signer());
+    let signer = request.may_sign.iter().find(|(may_sign, _)| may_sign.is(attestation.signer()));
     let slot = match request.slot.as_ref().or(signer.and_then(|(_, slot)| slot.as_ref())) {
         Some(slot) => slot.clone(),
         None => slot_of(&statement.build.builder)?,
     };
-    let (subject, manifest) = child(registry, &request.image, statement.build.system).await?;
+    let image = resolve(registry, &request.image).await?;
+    let (subject, manifest) = child(registry, &request.image, &image, statement.build.system).await?;
     if statement.manifest() != subject.digest {
         let (about, system) = (statement.manifest(), statement.build.system);
         let detail =
@@ -143,18 +201,23 @@ pub async fn attach_signed(
         (None, Claim::Build) | (Some(_), Claim::Dissent { .. }) => {}
         (Some(difference), Claim::Build) => return Ok(Report::Differs(difference)),
         (None, Claim::Dissent { .. }) => {
-            return Err(Error::no("the bundle disputes an image that is what it says was built"));
+            let detail = "it disputes an image that is what it says was built".to_owned();
+            return Err(refused(Reason::NothingDisputed, detail)
+                .hint("sign a statement that approves the image: `quorate attest`"));
         }
     }
-    match earlier(registry, attestation.signer(), trust, statement, &subject, &slot).await? {
-        Earlier::Nothing { first: true } => legacy(registry, repository, subject.digest, warn).await?,
+    let found =
+        registry.collect(repository, subject.digest, std::slice::from_ref(&slot), &PREDICATE_TYPES).await?;
+    match earlier(&found, &attestation.signer().into(), trust, statement) {
+        Earlier::Nothing { first: true } => legacy(registry, repository, subject.digest, &warn).await?,
         Earlier::Nothing { first: false } => {}
         Earlier::Same(attested, _) => return Ok(Report::Already(*attested)),
         Earlier::Contradicts(before, content) => {
             return Ok(Report::Differs(contradiction(statement, subject.digest, before, content)));
         }
     }
-    let put = attach(registry, repository, &attestation, &subject, &slot, &request.bundle).await?;
+    let ready = Ready { statement: statement.clone(), subject, found };
+    let put = ready.attach(registry, &attestation, &slot, &request.bundle).await?;
     Ok(Report::Attested(attested(&attestation, bundle.log_index(), Some(put))))
 }
 
@@ -170,6 +233,32 @@ pub fn slot_of(builder: &str) -> Result<Slot, Error> {
     })
 }
 
+impl Ready {
+    /// Attaches a bundle to the manifest.
+    async fn attach(
+        &self,
+        registry: &Registry,
+        attestation: &Attestation,
+        slot: &Slot,
+        bundle: &[u8],
+    ) -> Result<Attached, Error> {
+        let (statement, listed) = (attestation.statement(), self.found.by_api);
+        let (kind, time) = (statement.predicate_type(), attestation.earliest());
+        attach(registry, &statement.name, &self.subject, listed, slot, bundle, kind, time).await
+    }
+}
+
+/// The attestation in a bundle, and where the log has it.
+fn proven(
+    bundle: &[u8],
+    signer: &MaySign,
+    trust: &Trust,
+) -> Result<(Attestation, Option<u64>), (Reason, String)> {
+    let bundle = Bundle::parse(bundle)?;
+    let attestation = verify(&bundle, [(signer, trust)]).map_err(|r| (r.reason, r.detail))?;
+    Ok((attestation, bundle.log_index()))
+}
+
 /// Writes the bundle where it was asked for.
 fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
     let Some(path) = &request.bundle_out else { return Ok(()) };
@@ -182,17 +271,17 @@ fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
 async fn child(
     registry: &Registry,
     image: &Reference,
+    raw: &RawManifest,
     system: System,
 ) -> Result<(Descriptor, Manifest), Error> {
-    let raw = resolve(registry, image).await?;
     let malformed =
         |error: &dyn std::fmt::Display| Error::request(format!("`{image}` cannot be attested: {error}"));
     let raw = if media_type::is_index(&raw.media_type) {
-        let index = ImageIndex::parse(raw.bytes).map_err(|error| malformed(&error))?;
+        let index = ImageIndex::parse(raw.bytes.clone()).map_err(|error| malformed(&error))?;
         let child = index.child(&system.platform()).map_err(|error| malformed(&error))?.digest;
         resolve(registry, &image.repository.at_digest(child)).await?
     } else {
-        raw
+        raw.clone()
     };
     if !media_type::is_manifest(&raw.media_type) {
         return Err(malformed(&format!("it is of type `{}`", raw.media_type)));
@@ -264,7 +353,7 @@ async fn compare(
     }))
 }
 
-/// What this key said of this manifest before.
+/// What this signer said of this manifest before.
 enum Earlier {
     /// Nothing; `first` if nobody else attached a bundle either.
     Nothing { first: bool },
@@ -274,17 +363,7 @@ enum Earlier {
     Contradicts(Digest, Content),
 }
 
-async fn earlier(
-    registry: &Registry,
-    signer: &PublicKey,
-    trust: &Trust,
-    statement: &Statement,
-    subject: &Descriptor,
-    slot: &Slot,
-) -> Result<Earlier, Error> {
-    let collected = registry
-        .collect(&statement.name, subject.digest, std::slice::from_ref(slot), &PREDICATE_TYPES)
-        .await?;
+fn earlier(found: &Collected, signer: &MaySign, trust: &Trust, statement: &Statement) -> Earlier {
     let timeless = |statement: &Statement| {
         let mut statement = statement.clone();
         statement.build.built_at = None;
@@ -292,14 +371,14 @@ async fn earlier(
     };
     let is_bundle = |found: &Descriptor| found.artifact_type.as_deref() == Some(media_type::BUNDLE);
     let mut contradicts =
-        Earlier::Nothing { first: collected.bundles.is_empty() && !collected.others.iter().any(is_bundle) };
-    for bytes in &collected.bundles {
+        Earlier::Nothing { first: found.bundles.is_empty() && !found.others.iter().any(is_bundle) };
+    for bytes in &found.bundles {
         let Ok(bundle) = Bundle::parse(bytes) else { continue };
         let Ok(attestation) = verify(&bundle, [(signer, trust)]) else { continue };
         let said = attestation.statement();
         if timeless(said) == timeless(statement) {
             let same = attested(&attestation, bundle.log_index(), None);
-            return Ok(Earlier::Same(Box::new(same), bytes.clone()));
+            return Earlier::Same(Box::new(same), bytes.clone());
         }
         let build = |s: &Statement| {
             let mut build = s.build.clone();
@@ -311,7 +390,7 @@ async fn earlier(
             contradicts = Earlier::Contradicts(attestation.bundle(), said.build.content);
         }
     }
-    Ok(contradicts)
+    contradicts
 }
 
 fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before: Content) -> Difference {
@@ -320,7 +399,7 @@ fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before
         reason: "equivocation",
         manifest,
         detail: format!(
-            "this key signed another content for this build (bundle {bundle})\n  \
+            "this signer signed another content for this build (bundle {bundle})\n  \
              then: narHash {}, configuration {}\n  now:  narHash {}, configuration {}",
             before.nar_hash, before.config_digest, now.nar_hash, now.config_digest
         ),
@@ -331,6 +410,7 @@ fn contradiction(statement: &Statement, manifest: Digest, bundle: Digest, before
 fn attested(attestation: &Attestation, log_index: Option<u64>, attached: Option<Attached>) -> Attested {
     Attested {
         statement: attestation.statement().clone(),
+        signer: attestation.signer().clone(),
         bundle: attestation.bundle(),
         log_index,
         time: attestation.earliest(),

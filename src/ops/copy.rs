@@ -1,8 +1,6 @@
 //! Brings a release from one repository to another, with what builders said of it. Nothing is
 //! named there: tags move after the release was judged again from what its new place holds.
 
-use std::collections::BTreeSet;
-
 use futures_util::future::{try_join, try_join_all};
 
 use super::attest::slot_of;
@@ -33,7 +31,7 @@ pub(super) async fn bring(
     let brought = try_join_all(release.candidate.children().map(|child| async move {
         let proven: Vec<&Proven> =
             release.proven.iter().filter(|proven| proven.child.digest == child.digest()).collect();
-        bring_child(registry, rules, from, to, child, &proven).await
+        Box::pin(bring_child(registry, rules, from, to, child, &proven)).await
     }))
     .await?;
     let known = registry.has(&to.at_digest(index.digest())).await?;
@@ -67,19 +65,31 @@ async fn bring_child(
         images::bring(registry, &[(source, child)], &Store::Repository(to.clone())).await?;
     }
     let said = |attestation: &Attestation| (attestation.payload(), attestation.signer().clone());
-    let there: BTreeSet<_> = there
+    let listed = there.by_api;
+    let there: Vec<_> = there
         .bundles
         .iter()
         .filter_map(|bytes| Bundle::parse(bytes).ok())
-        .filter_map(|bundle| verify(&bundle, rules.policy.keys().map(|key| (key, rules.trust))).ok())
+        .filter_map(|bundle| verify(&bundle, rules.policy.may_sign(rules.trusts)).ok())
         .map(|attestation| said(&attestation))
         .collect();
-    let mut brought = BTreeSet::new();
-    // One after another: on registries without the referrers API they share a tag.
+    let mut brought = Vec::new();
+    let mut due = Vec::new();
     for Proven { child, attestation, bundle } in proven {
-        if !there.contains(&said(attestation)) && brought.insert(said(attestation)) {
+        let said = said(attestation);
+        if !there.contains(&said) && !brought.contains(&said) {
             let slot = slot(rules, attestation)?;
-            attach(registry, to, attestation, child, &slot, bundle).await?;
+            let (kind, time) = (attestation.statement().predicate_type(), attestation.earliest());
+            due.push(async move { attach(registry, to, child, listed, &slot, bundle, kind, time).await });
+            brought.push(said);
+        }
+    }
+    if listed {
+        try_join_all(due).await?;
+    } else {
+        // They share a tag, for other tools.
+        for attach in due {
+            attach.await?;
         }
     }
     Ok((!known, brought.len()))

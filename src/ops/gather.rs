@@ -4,7 +4,7 @@
 use futures_util::future::{join_all, try_join, try_join_all};
 
 use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
-use crate::attestation::{Attestation, Bundle, Rejection, Trust, verify::verify};
+use crate::attestation::{Attestation, Bundle, Rejection, Trusts, verify::verify};
 use crate::edge::images::absent;
 use crate::edge::registry::{RawManifest, Registry};
 use crate::error::Error;
@@ -44,9 +44,9 @@ pub(super) async fn gather(
     repository: &Repository,
     image: RawManifest,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
 ) -> Result<Gathered, Error> {
-    gather_for(registry, repository, repository, image, policy, trust).await
+    gather_for(registry, repository, repository, image, policy, trusts).await
 }
 
 /// The same for an image that is in `repository`, and is to be judged as one of `place`.
@@ -56,7 +56,7 @@ pub(super) async fn gather_for(
     place: &Repository,
     image: RawManifest,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
 ) -> Result<Gathered, Error> {
     let mut candidate = Candidate::read(place.clone(), &image.media_type, image.bytes);
     // More children than platforms are refused by the decision, whatever they hold.
@@ -65,7 +65,7 @@ pub(super) async fn gather_for(
     let found = try_join_all(children.iter().map(|child| async {
         try_join(
             content(registry, repository, child),
-            evidence(registry, repository, child, &slots, policy, trust),
+            evidence(registry, repository, child, &slots, policy, trusts),
         )
         .await
     }))
@@ -108,16 +108,15 @@ pub(super) async fn evidence(
     child: &Descriptor,
     slots: &[Slot],
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
 ) -> Result<(Evidence, Vec<Proven>), Error> {
     let collected = registry.collect(repository, child.digest, slots, &PREDICATE_TYPES).await?;
     let mut evidence = Evidence::default();
     let mut proven = Vec::new();
     for bytes in collected.bundles {
-        let keys = policy.keys().map(|key| (key, trust));
         match Bundle::parse(&bytes)
             .map_err(|why| Box::new(Rejection::of_bytes(&bytes, why)))
-            .and_then(|b| verify(&b, keys))
+            .and_then(|b| verify(&b, policy.may_sign(trusts)))
         {
             Ok(attestation) => {
                 evidence.attestations.push(attestation.clone());

@@ -3,7 +3,7 @@
 use futures_util::future::{try_join, try_join_all};
 
 use super::gather::{MAX_CHILDREN, PREDICATE_TYPES, resolve};
-use crate::attestation::{Bundle, Rejection, Trust, verify::verify};
+use crate::attestation::{Bundle, Rejection, Trusts, verify::verify};
 use crate::edge::registry::{Collected, RawManifest, Referrers, Registry};
 use crate::error::Error;
 use crate::oci::{Config, Descriptor, ImageIndex, Manifest, Reference, Repository, Slot, media_type};
@@ -21,7 +21,7 @@ pub struct Request {
     /// Who the builders are: also says where evidence is kept without a referrers API.
     pub policy: Option<Policy>,
     /// Whom to believe. Statements are verified where there are both.
-    pub trust: Option<Trust>,
+    pub trusts: Option<Trusts>,
 }
 
 /// Reads the image.
@@ -39,7 +39,7 @@ pub async fn run(registry: &Registry, request: &Request) -> Result<Inspected, Er
             Referrers::Unsupported => registry.listed_slots(repository).await?,
         },
     };
-    let judge = request.policy.as_ref().zip(request.trust.as_ref());
+    let judge = request.policy.as_ref().zip(request.trusts.as_ref());
     let asked = Asked { registry, repository, judge, slots };
     let descriptor = Descriptor::of(&raw.media_type, &raw.bytes);
     let root = if media_type::is_index(&raw.media_type) {
@@ -66,7 +66,7 @@ pub async fn run(registry: &Registry, request: &Request) -> Result<Inspected, Er
 struct Asked<'a> {
     registry: &'a Registry,
     repository: &'a Repository,
-    judge: Option<(&'a Policy, &'a Trust)>,
+    judge: Option<(&'a Policy, &'a Trusts)>,
     slots: Vec<Slot>,
 }
 
@@ -153,12 +153,11 @@ impl Asked<'_> {
                 Err(why) => rejected(Rejection::of_bytes(bytes, why), None),
                 Ok(bundle) => {
                     let statement = Some(bundle.statement().clone());
-                    let Some((policy, trust)) = self.judge else {
+                    let Some((policy, trusts)) = self.judge else {
                         let standing = Standing::Unverified;
                         return Seen { bundle: bundle.digest(), statement, standing };
                     };
-                    let keys = policy.keys().map(|key| (key, trust));
-                    match verify(&bundle, keys) {
+                    match verify(&bundle, policy.may_sign(trusts)) {
                         Err(rejection) => rejected(*rejection, statement),
                         Ok(proven) => {
                             let builder = policy.builder(proven.signer());

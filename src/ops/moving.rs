@@ -7,7 +7,7 @@ use futures_util::future::{join, try_join_all};
 
 use super::gather::{Gathered, all, gather};
 use super::promote::Request;
-use crate::attestation::Trust;
+use crate::attestation::Trusts;
 use crate::edge::clock;
 use crate::edge::journal::{Earlier, Journal};
 use crate::edge::registry::{RawManifest, Registry};
@@ -54,7 +54,7 @@ pub(super) struct Found {
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     pub(super) policy: &'a Policy,
-    pub(super) trust: &'a Trust,
+    pub(super) trusts: &'a Trusts,
 }
 
 /// What the tags name now. A release that several of them name is judged once.
@@ -95,7 +95,7 @@ pub(super) async fn find(
     let gathered = try_join_all(olds.into_values().map(|raw| async {
         Ok::<_, Error>((
             raw.digest,
-            gather(registry, repository, raw.clone(), rules.policy, rules.trust).await?,
+            gather(registry, repository, raw.clone(), rules.policy, rules.trusts).await?,
         ))
     }));
     let gathered: BTreeMap<Digest, Gathered> = gathered.await?.into_iter().collect();
@@ -171,7 +171,7 @@ pub(super) async fn write(
 
 impl Step {
     /// What is to be done with a tag.
-    pub(super) fn plan(found: Found, approval: &Approval, request: &Request) -> Self {
+    pub(super) fn plan(found: Found, approval: &Approval, request: &Request<'_>) -> Self {
         let Found { tag, kind, mut raw, before, mut done } = found;
         let expected = request.old.get(&tag).copied().unwrap_or_default();
         let plan = moves::plan(approval, &tag, kind, &before, expected, &request.allow);

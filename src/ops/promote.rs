@@ -19,7 +19,7 @@ use super::gather::{Gathered, all, gather_for, resolve};
 use super::moving::{Rules, Step, find, write};
 use super::record::{Recording, record};
 use super::verify::expected;
-use crate::attestation::{Commit, Trust};
+use crate::attestation::{Commit, Trusts};
 use crate::edge::clock;
 use crate::edge::journal::{About, Earlier, Journal};
 use crate::edge::registry::{RawManifest, Registry, Untagged};
@@ -32,7 +32,7 @@ use crate::report::promote::{Action, Removal, Report, UntagReport};
 use crate::report::verdict::lacking;
 
 /// What is asked.
-pub struct Request {
+pub struct Request<'a> {
     /// The image; a tag is resolved once.
     pub image: Reference,
     /// Where it is brought, and where its tags are, if not in its own repository.
@@ -54,7 +54,7 @@ pub struct Request {
     /// The time for bringing the image over.
     pub copying: Duration,
     /// Who signs a record of the promotion, if anybody.
-    pub recording: Option<Recording>,
+    pub recording: Option<Recording<'a>>,
     /// Where each step is noted, if anywhere.
     pub journal: Option<PathBuf>,
     /// Tags of single images of the release, to be removed once the release tags are right.
@@ -63,7 +63,7 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-impl Request {
+impl Request<'_> {
     /// Where the tags are.
     fn place(&self) -> &Repository {
         self.to.as_ref().unwrap_or(&self.image.repository)
@@ -77,15 +77,15 @@ impl Request {
 pub async fn run(
     registry: &Registry,
     policy: &Policy,
-    trust: &Trust,
-    request: &Request,
+    trusts: &Trusts,
+    request: &Request<'_>,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Report, Error> {
     let place = request.place();
     let kinds = kinds(policy, request)?;
     let purpose = Purpose::Promote(request.tags.clone());
     let expected = expected(policy, place, request.quorum, request.commit.clone(), purpose)?;
-    let look = Look { rules: Rules { policy, trust }, place, expected: &expected };
+    let look = Look { rules: Rules { policy, trusts }, place, expected: &expected };
     let image = resolve(&registry.with_deadline(request.look), &request.image).await?;
     let about = About { repository: place, digest: image.digest, policy: policy.digest() };
     let (mut journal, earlier) = match &request.journal {
@@ -106,7 +106,7 @@ pub async fn run(
 async fn promote(
     registry: &Registry,
     look: &Look<'_>,
-    request: &Request,
+    request: &Request<'_>,
     mut image: RawManifest,
     kinds: Vec<(Tag, TagKind)>,
     (journal, earlier): (&mut Journal, &Earlier),
@@ -142,7 +142,7 @@ async fn promote(
     journal.note("planned", json!({ "tags": noted(&steps) }))?;
     let refused = steps.iter().any(|step| step.report.action == Action::Refused);
     if let Some(recording) = request.recording.as_ref().filter(|_| !refused) {
-        let recorded = record(registry, rules.trust, approval, index, recording, request.dry_run, tell).await;
+        let recorded = record(registry, approval, index, recording, request.dry_run, tell).await;
         match recorded.and_then(|record| Ok((journal.note("recorded", record.to_json())?, record).1)) {
             Ok(record) => report.record = Some(record),
             Err(error) => report.unfinished = Some(error),
@@ -201,8 +201,8 @@ impl Look<'_> {
         here: &Repository,
         image: RawManifest,
     ) -> Result<(Gathered, Verdict), Error> {
-        let Rules { policy, trust } = self.rules;
-        let gathered = gather_for(registry, here, self.place, image, policy, trust).await?;
+        let Rules { policy, trusts } = self.rules;
+        let gathered = gather_for(registry, here, self.place, image, policy, trusts).await?;
         let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), self.expected);
         Ok((gathered, verdict))
     }
@@ -214,7 +214,7 @@ impl Look<'_> {
         registry: &Registry,
         here: &Repository,
         image: &RawManifest,
-        request: &Request,
+        request: &Request<'_>,
         tell: &(dyn Fn(&str) + Sync),
     ) -> Result<(Gathered, Verdict), Error> {
         let wait = request.wait.unwrap_or_default();
@@ -241,7 +241,7 @@ impl Look<'_> {
 }
 
 /// The tags and how each may move, before anything is asked of a registry.
-fn kinds(policy: &Policy, request: &Request) -> Result<Vec<(Tag, TagKind)>, Error> {
+fn kinds(policy: &Policy, request: &Request<'_>) -> Result<Vec<(Tag, TagKind)>, Error> {
     if let Some(tag) = request.old.keys().find(|tag| !request.tags.contains(tag)) {
         return Err(Error::request(format!("`--expect-old` speaks of `{tag}`, which is not to be moved"))
             .hint(format!("add `--tag {tag}`, or leave the expectation out")));
@@ -269,7 +269,7 @@ async fn untag(
     registry: &Registry,
     repository: &Repository,
     index: &ImageIndex,
-    request: &Request,
+    request: &Request<'_>,
 ) -> Vec<Result<Removal, Error>> {
     all(request.untag.iter().map(|tag| async {
         let named = registry.manifest_now(&repository.at_tag(tag.tag().clone())).await?;

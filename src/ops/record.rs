@@ -1,25 +1,28 @@
 //! The record of a promotion: a verification summary, signed and attached to the index before any
 //! tag is written. No decision ever reads one.
 
+use jiff::Timestamp;
+
 use super::attest::slot_of;
-use super::sign::{Signing, attach, legacy, sign};
+use super::sign::{Signing, attach, legacy};
 use crate::attestation::summary::SUMMARY_V1;
-use crate::attestation::verify::verify;
-use crate::attestation::{Bundle, Summary, Trust, Verifier};
+use crate::attestation::verify::prove;
+use crate::attestation::{MaySign, Sealed, Summary, Trust, Verifier};
 use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
-use crate::oci::{Descriptor, ImageIndex};
+use crate::oci::{Descriptor, Digest, ImageIndex};
 use crate::policy::Approval;
+use crate::reason::Reason;
 use crate::report::promote::Record;
 
 /// Under which registries without the referrers API keep the record.
 const SLOT: &str = "record";
 
 /// Who signs the record, and as whom.
-pub struct Recording {
+pub struct Recording<'a> {
     /// Who signs, and who witnesses it.
-    pub signing: Signing,
+    pub signing: Signing<'a>,
     /// The verifier that the record names.
     pub verifier: Verifier,
 }
@@ -30,10 +33,9 @@ pub struct Recording {
 /// When it could not be signed, witnessed or attached.
 pub(super) async fn record(
     registry: &Registry,
-    trust: &Trust,
     approval: &Approval,
     index: &ImageIndex,
-    recording: &Recording,
+    recording: &Recording<'_>,
     dry_run: bool,
     warn: impl Fn(&str),
 ) -> Result<Record, Error> {
@@ -48,23 +50,45 @@ pub(super) async fn record(
         let repository = approval.repository();
         let collected =
             registry.collect(repository, subject.digest, std::slice::from_ref(&slot), &[SUMMARY_V1]).await?;
-        let key = recording.signing.signer.public();
+        let signing = &recording.signing;
+        let signer = signing.pen(None).await?.may_sign();
         for bytes in &collected.bundles {
-            let Ok(bundle) = Bundle::<Summary>::read(bytes) else { continue };
-            let Ok(said) = verify(&bundle, [(key, trust)]) else { continue };
-            if said.statement().says_what(&summary) {
-                return Ok(Record::Already { bundle: said.bundle(), time: said.earliest() });
+            let Ok(said) = Said::read(bytes, &signer, signing.trust) else { continue };
+            if said.summary.says_what(&summary) {
+                return Ok(Record::Already { bundle: said.bundle, time: said.time });
             }
         }
         if dry_run {
             return Ok(Record::Planned);
         }
         if collected.bundles.is_empty() && collected.others.is_empty() {
-            legacy(registry, repository, subject.digest, warn).await?;
+            legacy(registry, repository, subject.digest, &warn).await?;
         }
-        let (said, log_index, bundle) = sign(&recording.signing, trust, &summary).await?;
-        let attached = attach(registry, repository, &said, &subject, &slot, &bundle).await?;
-        Ok(Record::Attached { bundle: said.bundle(), time: said.earliest(), log_index, attached })
+        let (said, bundle) = signing.sign(summary.to_payload(), Said::read).await?;
+        let listed = collected.by_api;
+        let attached =
+            attach(registry, repository, &subject, listed, &slot, &bundle, SUMMARY_V1, said.time).await?;
+        let Said { bundle, time, log_index, .. } = said;
+        Ok(Record::Attached { bundle, time, log_index, attached })
     };
     recorded.await.map_err(failed)
+}
+
+/// A record that is proven.
+struct Said {
+    summary: Summary,
+    bundle: Digest,
+    /// When it was first seen, where the trust wants a time.
+    time: Option<Timestamp>,
+    log_index: Option<u64>,
+}
+
+impl Said {
+    fn read(bundle: &[u8], signer: &MaySign, trust: &Trust) -> Result<Self, (Reason, String)> {
+        let sealed = Sealed::parse(bundle)?;
+        let summary = Summary::parse(sealed.payload())?;
+        let proven = prove(&sealed, [(signer, trust)]).map_err(|r| (r.reason, r.detail))?;
+        let time = proven.times().first().copied();
+        Ok(Self { summary, bundle: sealed.digest(), time, log_index: sealed.log_index() })
+    }
 }

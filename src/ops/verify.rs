@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::gather::{gather, resolve};
-use crate::attestation::{Commit, Trust};
+use crate::attestation::{Commit, Trusts};
 use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
@@ -28,13 +28,13 @@ pub struct Request {
 pub async fn run(
     registry: &Registry,
     policy: &Policy,
-    trust: &Trust,
+    trusts: &Trusts,
     request: &Request,
 ) -> Result<Verdict, Error> {
     let expected =
         expected(policy, &request.image.repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let image = resolve(registry, &request.image).await?;
-    let gathered = gather(registry, &request.image.repository, image, policy, trust).await?;
+    let gathered = gather(registry, &request.image.repository, image, policy, trusts).await?;
     Ok(decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected))
 }
 

@@ -1,11 +1,11 @@
-//! Who may vote: builders, their keys, and since when a key is not believed.
+//! Who may vote: builders, their credentials, and since when a credential is not believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::attestation::PublicKey;
+use crate::attestation::{MaySign, Signer};
 use crate::oci::{Slot, System};
 
 /// Who may vote.
@@ -15,8 +15,10 @@ pub struct Builder {
     pub name: String,
     /// The party behind it; the quorum counts parties.
     pub operator: String,
-    /// Its identity: at least one key.
-    pub keys: Vec<Key>,
+    /// Its identity: at least one key, or kind of certificate.
+    pub credentials: Vec<Credential>,
+    /// The trust that all of them stand under, by name.
+    pub trust: String,
     /// Under which its votes are kept on registries without the referrers API.
     pub slots: Vec<Slot>,
     pub(super) ids: BTreeSet<String>,
@@ -41,11 +43,13 @@ pub enum Domain {
     Infrastructure,
 }
 
-/// A key of a builder.
+/// What a builder is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    /// The key.
-    pub public: PublicKey,
+pub struct Credential {
+    /// A key, or which certificates.
+    pub may_sign: MaySign,
+    /// What says which commit was built.
+    pub claims: Claims,
     /// Statements of which verified times count.
     pub window: Window,
     /// Since when its statements are not heard.
@@ -61,7 +65,18 @@ pub struct Window {
     pub until: Option<Timestamp>,
 }
 
-/// Since when the statements of a key are not heard. The stricter sorts first.
+/// What says which commit was built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Claims {
+    /// The certificate, which must name the repository, commit and ref of the statement.
+    #[default]
+    Source,
+    /// The statement alone: the certificate is that of a workflow that builds what others wrote.
+    Workflow,
+}
+
+/// Since when the statements of a credential are not heard. The stricter sorts first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Revocation {
     /// Somebody else may have had it at any time.
@@ -78,9 +93,9 @@ impl Builder {
         self.name == id || self.ids.contains(id)
     }
 
-    /// The builder's entry for a key, if it is one of its keys.
-    pub fn key(&self, public: &PublicKey) -> Option<&Key> {
-        self.keys.iter().find(|key| key.public == *public)
+    /// What the builder is known by where this is its signature.
+    pub fn credential(&self, signer: &Signer) -> Option<&Credential> {
+        self.credentials.iter().find(|credential| credential.may_sign.is(signer))
     }
 
     /// Whether it may vote for `system`.
@@ -96,9 +111,16 @@ impl Builder {
         }
     }
 
-    /// Whether there is a key that is not compromised.
+    /// Whether there is a credential that is not compromised.
     pub fn has_voice(&self) -> bool {
-        self.keys.iter().any(|key| key.revoked != Revocation::Compromised)
+        self.credentials.iter().any(|credential| credential.revoked != Revocation::Compromised)
+    }
+}
+
+impl Credential {
+    /// Whether it is believed at some times only, so that a statement must have one.
+    pub fn is_timed(&self) -> bool {
+        self.window != Window::default() || self.revoked != Revocation::Never
     }
 }
 

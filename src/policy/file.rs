@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::builder::{Builder, Domain, Key, Revocation, Window};
+use super::builder::{Builder, Claims, Credential, Domain, Revocation, Window};
 use super::decide::Purpose;
 use super::moment::{Age, Moment};
 use super::tag::{self, Bar, Glob, Pattern, TagKind, TagRule};
 use super::voices;
-use crate::attestation::PublicKey;
+use crate::attestation::{MaySign, PublicKey, Signer, Trust, Trusts};
 use crate::oci::{Digest, Platform, Repository, Slot, System, Tag};
 use crate::text::is_hidden;
 
@@ -310,14 +310,17 @@ impl Policy {
         self.images.iter().filter(fits).max_by_key(weight)
     }
 
-    /// The builder whose key this is.
-    pub fn builder(&self, key: &PublicKey) -> Option<&Builder> {
-        self.builders.iter().find(|builder| builder.key(key).is_some())
+    /// The builder whose signature this is.
+    pub fn builder(&self, signer: &Signer) -> Option<&Builder> {
+        self.builders.iter().find(|builder| builder.credential(signer).is_some())
     }
 
-    /// Every key of every builder.
-    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
-        self.builders.iter().flat_map(|builder| builder.keys.iter().map(|key| &key.public))
+    /// Who may sign for a builder, under the trust that the builder names.
+    pub fn may_sign<'a>(&'a self, trusts: &'a Trusts) -> impl Iterator<Item = (&'a MaySign, &'a Trust)> {
+        self.builders
+            .iter()
+            .filter_map(|builder| Some((builder, trusts.get(&builder.trust)?)))
+            .flat_map(|(builder, trust)| builder.credentials.iter().map(move |c| (&c.may_sign, trust)))
     }
 
     /// Every slot under which a builder's votes may be kept.
@@ -422,7 +425,7 @@ fn voices(
 /// Names, keys, ids and slots must each lead to one builder.
 fn check_builders(builders: &[Builder]) -> Result<(), PolicyError> {
     let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut keys: BTreeMap<&PublicKey, &str> = BTreeMap::new();
+    let mut credentials: Vec<(&MaySign, &str)> = Vec::new();
     let mut slots: BTreeMap<&Slot, &str> = BTreeMap::new();
     for builder in builders {
         let place = format!("[[builder]] {:?}", builder.name);
@@ -432,10 +435,15 @@ fn check_builders(builders: &[Builder]) -> Result<(), PolicyError> {
                 return Err(twice(format!("the name or id {id:?}"), other));
             }
         }
-        for key in &builder.keys {
-            if let Some(other) = keys.insert(&key.public, &builder.name) {
-                return Err(twice(format!("the {:?}", key.public), other));
+        for Credential { may_sign, .. } in &builder.credentials {
+            if let Some((_, other)) = credentials.iter().find(|(other, _)| other.meets(may_sign)) {
+                let what = match may_sign {
+                    MaySign::Key(key) => format!("the {key:?}"),
+                    MaySign::Certificate(matcher) => format!("some certificate of {matcher}"),
+                };
+                return Err(twice(what, other));
             }
+            credentials.push((may_sign, &builder.name));
         }
         for slot in &builder.slots {
             if let Some(other) = slots.insert(slot, &builder.name) {
@@ -477,7 +485,7 @@ impl FileBuilder {
             _ => return Err(rule(place, "there must be either `key`, or `keys` with at least one")),
         };
         let of_all = Revocation::from(self.revoked);
-        let mut keys = Vec::new();
+        let mut credentials = Vec::new();
         for key in written {
             let window = Window { from: key.from.map(|m| m.0), until: key.until.map(|m| m.0) };
             if window.is_empty() {
@@ -486,7 +494,9 @@ impl FileBuilder {
             let inline = key.key.contains("-----BEGIN");
             let pem = if inline { key.key } else { read(&key.key).map_err(|why| rule(place, why))? };
             let public = PublicKey::from_pem(&pem).map_err(|error| rule(place, format!("key: {error}")))?;
-            keys.push(Key { public, window, revoked: of_all.min(key.revoked.into()) });
+            let revoked = of_all.min(key.revoked.into());
+            let may_sign = MaySign::Key(public);
+            credentials.push(Credential { may_sign, claims: Claims::default(), window, revoked });
         }
         let systems = match self.systems {
             Some(systems) if systems.is_empty() => {
@@ -519,7 +529,8 @@ impl FileBuilder {
         Ok(Builder {
             name: self.name,
             operator: self.operator,
-            keys,
+            credentials,
+            trust: Trusts::DEFAULT.to_owned(),
             slots,
             ids: self.ids.into_iter().collect(),
             systems,
@@ -750,7 +761,7 @@ mod tests {
     fn the_stricter_revocation_of_a_key_and_of_its_builder_holds() {
         let keys = "[{ key = \"c.pub\", revoked = { from = 2026-01-01T00:00:00Z } }]";
         let one = text().replace(&format!("key = '''{}'''", pem(2)), &format!("keys = {keys}"));
-        let from = |text: &str| parse(text).unwrap().builders()[1].keys[0].revoked;
+        let from = |text: &str| parse(text).unwrap().builders()[1].credentials[0].revoked;
         let early = Revocation::From("2026-01-01T00:00:00Z".parse().unwrap());
         assert_eq!(from(&one), early);
         let later =

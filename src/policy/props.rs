@@ -345,7 +345,7 @@ impl Said {
         };
         let at = time(self.at) + SignedDuration::from_secs(run);
         let bundle = Digest::of(format!("{run} {self:?}").as_bytes());
-        Attestation::unproven(statement, key(&name_of(self.signer)), vec![at], bundle)
+        Attestation::unproven(statement, key(&name_of(self.signer)).into(), vec![at], bundle)
     }
 }
 
@@ -355,7 +355,7 @@ impl Unproven {
             bundle: Digest::of(format!("{self:?}").as_bytes()),
             reason: self.reason,
             detail: self.reason.text().to_owned(),
-            signer: self.signer.map(|signer| key(&name_of(signer))),
+            signer: self.signer.map(|signer| key(&name_of(signer)).into()),
             manifest: Some(image(self.about, 1).digest()),
         }
     }

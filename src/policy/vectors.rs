@@ -136,7 +136,7 @@ fn by_a_stranger(attestation: &Attestation) -> Attestation {
     let bundle = Digest::of(format!("a stranger's {}", attestation.bundle()).as_bytes());
     Attestation::unproven(
         attestation.statement().clone(),
-        key("nobody at all"),
+        key("nobody at all").into(),
         attestation.times().to_vec(),
         bundle,
     )
@@ -324,7 +324,7 @@ fn evidence(case: &Case) -> Evidence {
                 bundle: Digest::of(format!("{rejected:?}").as_bytes()),
                 reason,
                 detail: reason.text().to_owned(),
-                signer: rejected.signer.as_deref().map(key),
+                signer: rejected.signer.as_deref().map(|signer| key(signer).into()),
                 manifest: image.map(|image| pushed(case, image, 1, "x86_64-linux").digest()),
             }
         })
@@ -363,5 +363,5 @@ fn attestation(case: &Case, said: &case::Statement) -> Attestation {
     let bundle = Digest::of(format!("{said:?}").as_bytes());
     let times = std::iter::once(&said.signed_at).chain(&said.and_at);
     let times = times.map(|time| time.parse().expect("`signed_at` and `and_at` are times")).collect();
-    Attestation::unproven(statement, key(&said.signer), times, bundle)
+    Attestation::unproven(statement, key(&said.signer).into(), times, bundle)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::builder::{Builder, Key, Revocation};
+use super::builder::{Builder, Credential, Revocation};
 use super::decide::Purpose;
 use super::file::{Field, ImageRule, Policy};
 use crate::attestation::{Attestation, Commit, Statement};
@@ -90,21 +90,21 @@ impl<'a> Vote<'a> {
         purpose: &Purpose,
     ) -> Result<Self, NoVote<'a>> {
         let signer = attestation.signer();
-        let found = policy.builder(signer).and_then(|builder| Some((builder, builder.key(signer)?)));
-        let Some((builder, key)) = found else {
-            let detail = format!("signed with {signer:?}");
+        let found = policy.builder(signer).and_then(|builder| Some((builder, builder.credential(signer)?)));
+        let Some((builder, credential)) = found else {
+            let detail = format!("signed with {signer}");
             return Err(NoVote { builder: None, reason: Reason::SignerUnknown, detail });
         };
         let statement = attestation.statement();
         about(statement, rule, repository)
-            .and_then(|()| silenced(attestation, key))
+            .and_then(|()| silenced(attestation, credential))
             .and_then(|()| match policy.waiver(attestation.payload(), now) {
                 Some(waiver) => Err((Reason::Waived, format!("until {}: {}", waiver.until, waiver.reason))),
                 None => Ok(()),
             })
             .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
         let group = Group::of(statement);
-        let barred = countable(attestation, builder, key, now)
+        let barred = countable(attestation, builder, credential, now)
             .and_then(|()| fits(statement, rule))
             .and_then(|()| fresh(attestation, rule, now, purpose))
             .err();
@@ -147,22 +147,26 @@ fn about(statement: &Statement, rule: &ImageRule, repository: &Repository) -> Ch
 }
 
 /// Whether a statement is heard at all: it is not, if every verified time lies in the time of the
-/// key's revocation. One that was also seen before may still disagree, and does not count.
-fn silenced(attestation: &Attestation, key: &Key) -> Checked {
+/// credential's revocation. One that was also seen before may still disagree, and does not count.
+fn silenced(attestation: &Attestation, credential: &Credential) -> Checked {
     let earliest = attestation.earliest();
-    match key.revoked {
+    match credential.revoked {
         Revocation::Compromised => Err((Reason::KeyCompromised, Reason::KeyCompromised.text().to_owned())),
-        Revocation::From(from) if earliest >= from => {
-            Err((Reason::KeyRevoked, format!("revoked from {from}, and the verified time is {earliest}")))
+        Revocation::From(from) if earliest.is_none_or(|earliest| earliest >= from) => {
+            Err((Reason::KeyRevoked, format!("revoked from {from}, and {}", seen(earliest))))
         }
         _ => Ok(()),
     }
 }
 
 /// Whether a statement may be counted for its builder, by who signed it and when.
-fn countable(attestation: &Attestation, builder: &Builder, key: &Key, now: Timestamp) -> Checked {
+fn countable(
+    attestation: &Attestation,
+    builder: &Builder,
+    credential: &Credential,
+    now: Timestamp,
+) -> Checked {
     let build = &attestation.statement().build;
-    let (earliest, latest) = (attestation.earliest(), attestation.latest());
     if !builder.goes_by(&build.builder) {
         return Err((
             Reason::BuilderClaim,
@@ -172,28 +176,42 @@ fn countable(attestation: &Attestation, builder: &Builder, key: &Key, now: Times
     if !builder.builds(build.system) {
         return Err((Reason::SystemNotAllowed, format!("the statement is for {}", build.system)));
     }
-    // Either the clock is wrong or the time is, and nothing tells which.
-    if latest.duration_since(now) > CLOCK_SKEW {
-        return Err((
-            Reason::TimeInFuture,
-            format!("the verified time is {latest}, this machine's is {now}"),
-        ));
+    if let (Some(earliest), Some(latest)) = (attestation.earliest(), attestation.latest()) {
+        // Either the clock is wrong or the time is, and nothing tells which.
+        if latest.duration_since(now) > CLOCK_SKEW {
+            return Err((
+                Reason::TimeInFuture,
+                format!("the verified time is {latest}, this machine's is {now}"),
+            ));
+        }
+        // Of several verified times, each must do.
+        if !credential.window.holds(earliest, latest) {
+            return Err((Reason::KeyOutsideWindow, seen(Some(earliest))));
+        }
+        if credential.revoked.covers(latest) {
+            return Err((Reason::KeyRevoked, format!("the last verified time is {latest}")));
+        }
+    } else if credential.is_timed() {
+        return Err(timeless());
     }
-    // Of several verified times, each must do.
-    if !key.window.holds(earliest, latest) {
-        return Err((Reason::KeyOutsideWindow, format!("the verified time is {earliest}")));
-    }
-    if key.revoked.covers(latest) {
-        return Err((Reason::KeyRevoked, format!("the last verified time is {latest}")));
-    }
-    // A sequence that is no time (a plain counter) lies far behind every clock, and passes.
-    let time = earliest.as_second();
+    // A sequence that is no time (a plain counter) lies far behind every clock, and passes. Where
+    // nothing vouches for a time, the statement is at least not from the future.
+    let time = attestation.earliest().unwrap_or(now).as_second();
     let bound = time.saturating_add(SEQUENCE_AHEAD.as_secs());
     if i64::try_from(build.sequence).map_or(true, |sequence| sequence > bound) {
         let sequence = build.sequence;
         return Err((Reason::SequenceAhead, format!("the sequence is {sequence}, the verified time {time}")));
     }
     Ok(())
+}
+
+fn seen(time: Option<Timestamp>) -> String {
+    time.map_or("there is no verified time".to_owned(), |time| format!("the verified time is {time}"))
+}
+
+/// A rule on time wants a time.
+fn timeless() -> (Reason, String) {
+    (Reason::NoVerifiedTime, Reason::NoVerifiedTime.text().to_owned())
 }
 
 /// Whether a statement says what the rule asks of every vote.
@@ -227,10 +245,14 @@ fn fresh(attestation: &Attestation, rule: &ImageRule, now: Timestamp, purpose: &
         Purpose::Leave(_) => return Ok(()),
     };
     let (time, sequence) = (attestation.earliest(), attestation.statement().build.sequence);
-    if let Some(epoch) = rule.epoch.filter(|epoch| time < *epoch) {
+    if (rule.epoch.is_some() || max_age.is_some()) && time.is_none() {
+        return Err(timeless());
+    }
+    if let Some((time, epoch)) = time.zip(rule.epoch).filter(|(time, epoch)| time < epoch) {
         return Err((Reason::BeforeEpoch, format!("the verified time is {time}, the epoch {epoch}")));
     }
-    if max_age.is_some_and(|max_age| now.duration_since(time) > max_age) {
+    if let Some((time, _)) = time.zip(max_age).filter(|(time, max_age)| now.duration_since(*time) > *max_age)
+    {
         return Err((Reason::TooOld, format!("the verified time is {time}, this machine's is {now}")));
     }
     if sequence < rule.min_sequence {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::attestation::{Claim, Statement};
+use crate::attestation::{Claim, Signer, Statement};
 use crate::oci::Digest;
 use crate::text::printable;
 
@@ -28,12 +28,14 @@ pub enum Report {
 pub struct Attested {
     /// What was said.
     pub statement: Statement,
+    /// Who said it.
+    pub signer: Signer,
     /// The digest of the bundle.
     pub bundle: Digest,
     /// Where the log has it.
     pub log_index: Option<u64>,
     /// When the authority saw it.
-    pub time: Timestamp,
+    pub time: Option<Timestamp>,
     /// Where it is attached, if that was done now.
     pub attached: Option<Attached>,
 }
@@ -62,8 +64,12 @@ pub struct Difference {
     pub hint: &'static str,
 }
 
-/// The result of `attest`.
-pub fn text(report: &Report) -> String {
+/// The result of `attest`: what came of each build.
+pub fn text(reports: &[Report]) -> String {
+    reports.iter().map(one_text).collect()
+}
+
+fn one_text(report: &Report) -> String {
     let done = |headline: String, attested: &Attested| {
         let build = &attested.statement.build;
         let mut text = format!("{headline}\n");
@@ -73,9 +79,13 @@ pub fn text(report: &Report) -> String {
         let _ = writeln!(text, "  commit        {}, sequence {}", build.commit, build.sequence);
         let _ = writeln!(text, "  narHash       {}", build.content.nar_hash);
         let _ = writeln!(text, "  configuration {}", build.content.config_digest);
+        if let Signer::Certificate(identity) = &attested.signer {
+            let _ = writeln!(text, "  signer        {}", printable(&identity.to_string()));
+        }
         let _ = writeln!(text, "  bundle        {}", attested.bundle);
         if let Some(index) = attested.log_index {
-            let _ = writeln!(text, "  log index     {index}, seen {}", attested.time);
+            let seen = attested.time.map(|time| format!(", seen {time}")).unwrap_or_default();
+            let _ = writeln!(text, "  log index     {index}{seen}");
         }
         if let Some(attached) = &attested.attached {
             let _ = writeln!(text, "  attached      {} ({})", attached.manifest, attached.place);
@@ -106,25 +116,54 @@ pub fn text(report: &Report) -> String {
     }
 }
 
-/// The document of `attest`.
-pub fn json(report: &Report) -> Value {
-    let done = |outcome: &str, attested: &Attested| {
+/// The document of `attest`: that of the one build, or one with those of all.
+pub fn json(reports: &[Report]) -> Value {
+    match reports {
+        [report] => one_json(report),
+        _ => json!({
+            "mediaType": MEDIA_TYPE,
+            // They differ, or none does.
+            "outcome": reports.iter().map(Report::outcome).max().unwrap_or_default(),
+            "builds": reports.iter().map(one_json).collect::<Vec<_>>(),
+        }),
+    }
+}
+
+impl Report {
+    /// In one word. In the order of their letters, the last is what is to be said of several.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Already(_) => "already",
+            Self::Attested(_) => "attested",
+            Self::Differs(_) => "differs",
+        }
+    }
+}
+
+fn one_json(report: &Report) -> Value {
+    let done = |attested: &Attested| {
         let build = &attested.statement.build;
         json!({
             "mediaType": MEDIA_TYPE,
-            "outcome": outcome,
+            "outcome": report.outcome(),
             "name": attested.statement.name.to_string(),
             "predicateType": attested.statement.predicate_type(),
             "manifest": attested.statement.manifest(),
             "system": build.system.as_str(),
             "builder": build.builder,
+            "signer": match &attested.signer {
+                Signer::Key(key) => json!({"key": key.fingerprint()}),
+                Signer::Certificate(identity) => {
+                    json!({"issuer": identity.issuer, "san": identity.san.as_str()})
+                }
+            },
             "commit": build.commit,
             "sequence": build.sequence,
             "narHash": build.content.nar_hash,
             "configDigest": build.content.config_digest,
             "bundle": attested.bundle,
             "logIndex": attested.log_index,
-            "time": attested.time.to_string(),
+            "time": attested.time.map(|time| time.to_string()),
             "attached": attested.attached.as_ref().map(|attached| json!({
                 "manifest": attached.manifest,
                 "place": attached.place,
@@ -133,11 +172,10 @@ pub fn json(report: &Report) -> Value {
         })
     };
     match report {
-        Report::Attested(attested) => done("attested", attested),
-        Report::Already(attested) => done("already", attested),
+        Report::Attested(attested) | Report::Already(attested) => done(attested),
         Report::Differs(difference) => json!({
             "mediaType": MEDIA_TYPE,
-            "outcome": "differs",
+            "outcome": report.outcome(),
             "manifest": difference.manifest,
             "reason": difference.reason,
             "detail": difference.detail,

@@ -75,7 +75,7 @@ pub enum Standing {
         /// The builder.
         builder: String,
         /// When a trusted authority first saw it.
-        time: Timestamp,
+        time: Option<Timestamp>,
     },
     /// It proves nothing.
     Rejected {
@@ -144,7 +144,10 @@ fn sentence(seen: &Seen) -> String {
     };
     match &seen.standing {
         Standing::Unverified => format!("? {says} (not verified)"),
-        Standing::Proven { builder, time } => format!("✓ {says} (signed by {builder}, {time})"),
+        Standing::Proven { builder, time } => {
+            let time = time.map(|time| format!(", {time}")).unwrap_or_default();
+            format!("✓ {says} (signed by {builder}{time})")
+        }
         Standing::Rejected { reason, detail } => format!("✗ {says} ({reason}: {detail})"),
     }
 }
@@ -186,7 +189,9 @@ fn node(node: &Node) -> Value {
 fn seen(seen: &Seen) -> Value {
     let (standing, builder, time, reason, detail) = match &seen.standing {
         Standing::Unverified => ("unverified", None, None, None, None),
-        Standing::Proven { builder, time } => ("proven", Some(builder), Some(time.to_string()), None, None),
+        Standing::Proven { builder, time } => {
+            ("proven", Some(builder), time.map(|time| time.to_string()), None, None)
+        }
         Standing::Rejected { reason, detail } => ("rejected", None, None, Some(reason.code()), Some(detail)),
     };
     json!({

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::policy::builder::{Key, Revocation};
+use crate::attestation::MaySign;
+use crate::policy::builder::{Credential, Revocation};
 use crate::policy::{Builder, Domain, ImageRule, Policy, WeakSpot, weak_spots};
 use crate::text::printable;
 
@@ -67,19 +68,22 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
 }
 
 fn described(builder: &Builder) -> String {
-    let keys: Vec<String> = builder.keys.iter().map(key).collect();
-    format!("{} ({}): {}", builder.name, builder.operator, keys.join(", "))
+    let known_by: Vec<String> = builder.credentials.iter().map(credential).collect();
+    format!("{} ({}): {}", builder.name, builder.operator, known_by.join(", "))
 }
 
-fn key(key: &Key) -> String {
-    let mut text = format!("{:?}", key.public);
-    if let Some(from) = key.window.from {
+fn credential(credential: &Credential) -> String {
+    let mut text = match &credential.may_sign {
+        MaySign::Key(key) => format!("{key:?}"),
+        MaySign::Certificate(matcher) => format!("certificates of {matcher}"),
+    };
+    if let Some(from) = credential.window.from {
         let _ = write!(text, " from {from}");
     }
-    if let Some(until) = key.window.until {
+    if let Some(until) = credential.window.until {
         let _ = write!(text, " until {until}");
     }
-    match key.revoked {
+    match credential.revoked {
         Revocation::Compromised => text.push_str(" compromised"),
         Revocation::From(from) => {
             let _ = write!(text, " revoked from {from}");
@@ -110,7 +114,17 @@ pub fn json(policy: &Policy, rules: &[&ImageRule]) -> Value {
         "builders": policy.builders().iter().map(|builder| json!({
             "name": builder.name,
             "operator": builder.operator,
-            "keys": builder.keys.iter().map(|key| key.public.fingerprint()).collect::<Vec<_>>(),
+            "keys": builder.credentials.iter().filter_map(|credential| match &credential.may_sign {
+                MaySign::Key(key) => Some(key.fingerprint()),
+                MaySign::Certificate(_) => None,
+            }).collect::<Vec<_>>(),
+            "certificates": builder.credentials.iter().filter_map(|credential| match &credential.may_sign {
+                MaySign::Certificate(matcher) => Some(json!({
+                    "issuer": matcher.issuer,
+                    "san": matcher.san.glob().as_str(),
+                })),
+                MaySign::Key(_) => None,
+            }).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })
 }

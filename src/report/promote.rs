@@ -73,15 +73,15 @@ pub enum Record {
     Already {
         /// The digest of that bundle.
         bundle: Digest,
-        /// When the authority saw it.
-        time: Timestamp,
+        /// When it was seen, where that is witnessed.
+        time: Option<Timestamp>,
     },
     /// It was signed and attached.
     Attached {
         /// The digest of the bundle.
         bundle: Digest,
-        /// When the authority saw it.
-        time: Timestamp,
+        /// When it was seen, where that is witnessed.
+        time: Option<Timestamp>,
         /// Where the log has it.
         log_index: Option<u64>,
         /// Where it is attached.
@@ -196,12 +196,12 @@ impl Record {
         match self {
             Self::Planned => json!({ "action": "planned" }),
             Self::Already { bundle, time } => {
-                json!({ "action": "already", "bundle": bundle, "time": time.to_string() })
+                json!({ "action": "already", "bundle": bundle, "time": time.map(|time| time.to_string()) })
             }
             Self::Attached { bundle, time, log_index, attached } => json!({
                 "action": "attached",
                 "bundle": bundle,
-                "time": time.to_string(),
+                "time": time.map(|time| time.to_string()),
                 "logIndex": log_index,
                 "manifest": attached.manifest,
                 "place": attached.place,
@@ -218,7 +218,8 @@ impl Record {
         match self {
             Self::Planned => "- record  would be signed and attached".to_owned(),
             Self::Already { bundle, time } => {
-                format!("= record  bundle {bundle} says so already, seen {time}")
+                let seen = time.map(|time| format!(", seen {time}")).unwrap_or_default();
+                format!("= record  bundle {bundle} says so already{seen}")
             }
             Self::Attached { bundle, attached, .. } => {
                 format!("✓ record  bundle {bundle} attached as {} ({})", attached.manifest, attached.place)

@@ -11,6 +11,7 @@ mod access;
 mod assemblers;
 mod bundles;
 mod clients;
+mod conformance;
 mod image_spec;
 mod nar;
 mod peers;
@@ -39,5 +40,6 @@ fn main() -> ExitCode {
     trials.extend(nar::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
+    trials.extend(conformance::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

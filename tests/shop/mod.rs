@@ -143,6 +143,12 @@ impl Shop {
             .env_remove("GITLAB_CI")
             .env_remove("BUILDKITE")
             .env_remove("CIRCLECI")
+            .env_remove("FORGEJO_ACTIONS")
+            .env_remove("GITEA_ACTIONS")
+            .env_remove("ACTIONS_ID_TOKEN_REQUEST_URL")
+            .env_remove("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+            .env_remove("SIGSTORE_ID_TOKEN")
+            .env_remove("CIRCLE_OIDC_TOKEN_V2")
             .env_remove("DOCKER_METADATA_OUTPUT_JSON");
         command
     }

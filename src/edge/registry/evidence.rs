@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::{try_join, try_join_all, try_join3};
+use futures_util::future::{try_join, try_join_all};
 
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Slot, Tag, media_type};
 use crate::reason::Reason;
@@ -54,6 +54,8 @@ pub struct Collected {
     pub skipped: Vec<Skipped>,
     /// What else is listed: manifests about the same image that can be no evidence of ours.
     pub others: Vec<Descriptor>,
+    /// Whether the registry has the referrers API.
+    pub by_api: bool,
 }
 
 /// Something that stands where evidence stands, and is none.
@@ -89,6 +91,22 @@ impl Registry {
         bundle: &[u8],
         annotations: BTreeMap<String, String>,
     ) -> Result<Attached, Error> {
+        self.announce(repository, Access::Push)?;
+        let by_api = matches!(self.referrers(repository, subject.digest).await?, Referrers::Listed(_));
+        self.attach_where(by_api, repository, subject, slot, bundle, annotations).await
+    }
+
+    /// The same, where it is known whether the registry has the referrers API.
+    #[allow(clippy::too_many_arguments, reason = "each says another thing")]
+    pub async fn attach_where(
+        &self,
+        by_api: bool,
+        repository: &Repository,
+        subject: &Descriptor,
+        slot: &Slot,
+        bundle: &[u8],
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Attached, Error> {
         if bundle.len() as u64 > MAX_BUNDLE {
             return Err(Error::TooLarge { what: "the bundle".to_owned(), limit: MAX_BUNDLE });
         }
@@ -97,35 +115,25 @@ impl Registry {
         let manifest = Manifest::artifact(media_type::BUNDLE, layer, subject, annotations)
             .map_err(|error| Error::Setup(error.to_string()))?;
         self.announce(repository, Access::Push)?;
-        let (referrers, _, _) = try_join3(
-            self.referrers(repository, subject.digest),
-            self.upload_blob(repository, bundle.to_vec()),
-            self.push_blob(repository, b"{}".to_vec()),
-        )
-        .await?;
+        try_join(self.upload_blob(repository, bundle.to_vec()), self.push_blob(repository, b"{}".to_vec()))
+            .await?;
         let digest = manifest.digest();
         let by_digest = self.push_manifest(repository, media_type::MANIFEST, manifest.bytes());
-        match referrers {
-            Referrers::Listed(listed) => {
-                if !listed.iter().any(|entry| entry.digest == digest) {
-                    by_digest.await?;
-                    self.await_listing(repository, subject.digest, digest).await?;
-                }
-                Ok(Attached { manifest: digest, place: Place::Referrers, notes: Vec::new() })
-            }
-            Referrers::Unsupported => {
-                let (_, tag) =
-                    try_join(by_digest, self.take_tag(repository, subject.digest, slot, &manifest)).await?;
-                let fallback = self.add_to_fallback(repository, subject.digest, &manifest);
-                let notes = match fallback.await {
-                    Ok(()) => Vec::new(),
-                    Err(why) => vec![format!(
-                        "the shared referrers tag was not updated, so other tools may not find this attestation: {why}"
-                    )],
-                };
-                Ok(Attached { manifest: digest, place: Place::Tag(tag), notes })
-            }
+        if by_api {
+            by_digest.await?;
+            self.await_listing(repository, subject.digest, digest).await?;
+            return Ok(Attached { manifest: digest, place: Place::Referrers, notes: Vec::new() });
         }
+        let (_, tag) =
+            try_join(by_digest, self.take_tag(repository, subject.digest, slot, &manifest)).await?;
+        let fallback = self.add_to_fallback(repository, subject.digest, &manifest);
+        let notes = match fallback.await {
+            Ok(()) => Vec::new(),
+            Err(why) => vec![format!(
+                "the shared referrers tag was not updated, so other tools may not find this attestation: {why}"
+            )],
+        };
+        Ok(Attached { manifest: digest, place: Place::Tag(tag), notes })
     }
 
     /// Waits until the referrers API lists `manifest`.
@@ -211,13 +219,13 @@ impl Registry {
         predicate_types: &[&str],
     ) -> Result<Collected, Error> {
         let slots: BTreeSet<&Slot> = slots.iter().collect();
-        let (listed, tagged) = match self.referrers(repository, subject).await? {
-            Referrers::Listed(listed) => (listed, Vec::new()),
+        let (by_api, listed, tagged) = match self.referrers(repository, subject).await? {
+            Referrers::Listed(listed) => (true, listed, Vec::new()),
             Referrers::Unsupported => {
                 let tags = slots.iter().map(|slot| self.slot_tags(repository, subject, slot));
                 let (tagged, listed) =
                     try_join(try_join_all(tags), self.fallback_entries(repository, subject)).await?;
-                (listed, tagged.into_iter().flatten().collect())
+                (false, listed, tagged.into_iter().flatten().collect())
             }
         };
         let mut seen: BTreeSet<Digest> = BTreeSet::new();
@@ -263,7 +271,7 @@ impl Registry {
             }
         }
         skipped.sort_by_key(|one| one.digest);
-        Ok(Collected { bundles: bundles.into_values().collect(), skipped, others })
+        Ok(Collected { bundles: bundles.into_values().collect(), skipped, others, by_api })
     }
 
     /// The slots that derived tags of a repository name, for who has no policy to tell them.

@@ -26,7 +26,7 @@ mod host;
 mod manifest;
 mod outcome;
 mod pages;
-mod program;
+pub(in crate::edge) mod program;
 mod realm;
 mod referrers;
 mod retry;

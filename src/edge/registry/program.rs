@@ -49,7 +49,7 @@ pub(super) async fn credential_helper(helper: &str, server: &str) -> Result<Opti
 }
 
 /// The one line that a program prints.
-pub(super) async fn line(program: &str, arguments: &[&str]) -> Result<Secret, String> {
+pub(in crate::edge) async fn line(program: &str, arguments: &[&str]) -> Result<Secret, String> {
     let shown = format!("{program} {}", arguments.join(" "));
     let printed = run(program, arguments, "").await?;
     if !printed.ok {

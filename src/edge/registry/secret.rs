@@ -12,8 +12,8 @@ impl Secret {
         Self(secret.into())
     }
 
-    /// The secret itself, for the one header or form it goes into.
-    pub(super) fn expose(&self) -> &str {
+    /// The secret itself, for the one header, form or request it goes into.
+    pub(in crate::edge) fn expose(&self) -> &str {
         &self.0
     }
 }

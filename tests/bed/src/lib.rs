@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`Registry`] | an OCI 1.1 registry, with or without the referrers API, open or behind credentials |
 //! | [`Log`] | a Rekor v2 transparency log |
+//! | [`RekorV1`] | a Rekor v1 transparency log, with times of its own |
 //! | [`Tsa`] | an RFC 3161 timestamp authority |
+//! | [`Issuer`] | the OpenID Connect issuer of a CI system |
+//! | [`Fulcio`] | Fulcio and its certificate transparency log |
 //! | [`TokenService`] | the token service of a registry that has none of its own |
 //!
 //! Each listens on a free loopback port until it is dropped, can be told to misbehave by a
 //! [`Fault`], and remembers what was asked of it. [`trusted_root`] is what a verifier must be
-//! given to trust the log and the authority; [`image`] makes images worth releasing.
+//! given to trust the log and the authority, [`keyless_root`] the same for certificates; [`image`] makes images worth releasing.
 //!
 //! Nothing here depends on the code under test, and the cryptography is another implementation
 //! than the one the product uses: were they shared, a mistake would cancel itself out.
@@ -18,9 +21,12 @@ mod authority;
 mod bed;
 pub mod client;
 mod fault;
+mod fulcio;
 pub mod image;
+pub mod issuer;
 mod log;
 mod registry;
+mod rekor_v1;
 mod runtime;
 mod server;
 mod tls;
@@ -32,11 +38,14 @@ mod tsa;
 pub use authority::Authority;
 pub use bed::Bed;
 pub use fault::{Answer, Fault, FaultAction};
+pub use fulcio::{Fulcio, Misissue};
+pub use issuer::Issuer;
 pub use log::Log;
 pub use registry::{Auth, Registry, RegistryOptions};
+pub use rekor_v1::RekorV1;
 pub use token_service::{TokenOptions, TokenService};
 pub use traffic::{Request, depth};
-pub use trusted_root::trusted_root;
+pub use trusted_root::{keyless_root, trusted_root};
 pub use tsa::Tsa;
 
 use base64::Engine;

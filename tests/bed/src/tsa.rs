@@ -15,7 +15,7 @@ use crate::server::{Server, answer};
 use crate::traffic::Request;
 
 use certificate::Chain;
-pub(crate) use certificate::VALID_FROM;
+pub(crate) use certificate::{VALID_FROM, VALID_UNTIL, distinguished_name, key_identifier};
 
 const PATH: &str = "/api/v1/timestamp";
 

@@ -25,7 +25,7 @@ use crate::sha256;
 
 /// When everything in a trusted root begins to be valid: long ago, so that tests can go back.
 pub(crate) const VALID_FROM: &str = "2020-01-01T00:00:00Z";
-const VALID_UNTIL: &str = "2049-12-31T23:59:59Z";
+pub(crate) const VALID_UNTIL: &str = "2049-12-31T23:59:59Z";
 
 const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
 
@@ -56,7 +56,7 @@ impl Chain {
     }
 }
 
-fn distinguished_name(common_name: &str) -> Name {
+pub(crate) fn distinguished_name(common_name: &str) -> Name {
     Name::from_str(&format!("CN={common_name},O=quorate-bed")).expect("a name without commas")
 }
 
@@ -132,6 +132,6 @@ impl BuilderProfile for Role {
 }
 
 /// The leftmost 160 bits of the key's SHA-256, as RFC 7093 has it.
-fn key_identifier(key: SubjectPublicKeyInfoRef<'_>) -> Result<OctetString> {
+pub(crate) fn key_identifier(key: SubjectPublicKeyInfoRef<'_>) -> Result<OctetString> {
     Ok(OctetString::new(&sha256(key.subject_public_key.raw_bytes())[..20])?)
 }

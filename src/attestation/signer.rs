@@ -1,0 +1,188 @@
+//! Who signed, and who may have.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::identity::{CertificateClaim, Identity, San};
+use super::key::PublicKey;
+use crate::glob::Glob;
+
+/// Who made a signature.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signer {
+    /// Whoever has this key.
+    Key(PublicKey),
+    /// Whom a certificate names.
+    Certificate(Box<Identity>),
+}
+
+/// Who may have made a signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MaySign {
+    /// Whoever has this key.
+    Key(PublicKey),
+    /// Whoever has a certificate like this.
+    Certificate(Matcher),
+}
+
+/// Which certificates are one signer's. Every part must hold, over the whole text, in one case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matcher {
+    /// The issuer.
+    pub issuer: String,
+    /// The subject alternative name.
+    pub san: SanPattern,
+    /// Claims that the certificate must make.
+    pub claims: BTreeMap<CertificateClaim, String>,
+}
+
+/// A pattern over names of one kind, so that no mail address passes for a URI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SanPattern {
+    /// Mail addresses.
+    Email(Glob),
+    /// URIs.
+    Uri(Glob),
+}
+
+/// How far a certificate is like a matcher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Likeness {
+    /// In all.
+    Whole,
+    /// Issuer and name are alike, and this claim is not.
+    But(CertificateClaim),
+    /// Not at all.
+    None,
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "{key:?}"),
+            Self::Certificate(identity) => identity.fmt(f),
+        }
+    }
+}
+
+impl From<PublicKey> for Signer {
+    fn from(key: PublicKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl From<PublicKey> for MaySign {
+    fn from(key: PublicKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl From<&Signer> for MaySign {
+    /// This signer; of a certificate, also with another that has the same issuer and name.
+    fn from(signer: &Signer) -> Self {
+        match signer {
+            Signer::Key(key) => Self::Key(key.clone()),
+            Signer::Certificate(identity) => Self::Certificate(Matcher::named(identity)),
+        }
+    }
+}
+
+impl MaySign {
+    /// Whether it is this signer.
+    pub fn is(&self, signer: &Signer) -> bool {
+        match (self, signer) {
+            (Self::Key(one), Signer::Key(other)) => one == other,
+            (Self::Certificate(matcher), Signer::Certificate(identity)) => {
+                matcher.likeness(identity) == Likeness::Whole
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether there can be a signer that is both.
+    pub fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key(one), Self::Key(other)) => one == other,
+            (Self::Certificate(one), Self::Certificate(other)) => one.meets(other),
+            _ => false,
+        }
+    }
+}
+
+impl Matcher {
+    /// What every certificate with this issuer and name is like, whatever else it claims.
+    pub fn named(identity: &Identity) -> Self {
+        Self {
+            issuer: identity.issuer.clone(),
+            san: match &identity.san {
+                San::Email(name) => SanPattern::Email(Glob::new(name)),
+                San::Uri(name) => SanPattern::Uri(Glob::new(name)),
+            },
+            claims: BTreeMap::new(),
+        }
+    }
+
+    /// How far a certificate is like this.
+    pub fn likeness(&self, identity: &Identity) -> Likeness {
+        if self.issuer != identity.issuer || !self.san.matches(&identity.san) {
+            return Likeness::None;
+        }
+        let other = self.claims.iter().find(|(claim, value)| identity.claim(**claim) != Some(value));
+        other.map_or(Likeness::Whole, |(claim, _)| Likeness::But(*claim))
+    }
+
+    /// Whether one certificate can be like both: the names meet, and no claim is asked for twice
+    /// with different values.
+    fn meets(&self, other: &Self) -> bool {
+        let apart = |(claim, value): (&CertificateClaim, &String)| {
+            other.claims.get(claim).is_some_and(|theirs| theirs != value)
+        };
+        self.issuer == other.issuer && self.san.meets(&other.san) && !self.claims.iter().any(apart)
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of {:?}", self.san.glob().as_str(), self.issuer)?;
+        for (claim, value) in &self.claims {
+            write!(f, ", {} {value:?}", claim.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl SanPattern {
+    /// A pattern as a policy writes it: of URIs if it has a scheme, of mail addresses if it has an
+    /// `@` and none; otherwise none.
+    pub fn new(pattern: &str) -> Option<Self> {
+        let scheme = pattern.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            Some(scheme) if !scheme.is_empty() && !scheme.contains('*') => {
+                Some(Self::Uri(Glob::new(pattern)))
+            }
+            None if pattern.contains('@') => Some(Self::Email(Glob::new(pattern))),
+            _ => None,
+        }
+    }
+
+    /// The pattern, of whatever kind.
+    pub fn glob(&self) -> &Glob {
+        match self {
+            Self::Email(glob) | Self::Uri(glob) => glob,
+        }
+    }
+
+    fn matches(&self, san: &San) -> bool {
+        match (self, san) {
+            (Self::Email(glob), San::Email(name)) | (Self::Uri(glob), San::Uri(name)) => glob.matches(name),
+            _ => false,
+        }
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Email(one), Self::Email(other)) | (Self::Uri(one), Self::Uri(other)) => one.meets(other),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Fulcio: a certificate authority for the identities in tokens.
+
+mod certificate;
+mod identity;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use der::{Decode, Encode};
+use http::{Method, Response, StatusCode};
+use p256::ecdsa::signature::Verifier;
+use p256::ecdsa::{Signature, VerifyingKey};
+use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::authority::pem;
+use crate::fault::Fault;
+use crate::issuer::{self, Issuer};
+use crate::server::{Server, answer};
+use crate::traffic::Request;
+
+pub(crate) use certificate::Authority;
+use identity::Identity;
+
+/// Fulcio's certificates live this long.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// A certificate authority with its certificate transparency log, as Fulcio 1.8 behaves: the token
+/// is checked, the possession of the key is proven, and the certificate carries the identity, the
+/// claims, and a timestamp of the log.
+pub struct Fulcio {
+    server: Server,
+    state: Arc<State>,
+}
+
+struct State {
+    name: String,
+    authority: Authority,
+    issuers: Vec<Arc<issuer::State>>,
+    misissue: Mutex<Option<Misissue>>,
+    lifetime: Mutex<Duration>,
+}
+
+/// What is wrong with the certificates that a [`Fulcio`] gives out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misissue {
+    /// They are for another key.
+    OtherKey,
+    /// They name another identity than the token.
+    OtherIdentity,
+    /// They name another issuer than the token.
+    OtherIssuer,
+    /// They are signed by an authority that nobody trusts.
+    OtherAuthority,
+    /// Their log timestamp is signed by a log that nobody trusts.
+    OtherLog,
+    /// They have no log timestamp.
+    NoTimestamp,
+    /// They have expired long ago.
+    Expired,
+    /// They are not for signing code.
+    OtherUse,
+}
+
+impl Fulcio {
+    /// Starts an authority that believes these issuers.
+    pub fn start(issuers: &[&Issuer]) -> Fulcio {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("fulcio-{}.bed.test", COUNT.fetch_add(1, Ordering::Relaxed));
+        let state = Arc::new(State {
+            authority: Authority::generate(&name),
+            name,
+            issuers: issuers.iter().map(|issuer| issuer.state()).collect(),
+            misissue: Mutex::default(),
+            lifetime: Mutex::new(LIFETIME),
+        });
+        let server = Server::start(Duration::ZERO, |_| {
+            let state = state.clone();
+            move |request: http::Request<Bytes>| {
+                let state = state.clone();
+                async move { state.serve(&request) }
+            }
+        });
+        Fulcio { server, state }
+    }
+
+    /// The base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    /// What is wrong with certificates from now on.
+    pub fn misissue(&self, what: Option<Misissue>) {
+        *self.state.misissue.lock().expect("no certificate panics") = what;
+    }
+
+    /// How long certificates live from now on.
+    pub fn set_lifetime(&self, lifetime: Duration) {
+        *self.state.lifetime.lock().expect("no certificate panics") = lifetime;
+    }
+
+    /// Adds a rule by which the authority misbehaves.
+    pub fn fault(&self, fault: Fault) {
+        self.server.fault(fault);
+    }
+
+    /// Behaves again.
+    pub fn clear_faults(&self) {
+        self.server.clear_faults();
+    }
+
+    /// Every request, in order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.server.requests()
+    }
+
+    /// How many requests have come in.
+    pub fn request_count(&self) -> usize {
+        self.server.requests().len()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.state.authority
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificateRequest {
+    credentials: Credentials,
+    public_key_request: PublicKeyRequest,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Credentials {
+    oidc_identity_token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PublicKeyRequest {
+    public_key: PublicKey,
+    proof_of_possession: String,
+}
+
+#[derive(Deserialize)]
+struct PublicKey {
+    content: String,
+}
+
+impl State {
+    fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
+        let ok = |value: Value| answer(StatusCode::OK, "application/json", value.to_string());
+        match (request.method(), request.uri().path()) {
+            (&Method::POST, "/api/v2/signingCert") => match self.issue(request.body()) {
+                Ok(chain) => ok(json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}})),
+                Err(message) => {
+                    let body = json!({"code": 3, "message": message, "details": []});
+                    answer(StatusCode::BAD_REQUEST, "application/json", body.to_string())
+                }
+            },
+            (&Method::GET, "/api/v2/trustBundle") => ok(
+                json!({"chains": [{"certificates": self.authority.chain().map(|der| pem("CERTIFICATE", &der))}]}),
+            ),
+            (&Method::GET, "/api/v2/configuration") => ok(json!({
+                "issuers": self.issuers.iter().map(|issuer| json!({
+                    "issuerUrl": issuer.name(),
+                    "audience": "sigstore",
+                    "challengeClaim": "sub",
+                    "issuerType": "ci-provider",
+                })).collect::<Vec<_>>(),
+            })),
+            _ => answer(StatusCode::NOT_FOUND, "application/json", "{\"code\":5,\"message\":\"Not Found\"}"),
+        }
+    }
+
+    /// The certificate and those above it, in PEM.
+    fn issue(&self, request: &[u8]) -> Result<Vec<String>, String> {
+        let request: CertificateRequest =
+            serde_json::from_slice(request).map_err(|error| format!("invalid request: {error}"))?;
+        let token = &request.credentials.oidc_identity_token;
+        let issuer = self.issuer(token)?;
+        let claims = issuer
+            .check(token)
+            .map_err(|why| format!("There was an error processing the identity token: {why}"))?;
+        let mut identity = Identity::of(&claims)?;
+
+        let pem_key = &request.public_key_request.public_key.content;
+        let mut key = key_of(pem_key).ok_or("The public key supplied in the request could not be parsed")?;
+        STANDARD
+            .decode(&request.public_key_request.proof_of_possession)
+            .ok()
+            .and_then(|proof| Signature::from_der(&proof).ok())
+            .and_then(|proof| key.verify(identity.challenge.as_bytes(), &proof).ok())
+            .ok_or("The signature supplied in the request could not be verified")?;
+
+        let misissue = *self.misissue.lock().expect("no certificate panics");
+        match misissue {
+            Some(Misissue::OtherKey) => key = *certificate::any_key().verifying_key(),
+            Some(Misissue::OtherIdentity) => {
+                identity =
+                    Identity::of(&issuer::github_job("evil/app", "build.yml", "refs/heads/main", "00"))?
+                        .issued_by(issuer.name());
+            }
+            Some(Misissue::OtherIssuer) => identity = identity.issued_by("https://issuer.evil.test"),
+            _ => {}
+        }
+        let key = key.to_public_key_der().expect("a P-256 key has a DER form");
+        let lifetime = *self.lifetime.lock().expect("no certificate panics");
+        let leaf = self.authority.issue(key.as_bytes(), &identity, lifetime, misissue);
+        let leaf = leaf.to_der().expect("a certificate has a DER form");
+        let chain = self.authority.chain();
+        Ok([leaf].iter().chain(&chain).map(|der| pem("CERTIFICATE", der)).collect())
+    }
+
+    /// The issuer that a token names.
+    fn issuer(&self, token: &str) -> Result<&issuer::State, String> {
+        let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+        let claims: Option<Value> = claims.and_then(|json| serde_json::from_slice(&json).ok());
+        let named = claims.as_ref().and_then(|claims| claims["iss"].as_str()).unwrap_or_default();
+        self.issuers.iter().find(|issuer| issuer.name() == named).map(AsRef::as_ref).ok_or_else(|| {
+            format!("There was an error processing the identity token: unsupported issuer: {named}")
+        })
+    }
+}
+
+/// The bytes of a PEM block, whatever its label.
+fn from_pem(text: &str) -> Option<(&str, Vec<u8>)> {
+    let (label, rest) = text.trim().strip_prefix("-----BEGIN ")?.split_once("-----")?;
+    let (base64, _) = rest.split_once("-----END ")?;
+    let base64: String = base64.split_ascii_whitespace().collect();
+    Some((label, STANDARD.decode(base64).ok()?))
+}
+
+/// The public key of a certificate or of itself, from PEM.
+pub(crate) fn key_of(pem: &str) -> Option<VerifyingKey> {
+    let der = match from_pem(pem)? {
+        ("CERTIFICATE", der) => x509_cert::Certificate::from_der(&der)
+            .ok()?
+            .tbs_certificate()
+            .subject_public_key_info()
+            .to_der()
+            .ok()?,
+        ("PUBLIC KEY", der) => der,
+        _ => return None,
+    };
+    VerifyingKey::from_public_key_der(&der).ok()
+}
