@@ -115,7 +115,7 @@ fn promote_onto_another_release() {
 #[test]
 fn attest_and_inspect() {
     // On a registry with the referrers API, and on one without.
-    for (referrers, attest, list) in [(true, (13, 11), (6, 5)), (false, (20, 16), (12, 5))] {
+    for (referrers, attest, list) in [(true, (12, 9), (6, 5)), (false, (19, 14), (12, 5))] {
         let shop = bearer(referrers);
         let release = shop.release("git-1", "hello");
         let image = &release.images[0];

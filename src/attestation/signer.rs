@@ -153,15 +153,16 @@ impl fmt::Display for Matcher {
 
 impl SanPattern {
     /// A pattern as a policy writes it: of URIs if it has a scheme, of mail addresses if it has an
-    /// `@` and none; otherwise none.
+    /// `@` and none. Scheme and host must be written out; of anything else there is no pattern.
     pub fn new(pattern: &str) -> Option<Self> {
-        let scheme = pattern.split_once("://").map(|(scheme, _)| scheme);
-        match scheme {
-            Some(scheme) if !scheme.is_empty() && !scheme.contains('*') => {
-                Some(Self::Uri(Glob::new(pattern)))
-            }
-            None if pattern.contains('@') => Some(Self::Email(Glob::new(pattern))),
-            _ => None,
+        let fixed = |text: &str| !text.is_empty() && !text.contains('*');
+        let glob = Glob::new(pattern);
+        if let Some((scheme, rest)) = pattern.split_once("://") {
+            let host = rest.split_once('/').map_or(rest, |(host, _)| host);
+            (fixed(scheme) && fixed(host)).then_some(Self::Uri(glob))
+        } else {
+            let host = pattern.rsplit_once('@').map(|(_, host)| host);
+            host.is_some_and(fixed).then_some(Self::Email(glob))
         }
     }
 
@@ -170,6 +171,11 @@ impl SanPattern {
         match self {
             Self::Email(glob) | Self::Uri(glob) => glob,
         }
+    }
+
+    /// Whether it is of URIs.
+    pub fn is_uri(&self) -> bool {
+        matches!(self, Self::Uri(_))
     }
 
     fn matches(&self, san: &San) -> bool {

@@ -21,7 +21,7 @@ use crate::ops::sign::Hand;
 pub(super) struct SigningArguments {
     /// Without a key: the identity token, in a file, or `env:NAME` for the environment variable
     /// that holds it [default: that of the job of GitHub Actions, GitLab, Buildkite or CircleCI]
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_IDENTITY_TOKEN")]
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_IDENTITY_TOKEN", hide_env_values = true)]
     identity_token: Option<KeySource>,
     /// The services, as a Sigstore `SigningConfig` (v0.2) names them, in place of the URLs below
     #[arg(long, value_name = "FILE", env = "QUORATE_SIGNING_CONFIG")]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, try_join};
 
 use super::gather::{PREDICATE_TYPES, resolve};
 use super::sign::{Signing, attach, legacy};
@@ -106,10 +106,14 @@ pub async fn run(
     }
     let warn = &warn;
     let signed = to_sign.iter().map(async |(first, ready)| {
-        if *first && request.attach {
-            legacy(registry, &ready.statement.name, ready.subject.digest, warn).await?;
-        }
-        let ((attestation, log_index), json) = signing.sign(ready.statement.to_payload(), proven).await?;
+        let warned = async {
+            if *first && request.attach {
+                legacy(registry, &ready.statement.name, ready.subject.digest, warn).await?;
+            }
+            Ok(())
+        };
+        let signed = signing.sign(ready.statement.to_payload(), proven);
+        let ((attestation, log_index), json) = try_join(signed, warned).await?.0;
         keep(request, &json)?;
         let attached = if request.attach {
             Some(ready.attach(registry, &attestation, &request.slot, &json).await?)

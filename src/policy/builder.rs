@@ -41,6 +41,8 @@ pub enum Domain {
     Jurisdiction,
     /// On what it runs: a cloud, a data centre, a kind of machine.
     Infrastructure,
+    /// Who names it in its certificates; of a builder with keys alone, itself.
+    Issuer,
 }
 
 /// What a builder is known by.
@@ -120,7 +122,15 @@ impl Builder {
 impl Credential {
     /// Whether it is believed at some times only, so that a statement must have one.
     pub fn is_timed(&self) -> bool {
-        self.window != Window::default() || self.revoked != Revocation::Never
+        self.window != Window::default() || matches!(self.revoked, Revocation::From(_))
+    }
+
+    /// Who names it, where it is known by certificates.
+    pub fn issuer(&self) -> Option<&str> {
+        match &self.may_sign {
+            MaySign::Key(_) => None,
+            MaySign::Certificate(matcher) => Some(&matcher.issuer),
+        }
     }
 }
 
@@ -132,6 +142,7 @@ impl Domain {
             Self::Organisation => "organisation",
             Self::Jurisdiction => "jurisdiction",
             Self::Infrastructure => "infrastructure",
+            Self::Issuer => "issuer",
         }
     }
 }

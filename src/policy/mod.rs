@@ -25,7 +25,7 @@ mod vectors;
 pub use builder::{Builder, Domain};
 pub use candidate::{Candidate, Refusal};
 pub use decide::{Evidence, Expected, Purpose, decide};
-pub use file::{ImageRule, Policy, PolicyError, Waiver};
+pub use file::{ImageRule, Policy, PolicyError, TrustRule, TrustSource, Waiver};
 pub use tag::{Bar, Glob, TagKind, TagRule};
 pub use verdict::{Approval, Cell, Outcome, PlatformRow, Status, Verdict};
 pub use weak::{WeakSpot, weak_spots};

@@ -131,7 +131,7 @@ fn tally<'a>(
         } else if let Some((reason, detail)) = &vote.barred {
             (Status::Rejected, Some(*reason), Some(detail.clone()))
         } else if approves(vote, image) {
-            (Status::Counted, None, None)
+            (Status::Counted, None, vote.note.map(str::to_owned))
         } else {
             (Status::Rejected, Some(Reason::OtherManifest), None)
         };

@@ -4,10 +4,10 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::builder::{Builder, Credential, Revocation};
+use super::builder::{Builder, Claims, Credential, Revocation};
 use super::decide::Purpose;
 use super::file::{Field, ImageRule, Policy};
-use crate::attestation::{Attestation, Commit, Statement};
+use crate::attestation::{Attestation, CertificateClaim, Commit, Signer, Statement};
 use crate::oci::{Digest, Repository};
 use crate::reason::Reason;
 
@@ -16,6 +16,9 @@ const SEQUENCE_AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// How far ahead of this machine's clock a verified time may lie.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(1);
+
+/// Of a counted vote whose certificate names the workflow and not what it built.
+const OWN_WORD: &str = "the commit rests on the statement alone";
 
 /// Statements that speak of one build: the same repository, source, target, commit and sequence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +74,8 @@ pub(super) struct Vote<'a> {
     pub group: Group,
     /// Why it does not count, if it does not.
     pub barred: Option<(Reason, String)>,
+    /// What to know where it counts.
+    pub note: Option<&'static str>,
 }
 
 /// Why an attestation is no vote: whose it is, if a builder's, and the reason.
@@ -105,6 +110,7 @@ impl<'a> Vote<'a> {
             .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
         let group = Group::of(statement);
         let barred = countable(attestation, builder, credential, now)
+            .and_then(|()| issued_for(statement, signer, credential.claims))
             .and_then(|()| fits(statement, rule))
             .and_then(|()| fresh(attestation, rule, now, purpose))
             .err();
@@ -115,6 +121,10 @@ impl<'a> Vote<'a> {
             payload: attestation.payload(),
             group,
             barred,
+            note: match (signer, credential.claims) {
+                (Signer::Certificate(_), Claims::Workflow) => Some(OWN_WORD),
+                _ => None,
+            },
         })
     }
 }
@@ -201,6 +211,31 @@ fn countable(
     if i64::try_from(build.sequence).map_or(true, |sequence| sequence > bound) {
         let sequence = build.sequence;
         return Err((Reason::SequenceAhead, format!("the sequence is {sequence}, the verified time {time}")));
+    }
+    Ok(())
+}
+
+/// Whether a certificate was issued to a job on what the statement says was built. Where either
+/// leaves something open, it was not: absent never equals absent.
+fn issued_for(statement: &Statement, signer: &Signer, claims: Claims) -> Checked {
+    let (Signer::Certificate(identity), Claims::Source) = (signer, claims) else { return Ok(()) };
+    let build = &statement.build;
+    // A statement names the repository as Nix does, the certificate by its web address.
+    let source = build.source_uri.as_deref().map(|uri| uri.strip_prefix("git+").unwrap_or(uri));
+    for (what, stated, claim) in [
+        ("sourceUri", source, CertificateClaim::SourceRepositoryUri),
+        ("commit", Some(build.commit.as_str()), CertificateClaim::SourceRepositoryDigest),
+        ("ref", build.git_ref.as_deref(), CertificateClaim::SourceRepositoryRef),
+    ] {
+        let claimed = identity.claim(claim);
+        if stated.is_none() || stated != claimed {
+            let shown = |text: Option<&str>| text.map_or("absent".to_owned(), |text| format!("{text:?}"));
+            let (stated, claimed) = (shown(stated), shown(claimed));
+            return Err((
+                Reason::CertificateSource,
+                format!("`{what}` is {stated}, and the certificate's {} {claimed}", claim.as_str()),
+            ));
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::builder::{Builder, Domain};
 use super::file::{ImageRule, Policy};
+use crate::attestation::{CertificateClaim, Matcher, MaySign, Transparency};
 
 /// Something weak about one rule: allowed, and worth a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +36,58 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
         weak("no-sources", "builders may agree on a build of any repository".to_owned());
     }
     let builders: Vec<&Builder> = policy.builders().iter().filter(|builder| builder.has_voice()).collect();
-    for domain in [Domain::Organisation, Domain::Jurisdiction, Domain::Infrastructure] {
+    let by_certificate = |builder: &&Builder| builder.credentials.iter().any(|c| c.issuer().is_some());
+    let issuer = builders.iter().all(by_certificate).then_some(Domain::Issuer);
+    for domain in
+        [Domain::Organisation, Domain::Jurisdiction, Domain::Infrastructure].into_iter().chain(issuer)
+    {
         let named: Option<BTreeSet<&str>> = builders.iter().map(|builder| builder.domain(domain)).collect();
         if let Some(one) = named.filter(|named| named.len() == 1).and_then(|named| named.first().copied()) {
             weak("one-domain", format!("all builders are of one {}, {one:?}", domain.as_str()));
         }
     }
+    for builder in builders {
+        let name = &builder.name;
+        for matcher in builder.credentials.iter().filter_map(|credential| match &credential.may_sign {
+            MaySign::Certificate(matcher) => Some(matcher),
+            MaySign::Key(_) => None,
+        }) {
+            if matcher.san.is_uri() && !names_owner(matcher) {
+                weak(
+                    "no-owner-id",
+                    format!(
+                        "{name}: whoever gets the name of the repository's owner next can sign: `require` names no id"
+                    ),
+                );
+            }
+            if rule.refs.is_empty() && leaves_ref_open(matcher) {
+                weak("any-ref", format!("{name}: certificates for more than one ref are taken"));
+            }
+        }
+        if policy
+            .trusts()
+            .get(&builder.trust)
+            .is_some_and(|t| !matches!(t.transparency, Transparency::Rekor(_)))
+        {
+            weak("no-log", format!("{name}: its signatures need not be in any log, so nobody sees them all"));
+        }
+    }
     spots
+}
+
+/// Whether an id is asked for that stays when a name is given up and taken by somebody else.
+fn names_owner(matcher: &Matcher) -> bool {
+    [CertificateClaim::SourceRepositoryOwnerIdentifier, CertificateClaim::SourceRepositoryIdentifier]
+        .iter()
+        .any(|claim| matcher.claims.contains_key(claim))
+}
+
+/// Whether the ref is neither in the name, after its `@`, nor asked for.
+fn leaves_ref_open(matcher: &Matcher) -> bool {
+    let pattern = matcher.san.glob();
+    let written = pattern.as_str().rsplit_once('@').is_some_and(|(_, git_ref)| !git_ref.contains('*'));
+    matcher.san.is_uri()
+        && !pattern.is_exact()
+        && !written
+        && !matcher.claims.contains_key(&CertificateClaim::SourceRepositoryRef)
 }

@@ -50,6 +50,8 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
                         let _ = writeln!(notes, "    statement   {statement}");
                     }
                 }
+            } else if let (Status::Counted, Some(note)) = (cell.status, &cell.detail) {
+                let _ = writeln!(notes, "{} {}: {}", row.platform, printable(&cell.builder), printable(note));
             }
         }
         let differ = row.cells.iter().any(|cell| cell.status == Status::Dissent);

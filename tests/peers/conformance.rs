@@ -56,7 +56,7 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     vec![
         peers.trial("dsse_bundles_of_the_conformance_suite", [Peer::Vectors], |[vectors]| {
             let suite = vectors.join("sigstore-conformance");
-            table(&CASES, |name| judge(&suite, name, |bytes| bytes));
+            table(&CASES, |name| judge(&suite, name, <[u8]>::to_vec));
             // Those of signed files are refused for that alone; no DSSE case is left out.
             let listed: BTreeSet<&str> = CASES.iter().map(|(name, _)| *name).collect();
             let mut others = 0;
@@ -98,7 +98,7 @@ fn table(cases: &[(&str, Result<(), Reason>)], judge: impl Fn(&str) -> Result<()
     let mut wrong = Vec::new();
     for (name, expected) in cases {
         let found = judge(name);
-        let code = found.as_ref().map(|()| ()).map_err(|(reason, _)| *reason);
+        let code = found.as_ref().copied().map_err(|(reason, _)| *reason);
         // What ring cannot do would pass for a refusal.
         let cannot = found.as_ref().is_err_and(|(_, why)| why.to_lowercase().contains("unsupported"));
         if code != *expected || cannot {
@@ -110,8 +110,8 @@ fn table(cases: &[(&str, Result<(), Reason>)], judge: impl Fn(&str) -> Result<()
 
 /// One case, under its own trusted root and for the one identity of the suite; where it is proven,
 /// that its statement is no vote.
-fn judge(suite: &Path, name: &str, dress: impl Fn(Vec<u8>) -> Vec<u8>) -> Result<(), (Reason, String)> {
-    let bytes = dress(fs::read(suite.join(name).join("bundle.sigstore.json")).unwrap());
+fn judge(suite: &Path, name: &str, dress: impl Fn(&[u8]) -> Vec<u8>) -> Result<(), (Reason, String)> {
+    let bytes = dress(&fs::read(suite.join(name).join("bundle.sigstore.json")).unwrap());
     let proven = proven(&bytes, &root(suite, name), &anybody())?;
     assert!(!proven.times().is_empty(), "{name}");
     let Signer::Certificate(identity) = proven.signer() else { panic!("{name}: {:?}", proven.signer()) };
@@ -140,8 +140,8 @@ fn root(suite: &Path, name: &str) -> Trust {
 }
 
 /// The same bundle with the version, and the one certificate, of 0.3.
-fn modern(bytes: Vec<u8>) -> Vec<u8> {
-    let mut bundle: Value = serde_json::from_slice(&bytes).unwrap();
+fn modern(bytes: &[u8]) -> Vec<u8> {
+    let mut bundle: Value = serde_json::from_slice(bytes).unwrap();
     bundle["mediaType"] = "application/vnd.dev.sigstore.bundle.v0.3+json".into();
     let material = bundle["verificationMaterial"].as_object_mut().unwrap();
     let chain = material.remove("x509CertificateChain").unwrap();

@@ -1,0 +1,332 @@
+//! `[[image]]`: what a release of an image must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::{PolicyError, name, rule};
+use crate::oci::{Platform, Repository, System, Tag};
+use crate::policy::builder::{Builder, Domain};
+use crate::policy::decide::Purpose;
+use crate::policy::moment::{Age, Moment};
+use crate::policy::tag::{self, Bar, Glob, Pattern, TagKind, TagRule};
+use crate::policy::voices;
+
+/// What a release of an image must be.
+#[derive(Debug, Clone)]
+pub struct ImageRule {
+    pub(super) pattern: RepositoryPattern,
+    names: BTreeSet<Repository>,
+    /// Platforms that every release has.
+    pub required: BTreeMap<Platform, System>,
+    /// Platforms that a release may have besides.
+    pub optional: BTreeMap<Platform, System>,
+    /// What an image must meet to run: the strictest environment, unless the policy fixes one.
+    pub run: Bar,
+    /// The quorum of each environment.
+    pub environments: BTreeMap<String, NonZeroU32>,
+    /// In what n voices must differ from one another, besides the operator.
+    pub distinct_by: Domain,
+    /// Whether every builder of a platform must have spoken.
+    pub hear_all: bool,
+    /// How many voices there can be, for every required platform.
+    pub voices: usize,
+    /// The sources that a build may be of; empty: any.
+    pub sources: BTreeSet<String>,
+    /// The flake attributes that a build may be of; empty: any.
+    pub targets: BTreeSet<String>,
+    /// The git refs that a vote may name; empty: any.
+    pub refs: BTreeSet<String>,
+    /// What a vote must state besides.
+    pub required_fields: BTreeSet<Field>,
+    /// How old a vote may be when tags move.
+    pub max_age: Option<SignedDuration>,
+    /// How old a vote may be when the image is verified.
+    pub verify_max_age: Option<SignedDuration>,
+    /// Votes from before this moment do not count.
+    pub epoch: Option<Timestamp>,
+    /// Votes of a lower sequence do not count.
+    pub min_sequence: u64,
+    tags: Vec<TagRule>,
+}
+
+/// An optional field of a statement that a policy may require.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Field {
+    /// The repository that was built.
+    SourceUri,
+    /// The git ref that was built.
+    Ref,
+    /// The flake attribute that was built.
+    Target,
+    /// When the build ended, as the builder says.
+    BuiltAt,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RepositoryPattern {
+    Exact(Repository),
+    /// Every repository below this path; it ends with a slash.
+    Below(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileImage {
+    pub(super) repository: String,
+    platforms: Vec<String>,
+    #[serde(default)]
+    optional: Vec<String>,
+    quorum: Option<NonZeroU32>,
+    environments: Option<BTreeMap<String, NonZeroU32>>,
+    verify: Option<String>,
+    #[serde(default)]
+    distinct_by: Domain,
+    #[serde(default)]
+    hear_all: bool,
+    #[serde(default)]
+    sources: Vec<String>,
+    #[serde(default)]
+    targets: Vec<String>,
+    #[serde(default)]
+    refs: Vec<String>,
+    #[serde(default)]
+    required_fields: BTreeSet<Field>,
+    #[serde(default)]
+    names: Vec<String>,
+    max_age: Option<Age>,
+    verify_max_age: Option<Age>,
+    epoch: Option<Moment>,
+    #[serde(default)]
+    min_sequence: u64,
+    tag: Option<Vec<FileTag>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileTag {
+    name: String,
+    rule: FileTagKind,
+    environment: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileTagKind {
+    Immutable,
+    Forward,
+}
+
+impl ImageRule {
+    /// The repository or path that it is for, as the policy writes it.
+    pub fn repository(&self) -> String {
+        self.pattern.shown()
+    }
+
+    /// Whether a statement about `name` is about `repository`, for which this rule is.
+    pub fn speaks_of(&self, name: &Repository, repository: &Repository) -> bool {
+        if self.names.is_empty() { name == repository } else { self.names.contains(name) }
+    }
+
+    /// The platforms a release may have: required and optional.
+    pub fn platforms(&self) -> impl Iterator<Item = (&Platform, System)> {
+        self.required.iter().chain(&self.optional).map(|(platform, system)| (platform, *system))
+    }
+
+    /// How the policy lets `tag` move; `None` if it does not govern the tag.
+    pub fn tag(&self, tag: &Tag) -> Option<TagKind> {
+        tag::find(&self.tags, tag).map(|rule| rule.kind)
+    }
+
+    /// What a release must meet for `purpose`: of several tags, what the strictest asks; for a tag
+    /// without a rule, what running it asks.
+    pub fn bar(&self, purpose: &Purpose) -> &Bar {
+        let of = |tag: &Tag| tag::find(&self.tags, tag).map_or(&self.run, |rule| &rule.bar);
+        match purpose {
+            Purpose::Verify => &self.run,
+            Purpose::Promote(tags) => tags.iter().map(of).max().unwrap_or(&self.run),
+            Purpose::Leave(tag) => of(tag),
+        }
+    }
+
+    /// Whether a vote must have a verified time.
+    pub(super) fn is_timed(&self) -> bool {
+        self.max_age.is_some() || self.verify_max_age.is_some() || self.epoch.is_some()
+    }
+
+    pub(in crate::policy) fn tag_rules(&self) -> &[TagRule] {
+        &self.tags
+    }
+}
+
+/// How many distinct voices there can be for the platform; an error if the quorum is higher.
+fn voices(
+    place: &str,
+    platform: &Platform,
+    system: System,
+    distinct_by: Domain,
+    quorum: NonZeroU32,
+    builders: &[Builder],
+) -> Result<usize, PolicyError> {
+    let mut eligible = BTreeSet::new();
+    for builder in builders.iter().filter(|builder| builder.has_voice() && builder.builds(system)) {
+        let domain = builder.domain(distinct_by).ok_or_else(|| {
+            let (by, name) = (distinct_by.as_str(), &builder.name);
+            let lacks = match distinct_by {
+                Domain::Issuer => "has several issuers".to_owned(),
+                _ => format!("names no {by}"),
+            };
+            rule(place, format!("distinct_by = {by:?}, but [[builder]] {name:?} {lacks}"))
+        })?;
+        eligible.insert((builder.operator.as_str(), domain));
+    }
+    let most = voices::most(&eligible);
+    if most < quorum.get() as usize {
+        let s = if most == 1 { "" } else { "s" };
+        let apart = match distinct_by {
+            Domain::Operator => String::new(),
+            other => format!(" that differ in operator and {}", other.as_str()),
+        };
+        return Err(rule(
+            place,
+            format!("quorum = {quorum}, but {platform} has builders of {most} operator{s}{apart}"),
+        ));
+    }
+    Ok(most)
+}
+
+impl FileImage {
+    pub(super) fn read(self, place: &str, builders: &[Builder]) -> Result<ImageRule, PolicyError> {
+        let pattern = RepositoryPattern::parse(&self.repository).map_err(|why| rule(place, why))?;
+        let names = self
+            .names
+            .iter()
+            .map(|name| {
+                name.parse()
+                    .map_err(|e: crate::oci::reference::ReferenceError| rule(place, format!("names: {e}")))
+            })
+            .collect::<Result<_, _>>()?;
+        if matches!(pattern, RepositoryPattern::Below(_)) && !self.names.is_empty() {
+            return Err(rule(place, "names: one name cannot stand for every repository below a path"));
+        }
+        let mut seen = BTreeSet::new();
+        let mut platforms = |list: &[String]| -> Result<BTreeMap<Platform, System>, PolicyError> {
+            let mut map = BTreeMap::new();
+            for text in list {
+                let platform: Platform = text.parse().map_err(|e: crate::oci::platform::PlatformError| {
+                    rule(place, format!("platforms: {e}"))
+                })?;
+                let system = System::for_platform(&platform)
+                    .ok_or_else(|| rule(place, format!("platforms: no Nix system builds for {platform}")))?;
+                if !seen.insert(platform.clone()) {
+                    return Err(rule(place, format!("platforms: {platform} is listed twice")));
+                }
+                map.insert(platform, system);
+            }
+            Ok(map)
+        };
+        let required = platforms(&self.platforms)?;
+        let optional = platforms(&self.optional)?;
+        if required.is_empty() {
+            return Err(rule(place, "platforms: at least one platform must be required"));
+        }
+        let (strictest, environments) = match (self.quorum, self.environments) {
+            (Some(quorum), None) => (Bar { quorum, environment: None }, BTreeMap::new()),
+            (None, Some(environments)) if !environments.is_empty() => {
+                environments.keys().try_for_each(|text| name(place, "environments", text))?;
+                let strictest = environments.iter().max_by_key(|(_, quorum)| **quorum);
+                let bar =
+                    strictest.map(|(name, quorum)| Bar { quorum: *quorum, environment: Some(name.clone()) });
+                (bar.ok_or_else(|| rule(place, "environments: there is none"))?, environments)
+            }
+            _ => {
+                return Err(rule(
+                    place,
+                    "there must be either `quorum`, or `environments` with at least one",
+                ));
+            }
+        };
+        let bar = |what: &str, environment: Option<String>| match environment {
+            None => Ok(strictest.clone()),
+            Some(name) => environments
+                .get(&name)
+                .map(|quorum| Bar { quorum: *quorum, environment: Some(name.clone()) })
+                .ok_or_else(|| rule(place, format!("{what}: {name:?} is not one of its environments"))),
+        };
+        let run = bar("verify", self.verify)?;
+        let mut fewest = usize::MAX;
+        for (platform, system) in required.iter().chain(&optional) {
+            let most = voices(place, platform, *system, self.distinct_by, strictest.quorum, builders)?;
+            if required.contains_key(platform) {
+                fewest = fewest.min(most);
+            }
+        }
+        for (what, list) in [("sources", &self.sources), ("targets", &self.targets), ("refs", &self.refs)] {
+            list.iter().try_for_each(|text| name(place, what, text))?;
+        }
+        let tags = match self.tag {
+            None => tag::default_rules(&strictest),
+            Some(tags) => tags
+                .into_iter()
+                .map(|tag| {
+                    let bar = bar("tag", tag.environment.clone())?;
+                    tag.read(place, bar)
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(ImageRule {
+            pattern,
+            names,
+            required,
+            optional,
+            run,
+            environments,
+            distinct_by: self.distinct_by,
+            hear_all: self.hear_all,
+            voices: fewest,
+            sources: self.sources.into_iter().collect(),
+            targets: self.targets.into_iter().collect(),
+            refs: self.refs.into_iter().collect(),
+            required_fields: self.required_fields,
+            max_age: self.max_age.map(|age| age.0),
+            verify_max_age: self.verify_max_age.map(|age| age.0),
+            epoch: self.epoch.map(|moment| moment.0),
+            min_sequence: self.min_sequence,
+            tags,
+        })
+    }
+}
+
+impl FileTag {
+    fn read(self, place: &str, bar: Bar) -> Result<TagRule, PolicyError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'*');
+        if self.name.is_empty() || !self.name.bytes().all(allowed) {
+            return Err(rule(place, format!("tag: {:?} can match no tag", self.name)));
+        }
+        let kind = match self.rule {
+            FileTagKind::Immutable => TagKind::Immutable,
+            FileTagKind::Forward => TagKind::Forward,
+        };
+        Ok(TagRule { tags: Pattern::Glob(Glob::new(&self.name)), kind, bar })
+    }
+}
+
+impl RepositoryPattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        let exact = |text: &str| text.parse::<Repository>().map_err(|error| format!("repository: {error}"));
+        match text.strip_suffix("/*") {
+            Some(above) => Ok(Self::Below(format!("{}/", exact(above)?))),
+            None => Ok(Self::Exact(exact(text)?)),
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Exact(repository) => repository.to_string(),
+            Self::Below(path) => format!("{path}*"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `[trust.NAME]`: whom to believe, by name.
+
+use std::num::NonZeroUsize;
+
+use serde::Deserialize;
+
+use super::{PolicyError, rule};
+use crate::attestation::Transparency;
+
+/// The most logs that entries can be asked of.
+const MAX_LOGS: usize = 8;
+
+/// Whom to believe, and what they must vouch for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustRule {
+    /// Where the trusted root is.
+    pub source: TrustSource,
+    /// What must vouch for a signature.
+    pub transparency: Transparency,
+}
+
+/// Where a trusted root is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum TrustSource {
+    /// What the command was given.
+    #[default]
+    Given,
+    /// The public-good instance of Sigstore.
+    PublicGood,
+    /// The staging instance of Sigstore.
+    Staging,
+    /// The contents of a file that the policy names, pinned by its digest.
+    Json(Vec<u8>),
+    /// A TUF repository.
+    Tuf {
+        /// Its address.
+        url: String,
+        /// The `root.json` to begin with, pinned by the policy's digest.
+        root: Vec<u8>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileTrust {
+    trusted_root: Option<String>,
+    tuf: Option<String>,
+    tuf_root: Option<String>,
+    #[serde(default)]
+    transparency: FileTransparency,
+    logs: Option<NonZeroUsize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileTransparency {
+    #[default]
+    Rekor,
+    Timestamp,
+    None,
+}
+
+impl FileTrust {
+    /// `read` gets the contents of a file that the policy names.
+    pub(super) fn read(
+        self,
+        place: &str,
+        mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
+    ) -> Result<TrustRule, PolicyError> {
+        let mut file = |path: &str| read(path).map_err(|why| rule(place, why));
+        let source = match (self.trusted_root, self.tuf.as_deref(), self.tuf_root) {
+            (None, None, None) => TrustSource::Given,
+            (Some(path), None, None) => TrustSource::Json(file(&path)?),
+            (None, Some("public-good"), None) => TrustSource::PublicGood,
+            (None, Some("staging"), None) => TrustSource::Staging,
+            (None, Some(url), Some(path)) if url.starts_with("https://") || url.starts_with("http://") => {
+                TrustSource::Tuf { url: url.to_owned(), root: file(&path)? }
+            }
+            _ => {
+                return Err(rule(
+                    place,
+                    "there must be `trusted_root` alone, or `tuf = \"public-good\"` or `\"staging\"`, or `tuf` \
+                     with an address and `tuf_root`, or none of them",
+                ));
+            }
+        };
+        let transparency = match (self.transparency, self.logs) {
+            (FileTransparency::Rekor, logs) => {
+                let logs = logs.unwrap_or(NonZeroUsize::MIN);
+                if logs.get() > MAX_LOGS {
+                    return Err(rule(place, format!("logs: a bundle has at most {MAX_LOGS} log entries")));
+                }
+                Transparency::Rekor(logs)
+            }
+            (_, Some(_)) => return Err(rule(place, "logs: only `transparency = \"rekor\"` asks for any")),
+            (FileTransparency::Timestamp, None) => Transparency::Timestamp,
+            (FileTransparency::None, None) => Transparency::None,
+        };
+        Ok(TrustRule { source, transparency })
+    }
+}
