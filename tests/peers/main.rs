@@ -12,13 +12,18 @@ mod assemblers;
 mod bundles;
 mod clients;
 mod conformance;
+mod fire;
 mod image_spec;
 mod nar;
 mod peers;
 mod project;
 mod proxy;
+#[path = "../range/mod.rs"]
+mod range;
 mod registries;
 mod release;
+#[path = "../shop/mod.rs"]
+mod shop;
 mod stores;
 mod votes_at_once;
 
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
     let peers = Peers::find();
     let mut trials = Vec::new();
     trials.extend(release::trials(&peers));
+    trials.extend(fire::trials(&peers));
     trials.extend(access::trials(&peers));
     trials.extend(assemblers::trials(&peers));
     trials.extend(stores::trials(&peers));
