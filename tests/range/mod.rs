@@ -184,7 +184,7 @@ fn told(report: &Value, now: &[Option<String>; 3], what: &str) {
 
 /// The embedded registry, with the referrers API and without it.
 pub(crate) fn embedded(range: usize) -> (Registry, bool) {
-    let referrers = range % 2 == 0;
+    let referrers = range.is_multiple_of(2);
     (Registry::start(RegistryOptions { referrers, ..Default::default() }), referrers)
 }
 
