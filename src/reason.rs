@@ -113,6 +113,8 @@ reasons! {
     TagUnverified = "tag-unverified", "The tag only moves forward, and what it names now cannot be verified.";
     TagUnexpected = "tag-unexpected", "The tag does not name what the caller expects it to name.";
     TagRaced = "tag-raced", "The tag names something else than it did a moment ago, or than was just written.";
+    JournalOther = "journal-other", "The journal is of another release, or was written under another policy.";
+    JournalMalformed = "journal-malformed", "The file is not a journal of a promotion, or is larger than 4 MiB.";
 }
 
 impl fmt::Display for Reason {

@@ -189,3 +189,45 @@ fn text_of_others_is_no_command() {
         }
     }
 }
+
+#[test]
+fn what_promote_says_of_tags_and_files_is_no_command() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    // An operator, and a file, by whose names somebody would command the runner.
+    let hostile = "##[add-path]/tmp ::set-output name=digest::evil";
+    let policy = shop.policy(3).replace("operator = \"Garnix\"", &format!("operator = \"{hostile}\""));
+    shop.write("quorate.toml", policy);
+    shop.attest_all(&release, &["github", "garnix"]);
+    for more in [&[][..], &["-o", "json"]] {
+        let arguments = [&["promote", &release.reference, "--tag", "latest,1.0.0"], more].concat();
+        let (run, told, summary) = step(&shop, &arguments);
+        assert_eq!(commands(&run.exits(1)), Vec::<String>::new());
+        assert_eq!(names(&told), ["json", "outcome", "verdict"], "an image that is refused is not handed on");
+        assert_eq!((told["outcome"].as_str(), told["verdict"].as_str()), ("refused", "short"));
+        assert!(!summary.contains("\n::") && !summary.contains("##["), "{summary}");
+
+        let file = "x\n::stop-commands::x\n##[add-path]tmp";
+        shop.write(file.replace('/', "_").as_str(), "no journal\n");
+        let arguments = [&arguments[..], &["--journal", file]].concat();
+        let (run, told, summary) = step(&shop, &arguments);
+        let run = run.exits(2);
+        assert!(run.stderr.contains("journal-malformed"), "{}", run.stderr);
+        assert_eq!(commands(&run), Vec::<String>::new(), "{}", run.stderr);
+        assert_eq!(names(&told), ["json"]);
+        assert!(!summary.contains("\n::") && !summary.contains("##["), "{summary}");
+    }
+    // A tag that must not move: its reason is in the summary and in the outputs, and nothing else is.
+    shop.write("quorate.toml", shop.policy(2));
+    let (run, told, summary) = step(&shop, &["promote", &release.reference, "--tag", "latest,1.0.0"]);
+    run.exits(0);
+    assert_eq!(told["image"], format!("{}@{}", shop.repository(), release.digest));
+    assert!(summary.contains("| `1.0.0` | created |"), "{summary}");
+    let other = shop.release("git-2", "other");
+    shop.attest_all(&other, &["github", "garnix"]);
+    let (run, told, summary) = step(&shop, &["promote", &other.reference, "--tag", "1.0.0"]);
+    let run = run.exits(1);
+    assert!(run.stderr.contains("\n::error title=quorate::the tag `1.0.0` must not move (tag-immutable)"));
+    assert_eq!(names(&told), ["json", "outcome", "verdict"]);
+    assert!(summary.contains("| `1.0.0` | refused `tag-immutable` |"), "{summary}");
+}

@@ -29,6 +29,7 @@ const PAGES: &[&str] = &[
     "docs/push.md",
     "docs/assemble.md",
     "docs/attest.md",
+    "docs/promote.md",
     "docs/verify.md",
     "docs/policy.md",
     "docs/nix.md",
@@ -255,6 +256,8 @@ impl Walk {
         }
         let policy = blocks("README.md", "toml").remove(0);
         fs::write(walk.folder.path().join("quorate.toml"), walk.real(&policy)).unwrap();
+        let production = blocks("docs/promote.md", "toml").remove(0);
+        fs::write(walk.folder.path().join("production.toml"), walk.real(&production)).unwrap();
         let root = keyless_root(&[&walk.bed.log], &[], &[&walk.bed.tsa], &[&walk.fulcio]);
         fs::write(walk.folder.path().join("trusted_root.json"), root.to_string()).unwrap();
         let commit = "5f1c2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 #[path = "../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "a library of its own, there")]
 mod targets;
 
 type Target = fn(&[u8]) -> bool;

@@ -126,6 +126,16 @@ fn promote_onto_another_release() {
 }
 
 #[test]
+fn promote_without_the_referrers_api() {
+    let shop = bearer(false);
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    let by_digest = format!("{}@{}", shop.repository(), release.digest);
+    // Beside the list that is not there, each builder's tags and the shared one are read.
+    costs(&shop, &["promote", &by_digest, "--tag", "latest,1.0.0,v1"], 33, 9);
+}
+
+#[test]
 fn attest_and_inspect() {
     // On a registry with the referrers API, and on one without.
     for (referrers, attest, list) in [(true, (12, 9), (6, 5)), (false, (20, 14), (12, 5))] {

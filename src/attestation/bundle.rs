@@ -167,6 +167,11 @@ impl Sealed {
         self.envelope.payload.as_bytes()
     }
 
+    /// Where the first log entry stands in its log, as claimed.
+    pub fn log_index(&self) -> Option<u64> {
+        self.inner.verification_material.tlog_entries.first().map(|entry| entry.log_index.get())
+    }
+
     /// Who is said to have signed.
     pub(super) fn holder(&self) -> &Holder {
         &self.holder
@@ -230,7 +235,7 @@ impl Bundle {
 
     /// Where the first log entry stands in its log, as claimed.
     pub fn log_index(&self) -> Option<u64> {
-        self.sealed.inner.verification_material.tlog_entries.first().map(|entry| entry.log_index.get())
+        self.sealed.log_index()
     }
 }
 

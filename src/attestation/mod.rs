@@ -11,6 +11,7 @@ pub mod predicate;
 pub mod provider;
 pub mod signer;
 pub mod statement;
+pub mod summary;
 pub mod trust;
 pub mod verify;
 
@@ -20,5 +21,6 @@ pub use key::PublicKey;
 pub use predicate::{Build, Commit, Content};
 pub use signer::{Matcher, MaySign, Signer};
 pub use statement::{Claim, Statement};
+pub use summary::{Summary, Verifier};
 pub use trust::{Transparency, Trust, Trusts};
 pub use verify::{Attestation, Rejection};

@@ -4,24 +4,21 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use url::Url;
 
 use super::build::BuildArguments;
+use super::signing::SigningArguments;
 use super::trust::TrustArguments;
 use super::{Finished, Global, PASSPHRASE, shown};
 use crate::attestation::PublicKey;
-use crate::edge::fulcio::Keyless;
-use crate::edge::log::{Log, Version};
-use crate::edge::oidc::Tokens;
+use crate::edge::files;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::service::Service;
-use crate::edge::signer::{KeyPair, KeySource};
-use crate::edge::signing_config::Services;
-use crate::edge::{clock, files};
+use crate::edge::signer::KeySource;
 use crate::error::Error;
 use crate::oci::{Reference, Slot};
-use crate::ops::attest::{Hand, Request, Signed, Signing, attach_signed, run, slot_of};
+use crate::ops::attest::{Request, Signed, attach_signed, run, slot_of};
+use crate::ops::sign::Signing;
 use crate::report::attest::{self as report, Report};
 
 /// Sign what a builder built, log it, and attach it to the image
@@ -90,31 +87,6 @@ pub(super) struct Arguments {
     build: BuildArguments,
 }
 
-/// Options that say who certifies and witnesses signatures.
-#[derive(Args)]
-#[command(next_help_heading = "Signing services [default: those of the instance that is trusted]")]
-struct SigningArguments {
-    /// Without a key: the identity token, in a file, or `env:NAME` for the environment variable
-    /// that holds it [default: that of the job of GitHub Actions, GitLab, Buildkite or CircleCI]
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_IDENTITY_TOKEN", hide_env_values = true)]
-    identity_token: Option<KeySource>,
-    /// The services, as a Sigstore `SigningConfig` (v0.2) names them, in place of the URLs below
-    #[arg(long, value_name = "FILE", env = "QUORATE_SIGNING_CONFIG")]
-    signing_config: Option<PathBuf>,
-    /// Without a key: Fulcio, the certificate authority
-    #[arg(long, value_name = "URL", env = "QUORATE_FULCIO_URL")]
-    fulcio_url: Option<Url>,
-    /// The Rekor log
-    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL")]
-    rekor_url: Option<Url>,
-    /// The version of its API
-    #[arg(long, value_name = "VERSION", value_enum, default_value = "2", env = "QUORATE_REKOR_VERSION")]
-    rekor_version: Version,
-    /// The RFC 3161 timestamp authority; Rekor 1 can do without
-    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL")]
-    tsa_url: Option<Url>,
-}
-
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let registry = global.registry(600)?;
@@ -125,8 +97,8 @@ impl Arguments {
             registry.announce(&self.image.repository, Access::Push)?;
             vec![attach_signed(&registry, &trust, &request, warn).await?]
         } else {
-            let services = self.services(&global.plain_http)?;
-            let hand = self.hand(&services)?;
+            let services = self.signing.services(self.trust.instance(), &global.plain_http)?;
+            let hand = self.signing.hand(self.key.as_ref(), &self.key_passphrase_env, &services)?;
             let builds = self.build.builds(&registry, printer).await?;
             let several = builds.len() > 1;
             if several && (self.record_dissent || self.bundle_out.is_some()) {
@@ -171,69 +143,6 @@ impl Arguments {
         })
     }
 
-    /// Who signs.
-    fn hand(&self, services: &Services) -> Result<Hand, Error> {
-        match (&self.key, &self.signing.identity_token) {
-            (Some(_), Some(_)) => {
-                Err(Error::request("`--key` and `--identity-token` are two ways to sign: give one of them"))
-            }
-            (Some(key), None) => Ok(Hand::Key(KeyPair::load(key, &self.key_passphrase_env)?)),
-            (None, token) => {
-                if token.as_ref().is_some_and(KeySource::is_token) {
-                    // It is not repeated: it was a secret, until it stood in the arguments.
-                    return Err(Error::request("`--identity-token` was given the token itself")
-                        .hint("others can read arguments: give the file that has it, or `env:NAME`"));
-                }
-                let fulcio = services.fulcio.clone().ok_or_else(|| {
-                    Error::request("there is neither a key nor a certificate authority to sign with")
-                        .hint("`--key FILE` signs with a key, `--fulcio-url URL` names an authority")
-                })?;
-                Ok(Hand::Keyless(Keyless::new(fulcio, token.clone().map_or(Tokens::Job, Tokens::Given))))
-            }
-        }
-    }
-
-    /// The services that are named, all in one place or in the other.
-    fn services(&self, plain_http: &[String]) -> Result<Services, Error> {
-        let given = &self.signing;
-        let urls = given.fulcio_url.is_some() || given.rekor_url.is_some() || given.tsa_url.is_some();
-        let now = clock::now();
-        let services = match (&given.signing_config, urls) {
-            (Some(_), true) => {
-                return Err(Error::request("`--signing-config` names all services: leave out the URLs"));
-            }
-            (Some(path), false) => {
-                let bytes = read(path)?;
-                Services::from_json(&String::from_utf8_lossy(&bytes), now)?
-            }
-            (None, true) => Services {
-                fulcio: given.fulcio_url.clone(),
-                logs: given
-                    .rekor_url
-                    .iter()
-                    .map(|url| Log { url: url.clone(), version: given.rekor_version })
-                    .collect(),
-                tsas: given.tsa_url.iter().cloned().collect(),
-            }
-            .timed()?,
-            (None, false) => match self.trust.instance() {
-                Some(instance) => Services::of(instance, now)?,
-                // What is meant for one's own log is not to be published in another.
-                None => {
-                    return Err(Error::request(
-                        "nothing says which services sign, of those that are trusted",
-                    )
-                    .hint("name them: `--signing-config FILE`, or `--rekor-url URL --tsa-url URL`"));
-                }
-            },
-        };
-        let named = services.fulcio.iter().chain(services.logs.iter().map(|log| &log.url));
-        for url in named.chain(&services.tsas) {
-            secure(url, plain_http)?;
-        }
-        Ok(services)
-    }
-
     /// The bundle, whose it may be, and where it is kept.
     fn signed(&self, path: &Path) -> Result<Signed, Error> {
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
@@ -263,7 +172,7 @@ impl Arguments {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     files::read(path).map_err(|error| Error::request(format!("cannot read `{}`", shown(path))).because(error))
 }
 
@@ -280,25 +189,4 @@ fn outputs(reports: &[Report]) -> Vec<(&'static str, String)> {
         return Vec::new();
     }
     vec![("manifest", manifests.join("\n")), ("bundle", bundles.join("\n"))]
-}
-
-/// https, or http to this machine or a host that the user named.
-pub(super) fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
-    let host = url.host_str().unwrap_or_default();
-    let named = || {
-        let with_port = url.port().map(|port| format!("{host}:{port}"));
-        plain_http.iter().any(|plain| plain == host || Some(plain) == with_port.as_ref())
-    };
-    let local = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if local || named() => Ok(()),
-        _ => Err(Error::request(format!("`{url}` is not https"))
-            .hint(format!("`--plain-http {host}` allows plain http to that host"))),
-    }
 }

@@ -12,6 +12,7 @@ mod predicate;
 mod promote;
 mod push;
 mod resolve;
+mod signing;
 mod trust;
 mod verify;
 

@@ -9,15 +9,22 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use jiff::SignedDuration;
 
+use super::signing::SigningArguments;
 use super::verify::{outputs, refusal};
-use super::{Finished, Global, Judgement};
+use super::{Finished, Global, Judgement, PASSPHRASE};
+use crate::attestation::{Trust, Verifier};
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
+use crate::edge::service::Service;
+use crate::edge::signer::KeySource;
+use crate::edge::signing_config::Services;
 use crate::edge::tags::CandidateTag;
 use crate::error::Error;
 use crate::oci::reference::ReferenceError;
-use crate::oci::{Digest, Reference, Tag};
+use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::ops::promote::{Request, run};
+use crate::ops::record::Recording;
+use crate::ops::sign::{Hand, Signing};
 use crate::policy::moves::{Allowances, Old};
 use crate::policy::{Policy, Purpose};
 use crate::reason::Reason;
@@ -27,6 +34,8 @@ use crate::report::style::Style;
 
 /// Seconds of a look at the image, and of the writing.
 const LOOK: u64 = 60;
+/// Seconds of bringing an image over.
+const COPYING: u64 = 600;
 
 /// Move tags to a release that a quorum of builders agrees on
 ///
@@ -68,14 +77,38 @@ pub(super) struct Arguments {
     wait: Option<Duration>,
     /// Once the tags are right, remove this tag of a single image; may be repeated. It must name
     /// an image of the release, which stays; left alone where a registry cannot remove a tag alone
-    #[arg(long, value_name = "TAG", value_delimiter = ',', env = "QUORATE_UNTAG")]
+    #[arg(long, value_name = "TAG", value_delimiter = ',', env = "QUORATE_UNTAG", conflicts_with = "to")]
     untag: Vec<Tag>,
+    /// Bring the image to this repository, with what builders said of it, and move the tags there.
+    /// It is judged by the rule of that repository, whose `names` must have the one it comes from
+    #[arg(long, value_name = "REPOSITORY", env = "QUORATE_TO")]
+    to: Option<Repository>,
+    /// Sign a record of the promotion (SLSA verification summary) and attach it to the index before
+    /// any tag moves: for tools that can check one signature only
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD")]
+    record: bool,
+    /// With `--record`: the URI of the verifier that the record names
+    #[arg(long, value_name = "URI", env = "QUORATE_VERIFIER_ID", default_value_t)]
+    verifier_id: Verifier,
+    /// With `--record`: the private key that signs it (PKCS#8 PEM, may be encrypted): a file, or
+    /// `env:NAME`. It must be no builder's key. Without, the CI job's identity signs
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
+    key: Option<KeySource>,
+    /// The environment variable that holds the passphrase of an encrypted key
+    #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
+    key_passphrase_env: String,
+    /// Note each step in this file. A run that was cut short is explained by it; the same command,
+    /// run again, judges anew, and knows what tags named before
+    #[arg(long, value_name = "FILE", env = "QUORATE_JOURNAL")]
+    journal: Option<PathBuf>,
     /// Judge and plan, but write nothing
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_DRY_RUN")]
     dry_run: bool,
     /// Write a report as one HTML file, whatever the answer is
     #[arg(long, value_name = "FILE", env = "QUORATE_REPORT")]
     pub(super) report: Option<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArguments,
 }
 
 impl Arguments {
@@ -83,25 +116,43 @@ impl Arguments {
         let policy = self.judgement.policy()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
-        registry.announce(&self.image.repository, access)?;
+        let place = self.to.as_ref().unwrap_or(&self.image.repository);
+        if *place != self.image.repository {
+            registry.announce(&self.image.repository, Access::Pull)?;
+        }
+        registry.announce(place, access)?;
+        let quorum = self.judgement.quorum(&policy, place, &Purpose::Promote(self.tags.clone()))?;
+        let (old, untag) = (self.old()?, self.untag(&policy)?);
+        let options = &self.judgement.trust;
+        let services =
+            self.record.then(|| self.signing.services(options.instance(), &global.plain_http)).transpose()?;
+        let trusts = options.load_for(&policy, &registry, global, printer).await?;
+        let service = Service::new(&registry);
+        let given;
+        let recording = match &services {
+            None => None,
+            Some(services) => {
+                given = options.load(&registry, global, printer).await?;
+                Some(self.recording(&policy, services, &service, &given)?)
+            }
+        };
         let request = Request {
             image: self.image.clone(),
+            to: self.to.clone(),
             tags: self.tags.clone(),
-            quorum: self.judgement.quorum(
-                &policy,
-                &self.image.repository,
-                &Purpose::Promote(self.tags.clone()),
-            )?,
+            quorum,
             commit: self.judgement.expect_commit.clone(),
-            old: self.old()?,
+            old,
             allow: Allowances { rollback: self.allow_rollback, adopt: self.adopt },
             wait: self.wait,
             look: Duration::from_secs(global.timeout.unwrap_or(LOOK)),
-            untag: self.untag(&policy)?,
+            copying: Duration::from_secs(global.timeout.unwrap_or(COPYING)),
+            recording,
+            journal: self.journal.clone(),
+            untag,
             dry_run: self.dry_run,
         };
-        let trusts = self.judgement.trust.load_for(&policy, &registry, global, printer).await?;
-        let tell = |lacking: &str| printer.talk(&format!("waiting: {lacking}"));
+        let tell = |text: &str| printer.talk(text);
         let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;
         let style = Style { color: printer.colors() };
         let (text, json) = (report::text(&report, style), report::json(&report));
@@ -115,7 +166,8 @@ impl Arguments {
         outputs.push(("outcome", outcome.as_str().to_owned()));
         let error = match outcome {
             Outcome::Moved | Outcome::Unchanged => {
-                return Ok(Finished { outputs, summary, page, ..Finished::yes(text, json) });
+                let notes = report.record.map(|record| record.notes().to_vec()).unwrap_or_default();
+                return Ok(Finished { notes, outputs, summary, page, ..Finished::yes(text, json) });
             }
             Outcome::Undecided => report.unfinished.take(),
             Outcome::Refused => refusal(&report.verdict).or_else(|| tags_refused(&report)),
@@ -136,6 +188,25 @@ impl Arguments {
             };
         }
         Ok(olds)
+    }
+
+    /// Who signs the record. A builder is no gate: whoever signs as one could vote, and be both.
+    fn recording<'a>(
+        &self,
+        policy: &Policy,
+        services: &'a Services,
+        service: &'a Service,
+        trust: &'a Trust,
+    ) -> Result<Recording<'a>, Error> {
+        let hand = self.signing.hand(self.key.as_ref(), &self.key_passphrase_env, services)?;
+        if let Hand::Key(pair) = &hand
+            && let Some(builder) = policy.builder(&pair.public().clone().into())
+        {
+            let why = format!("the key of `--record` is that of the builder `{}`", builder.name);
+            return Err(Error::request(why).hint("make one for the gate alone: `quorate key generate`"));
+        }
+        let signing = Signing { hand, services, service, trust };
+        Ok(Recording { signing, verifier: self.verifier_id.clone() })
     }
 
     fn untag(&self, policy: &Policy) -> Result<Vec<CandidateTag>, Error> {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use url::Url;
 
 use super::Global;
-use super::attest::secure;
+use super::signing::secure;
 use crate::attestation::{Transparency, Trust, Trusts};
 use crate::edge::files;
 use crate::edge::output::Printer;

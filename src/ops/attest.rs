@@ -1,32 +1,23 @@
 //! `attest`: a builder signs what it built, after comparing it with what was pushed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use futures_util::future::{join, join_all, try_join, try_join_all};
-use sigstore_types::DsseEnvelope;
+use futures_util::future::{join, join_all, try_join};
 
 use super::gather::{PREDICATE_TYPES, resolve};
+use super::sign::{Signing, attach, legacy};
 use crate::attestation::bundle::Bundle;
-use crate::attestation::envelope::{pae, seal};
 use crate::attestation::verify::verify;
-use crate::attestation::{Attestation, Build, Claim, Content, MaySign, Signer, Statement, Trust};
-use crate::edge::fulcio::{Certified, Keyless};
-use crate::edge::registry::{Collected, Place, RawManifest, Registry};
-use crate::edge::service::Service;
-use crate::edge::signer::KeyPair;
-use crate::edge::signing_config::Services;
-use crate::edge::{files, layers, log, tsa};
+use crate::attestation::{Attestation, Build, Claim, Content, MaySign, Statement, Trust};
+use crate::edge::registry::{Collected, RawManifest, Registry};
+use crate::edge::{files, layers};
 use crate::error::Error;
 use crate::oci::{
     Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Repository, Slot, Store, System,
-    Tag, media_type,
+    media_type,
 };
 use crate::reason::Reason;
 use crate::report::attest::{Attached, Attested, Difference, Report};
-
-/// How many signatures are made, if the log loses its answers or certificates end too soon.
-const SIGNATURES: usize = 3;
 
 /// What is asked.
 pub struct Request {
@@ -44,32 +35,6 @@ pub struct Request {
     pub attach: bool,
     /// Where to keep the bundle, besides.
     pub bundle_out: Option<PathBuf>,
-}
-
-/// Who signs, and who must vouch for it.
-pub struct Signing<'a> {
-    /// The signer.
-    pub hand: Hand,
-    /// Logs and timestamp authorities.
-    pub services: &'a Services,
-    /// The way to them.
-    pub service: &'a Service,
-    /// What the finished bundle is held to.
-    pub trust: &'a Trust,
-}
-
-/// Who signs.
-pub enum Hand {
-    /// Who has this key.
-    Key(KeyPair),
-    /// Whom Fulcio names, by the token of this run.
-    Keyless(Keyless),
-}
-
-/// What one signature is made with.
-enum Pen<'a> {
-    Key(&'a KeyPair),
-    Certified(Arc<Certified>),
 }
 
 /// What is asked of a bundle that was signed elsewhere.
@@ -147,10 +112,11 @@ pub async fn run(
             }
             Ok(())
         };
-        let (attestation, log_index, json) = try_join(signing.sign(&ready.statement), warned).await?.0;
+        let signed = signing.sign(ready.statement.to_payload(), proven);
+        let ((attestation, log_index), json) = try_join(signed, warned).await?.0;
         keep(request, &json)?;
         let attached = if request.attach {
-            Some(attach(registry, &attestation, ready, &request.slot, &json).await?)
+            Some(ready.attach(registry, &attestation, &request.slot, &json).await?)
         } else {
             None
         };
@@ -255,7 +221,7 @@ pub async fn attach_signed(
         }
     }
     let ready = Ready { statement: statement.clone(), subject, found };
-    let put = attach(registry, &attestation, &ready, &slot, &request.bundle).await?;
+    let put = ready.attach(registry, &attestation, &slot, &request.bundle).await?;
     Ok(Report::Attested(attested(&attestation, bundle.log_index(), Some(put))))
 }
 
@@ -271,33 +237,38 @@ pub fn slot_of(builder: &str) -> Result<Slot, Error> {
     })
 }
 
+impl Ready {
+    /// Attaches a bundle to the manifest.
+    async fn attach(
+        &self,
+        registry: &Registry,
+        attestation: &Attestation,
+        slot: &Slot,
+        bundle: &[u8],
+    ) -> Result<Attached, Error> {
+        let (statement, listed) = (attestation.statement(), self.found.by_api);
+        let (kind, time) = (statement.predicate_type(), attestation.earliest());
+        attach(registry, &statement.name, &self.subject, listed, slot, bundle, kind, time).await
+    }
+}
+
+/// The attestation in a bundle, and where the log has it.
+fn proven(
+    bundle: &[u8],
+    signer: &MaySign,
+    trust: &Trust,
+) -> Result<(Attestation, Option<u64>), (Reason, String)> {
+    let bundle = Bundle::parse(bundle)?;
+    let attestation = verify(&bundle, [(signer, trust)]).map_err(|r| (r.reason, r.detail))?;
+    Ok((attestation, bundle.log_index()))
+}
+
 /// Writes the bundle where it was asked for.
 fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
     let Some(path) = &request.bundle_out else { return Ok(()) };
     files::write(path, bundle).map_err(|error| {
         Error::undecided(format!("cannot write the bundle to `{}`", path.display())).because(error)
     })
-}
-
-/// Warns of signatures in cosign's older form, which nobody looks at once a bundle is there.
-async fn legacy(
-    registry: &Registry,
-    repository: &Repository,
-    subject: Digest,
-    warn: &impl Fn(&str),
-) -> Result<(), Error> {
-    let tag = |suffix: &str| format!("sha256-{}.{suffix}", subject.hex()).parse::<Tag>();
-    let tags = [tag("sig"), tag("att")].into_iter().flatten().map(async |tag| {
-        if registry.has(&repository.at_tag(tag.clone())).await? {
-            warn(&format!(
-                "the tag `{tag}` holds signatures in cosign's older form: where an image has a bundle, \
-                 cosign, Kyverno and Flux look at bundles alone, so a policy that asked for those \
-                 signatures may refuse it from now on"
-            ));
-        }
-        Ok::<_, Error>(())
-    });
-    try_join_all(tags).await.map(drop)
 }
 
 /// The manifest of the platform that the system builds for.
@@ -449,134 +420,4 @@ fn attested(attestation: &Attestation, log_index: Option<u64>, attached: Option<
         time: attestation.earliest(),
         attached,
     }
-}
-
-impl Signing<'_> {
-    /// What to sign with: not `spent`, a certificate that has ended.
-    async fn pen(&self, spent: Option<&Arc<Certified>>) -> Result<Pen<'_>, Error> {
-        match &self.hand {
-            Hand::Key(pair) => Ok(Pen::Key(pair)),
-            Hand::Keyless(keyless) => keyless.certified(self.service, spent).await.map(Pen::Certified),
-        }
-    }
-
-    /// Signs, and has it witnessed; the attestation, its place in the log, and the bundle that
-    /// proves it.
-    async fn sign(&self, statement: &Statement) -> Result<(Attestation, Option<u64>, Vec<u8>), Error> {
-        let payload = statement
-            .to_payload()
-            .map_err(|error| Error::undecided("cannot write the statement").because(error))?;
-        let message = pae(&payload);
-        let (mut spent, mut why) = (None, String::new());
-        for _ in 0..SIGNATURES {
-            let pen = self.pen(spent.as_ref()).await?;
-            let envelope = seal(payload.clone(), pen.pair().sign(&message)?);
-            let Some(bundle) = self.witnessed(&pen, envelope).await? else {
-                "the log says that it has every new signature already".clone_into(&mut why);
-                continue;
-            };
-            let json = bundle
-                .to_json()
-                .map_err(|error| Error::undecided("cannot write the bundle").because(error))?;
-            // What was sent back is believed when the whole holds, as a verifier sees it.
-            let verified = Bundle::parse(json.as_bytes()).and_then(|bundle| {
-                verify(&bundle, [(&pen.may_sign(), self.trust)])
-                    .map(|attestation| (attestation, bundle.log_index()))
-                    .map_err(|rejection| (rejection.reason, rejection.detail))
-            });
-            match (verified, pen) {
-                (Ok((attestation, log_index)), _) => return Ok((attestation, log_index, json.into_bytes())),
-                // It ended while the witnesses took their time.
-                (Err((Reason::CertificateTime, detail)), Pen::Certified(certified)) => {
-                    why = format!(
-                        "the new attestation does not verify ({}): {detail}",
-                        Reason::CertificateTime
-                    );
-                    spent = Some(certified);
-                }
-                (Err((reason, detail)), _) => {
-                    return Err(Error::undecided(format!(
-                        "the new attestation does not verify ({reason}): {detail}"
-                    ))
-                    .hint("a signing service is not the one that the trusted root names"));
-                }
-            }
-        }
-        Err(Error::undecided(why).hint("ask who runs the signing services; then run the same again"))
-    }
-
-    /// The bundle around an envelope; `None` if a log wants another signature. No witness needs
-    /// another's answer.
-    async fn witnessed(
-        &self,
-        pen: &Pen<'_>,
-        envelope: DsseEnvelope,
-    ) -> Result<Option<sigstore_types::Bundle>, Error> {
-        let logs = self.services.logs.iter().map(|log| log::submit(self.service, log, pen.by(), &envelope));
-        let signature = envelope.signature.sig.as_bytes();
-        let tsas = self.services.tsas.iter().map(|tsa| tsa::stamp(self.service, tsa, signature));
-        let (entries, timestamps) = try_join(try_join_all(logs), try_join_all(tsas)).await?;
-        let Some(entries) = entries.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
-        Ok(Some(match pen {
-            Pen::Key(pair) => Bundle::keyed(envelope, pair.public(), entries, timestamps),
-            Pen::Certified(certified) => {
-                Bundle::certified(envelope, certified.certificate.clone(), entries, timestamps)
-            }
-        }))
-    }
-}
-
-impl Pen<'_> {
-    fn pair(&self) -> &KeyPair {
-        match self {
-            Self::Key(pair) => pair,
-            Self::Certified(certified) => &certified.pair,
-        }
-    }
-
-    fn by(&self) -> log::By<'_> {
-        match self {
-            Self::Key(pair) => log::By::Key(pair.public()),
-            Self::Certified(certified) => log::By::Certificate(&certified.certificate),
-        }
-    }
-
-    /// The signer, by whatever key or certificate in other runs.
-    fn may_sign(&self) -> MaySign {
-        match self {
-            Self::Key(pair) => pair.public().clone().into(),
-            Self::Certified(certified) => (&Signer::Certificate(Box::new(certified.identity.clone()))).into(),
-        }
-    }
-}
-
-/// Attaches a bundle to the manifest that it is about.
-async fn attach(
-    registry: &Registry,
-    attestation: &Attestation,
-    ready: &Ready,
-    slot: &Slot,
-    bundle: &[u8],
-) -> Result<Attached, Error> {
-    let statement = attestation.statement();
-    let annotations = [
-        ("dev.sigstore.bundle.content".to_owned(), "dsse-envelope".to_owned()),
-        ("dev.sigstore.bundle.predicateType".to_owned(), statement.predicate_type().to_owned()),
-    ]
-    .into_iter()
-    .chain(attestation.earliest().map(|time| {
-        let time = time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        ("org.opencontainers.image.created".to_owned(), time)
-    }));
-    let (subject, listed) = (&ready.subject, ready.found.by_api);
-    let attached =
-        registry.attach_where(listed, &statement.name, subject, slot, bundle, annotations.collect()).await?;
-    Ok(Attached {
-        manifest: attached.manifest,
-        place: match attached.place {
-            Place::Referrers => "referrers".to_owned(),
-            Place::Tag(tag) => tag.to_string(),
-        },
-        notes: attached.notes,
-    })
 }

@@ -22,6 +22,16 @@ pub(super) const PREDICATE_TYPES: [&str; 2] = [BUILD_V1, DISSENT_V1];
 pub(super) struct Gathered {
     pub candidate: Candidate,
     pub evidence: Evidence,
+    /// The bundles whose attestations are in the evidence.
+    pub proven: Vec<Proven>,
+}
+
+/// An attestation, and the bundle that proves it.
+pub(super) struct Proven {
+    /// The image that it is about.
+    pub child: Descriptor,
+    pub attestation: Attestation,
+    pub bundle: Vec<u8>,
 }
 
 /// Resolves `reference` once; from then on the bytes are held.
@@ -37,8 +47,20 @@ pub(super) async fn gather(
     policy: &Policy,
     trusts: &Trusts,
 ) -> Result<Gathered, Error> {
+    gather_for(registry, repository, repository, image, policy, trusts).await
+}
+
+/// The same for an image that is in `repository`, and is to be judged as one of `place`.
+pub(super) async fn gather_for(
+    registry: &Registry,
+    repository: &Repository,
+    place: &Repository,
+    image: RawManifest,
+    policy: &Policy,
+    trusts: &Trusts,
+) -> Result<Gathered, Error> {
     let (parts, skipped) = fetch(registry, repository, image, policy).await?;
-    Ok(assess(repository, &parts, skipped, policy, trusts))
+    Ok(assess(place, &parts, skipped, policy, trusts))
 }
 
 /// Fetches the parts of `image` and what hangs on it; besides, what cannot be evidence.
@@ -99,20 +121,29 @@ pub(super) fn assess(
 ) -> Gathered {
     let root = &parts.root;
     let mut candidate = Candidate::read(repository.clone(), &root.media_type, root.bytes.clone());
-    for child in children(parts) {
-        let config = candidate.add_manifest(&child, parts.child(child.digest).map(<[u8]>::to_vec));
+    let children = children(parts);
+    for child in &children {
+        let config = candidate.add_manifest(child, parts.child(child.digest).map(<[u8]>::to_vec));
         if let Some(config) = config {
-            candidate.add_config(&child, parts.child(config.digest));
+            candidate.add_config(child, parts.child(config.digest));
         }
     }
     let mut evidence = Evidence { rejections: skipped, ..Evidence::default() };
+    let mut proven = Vec::new();
     for bytes in parts.bundles.values() {
         match prove(bytes, policy, trusts) {
-            Ok(attestation) => evidence.attestations.push(attestation),
+            Ok(attestation) => {
+                let about = attestation.statement().manifest();
+                if let Some(child) = children.iter().find(|child| child.digest == about) {
+                    let (child, bundle) = (child.clone(), bytes.clone());
+                    proven.push(Proven { child, attestation: attestation.clone(), bundle });
+                }
+                evidence.attestations.push(attestation);
+            }
             Err(rejection) => evidence.rejections.push(*rejection),
         }
     }
-    Gathered { candidate, evidence }
+    Gathered { candidate, evidence, proven }
 }
 
 /// The children whose content is wanted. More of them than platforms are refused by the decision,

@@ -38,7 +38,8 @@ pub async fn run(
     keep: impl FnOnce(&[u8]) -> Result<(), Error>,
 ) -> Result<Report, Error> {
     let repository = &request.image.repository;
-    let expected = expected(policy, &request.image, request.quorum, request.commit.clone(), Purpose::Verify)?;
+    let expected =
+        expected(policy, &request.image.repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let image = resolve(registry, &request.image).await?;
     let (mut parts, _) = fetch(registry, repository, image, policy).await?;
     // What strangers attached decides nothing, and could fill the pack.

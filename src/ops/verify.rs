@@ -12,7 +12,7 @@ use crate::edge::{clock, registry::Registry};
 use crate::error::Error;
 use crate::oci::pack::{PackError, Parts};
 use crate::oci::place::{Entry, LayoutReference};
-use crate::oci::{Digest, Place, Platform, Reference, Store, Target};
+use crate::oci::{Digest, Place, Platform, Reference, Repository, Store, Target};
 use crate::policy::{Expected, Policy, Purpose, decide};
 use crate::report::verdict::{Note, Verified};
 
@@ -59,9 +59,9 @@ pub async fn run(
     request: &Request,
 ) -> Result<Verified, Error> {
     let Request { image, platforms, .. } = request;
-    let expected = expected(policy, image, request.quorum, request.commit.clone(), Purpose::Verify)?;
-    let expected = Expected { platforms: platforms.clone(), ..expected };
     let repository = &image.repository;
+    let expected = expected(policy, repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
+    let expected = Expected { platforms: platforms.clone(), ..expected };
     let (mut parts, skipped, notes) = match &request.source {
         Source::Registry => {
             let raw = resolve(registry, image).await?;
@@ -138,17 +138,16 @@ fn of(parts: Parts, image: &Reference) -> Result<Parts, Error> {
 /// Holds a raised quorum to the policy: never lower, and never more than there are operators.
 pub(super) fn expected(
     policy: &Policy,
-    image: &Reference,
+    repository: &Repository,
     quorum: Option<NonZeroU32>,
     commit: Option<Commit>,
     purpose: Purpose,
 ) -> Result<Expected, Error> {
-    if let (Some(wanted), Some(rule)) = (quorum, policy.image(&image.repository)) {
+    if let (Some(wanted), Some(rule)) = (quorum, policy.image(repository)) {
         let least = rule.bar(&purpose).quorum;
         if wanted < least {
             return Err(Error::request(format!(
-                "`--quorum {wanted}` is lower than the policy's {least} for `{}`",
-                image.repository
+                "`--quorum {wanted}` is lower than the policy's {least} for `{repository}`"
             ))
             .hint("the option can raise the quorum, never lower it"));
         }

@@ -85,6 +85,11 @@ impl Candidate {
         self.index().map(|index| index.manifests.as_slice()).unwrap_or_default()
     }
 
+    /// The manifests of the children, as far as they were added and are well-formed.
+    pub fn children(&self) -> impl Iterator<Item = &Manifest> {
+        self.children.values().filter_map(|child| child.manifest.as_ref()?.as_ref().ok())
+    }
+
     /// Adds the manifest of a child, `None` if the registry does not have it. Returns the
     /// configuration to be fetched next, if the manifest is one.
     pub fn add_manifest(&mut self, of: &Descriptor, bytes: Option<Vec<u8>>) -> Option<Descriptor> {

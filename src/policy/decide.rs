@@ -12,6 +12,7 @@ use super::tag::Bar;
 use super::tally::{Finding, Judged, Rank, Tally, judge};
 use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict, Waived};
 use super::vote::{Group, Vote};
+use crate::attestation::summary::Input;
 use crate::attestation::{Attestation, Claim, Commit, Rejection, Statement};
 use crate::oci::{Digest, Platform, System, Tag};
 use crate::reason::Reason;
@@ -126,6 +127,7 @@ pub fn decide(
                 sequence: group.sequence,
                 bar: Bar { quorum, environment: bar.environment.clone() },
                 tags: if expected.platforms.is_empty() { rule.tag_rules().to_vec() } else { Vec::new() },
+                counted: counted(groups.get(group).map_or(&[], Vec::as_slice), &judged.tallies, &images),
             }),
         },
         None => Outcome::Short,
@@ -178,6 +180,27 @@ pub fn decide(
     hearing.ignored.dedup();
     verdict.ignored = hearing.ignored;
     verdict
+}
+
+/// The statements that were counted, of the votes of one group.
+fn counted(
+    votes: &[&Vote<'_>],
+    tallies: &BTreeMap<Platform, Tally<'_>>,
+    images: &BTreeMap<Platform, Image>,
+) -> BTreeSet<Input> {
+    let counts = |vote: &&&Vote<'_>| {
+        let platform = vote.statement.build.system.platform();
+        let finding = tallies.get(&platform).and_then(|t| t.findings.get(vote.builder.name.as_str()));
+        vote.barred.is_none()
+            && finding.is_some_and(|finding| finding.status == Status::Counted)
+            && images.get(&platform).is_some_and(|image| image.digest == vote.statement.manifest())
+    };
+    let input = |vote: &&Vote<'_>| Input {
+        manifest: vote.statement.manifest(),
+        builder: vote.builder.name.clone(),
+        statement: vote.payload,
+    };
+    votes.iter().filter(counts).map(input).collect()
 }
 
 fn verdict(policy: &Policy, candidate: &Candidate, outcome: Outcome, refusals: Vec<Refusal>) -> Verdict {

@@ -153,6 +153,7 @@ mod tests {
             sequence: 10,
             bar: Bar { quorum: std::num::NonZeroU32::MIN, environment: None },
             tags: Vec::new(),
+            counted: std::collections::BTreeSet::new(),
         }
     }
 

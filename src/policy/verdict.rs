@@ -1,6 +1,11 @@
 //! The verdict: one value, of which text, JSON, Markdown and exit codes are views.
 
-use crate::attestation::{Commit, Content};
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::attestation::summary::Input;
+use crate::attestation::{Commit, Content, Summary, Verifier};
 use crate::oci::{Digest, Platform, Repository, System, Tag};
 use crate::reason::Reason;
 
@@ -74,6 +79,8 @@ pub struct Approval {
     pub(super) sequence: u64,
     pub(super) bar: Bar,
     pub(super) tags: Vec<TagRule>,
+    /// The statements that were counted.
+    pub(super) counted: BTreeSet<Input>,
 }
 
 /// One platform of the matrix.
@@ -208,6 +215,20 @@ impl Approval {
     /// The environment whose quorum was met, where the policy has any.
     pub fn environment(&self) -> Option<&str> {
         self.bar.environment.as_deref()
+    }
+
+    /// What was found, for who can check one signature only. There is no summary of a verdict that
+    /// is not met.
+    pub fn summary(&self, verifier: &Verifier, time: Timestamp) -> Summary {
+        Summary {
+            name: self.repository.clone(),
+            index: self.digest,
+            verifier: verifier.clone(),
+            time,
+            policy: self.policy,
+            quorum: self.bar.quorum.get(),
+            inputs: self.counted.clone(),
+        }
     }
 
     /// How `tag` may move; `None` if it may not be moved at all, or needs a higher quorum.

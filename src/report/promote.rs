@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::attest::Attached;
 use super::style::Style;
 use super::{markdown, merge, verdict};
 use crate::error::Error;
-use crate::oci::{Digest, Tag};
+use crate::oci::{Digest, Repository, Tag};
 use crate::policy::Verdict;
 use crate::reason::Reason;
 use crate::text::printable;
@@ -24,6 +26,10 @@ pub struct Report {
     pub tags: Vec<TagReport>,
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// What was brought from where the image was, if it was elsewhere.
+    pub copied: Option<Copied>,
+    /// The record of the promotion, if there was to be one.
+    pub record: Option<Record>,
     /// What became of the tags of single images that were to be removed.
     pub untagged: Vec<UntagReport>,
     /// Why it could not be finished, if so.
@@ -45,6 +51,42 @@ pub struct TagReport {
     pub allowed: Option<&'static str>,
     /// Why it must not move, or is elsewhere, if so.
     pub refusal: Option<(Reason, String)>,
+}
+
+/// What was brought from another repository; what was there already is not counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// From where.
+    pub from: Repository,
+    /// Images.
+    pub images: usize,
+    /// Attestations on them.
+    pub attestations: usize,
+}
+
+/// The record of a promotion.
+#[derive(Debug)]
+pub enum Record {
+    /// It would be made, were this no dry run.
+    Planned,
+    /// The same signer has said the same before.
+    Already {
+        /// The digest of that bundle.
+        bundle: Digest,
+        /// When it was seen, where that is witnessed.
+        time: Option<Timestamp>,
+    },
+    /// It was signed and attached.
+    Attached {
+        /// The digest of the bundle.
+        bundle: Digest,
+        /// When it was seen, where that is witnessed.
+        time: Option<Timestamp>,
+        /// Where the log has it.
+        log_index: Option<u64>,
+        /// Where it is attached.
+        attached: Attached,
+    },
 }
 
 /// What was done with a tag.
@@ -148,10 +190,80 @@ impl Removal {
     }
 }
 
+impl Record {
+    /// The record, as in JSON and the journal.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Planned => json!({ "action": "planned" }),
+            Self::Already { bundle, time } => {
+                json!({ "action": "already", "bundle": bundle, "time": time.map(|time| time.to_string()) })
+            }
+            Self::Attached { bundle, time, log_index, attached } => json!({
+                "action": "attached",
+                "bundle": bundle,
+                "time": time.map(|time| time.to_string()),
+                "logIndex": log_index,
+                "manifest": attached.manifest,
+                "place": attached.place,
+            }),
+        }
+    }
+
+    /// What did not work and does no harm here.
+    pub fn notes(&self) -> &[String] {
+        if let Self::Attached { attached, .. } = self { &attached.notes } else { &[] }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Planned => "- record  would be signed and attached".to_owned(),
+            Self::Already { bundle, time } => {
+                let seen = time.map(|time| format!(", seen {time}")).unwrap_or_default();
+                format!("= record  bundle {bundle} says so already{seen}")
+            }
+            Self::Attached { bundle, attached, .. } => {
+                format!("✓ record  bundle {bundle} attached as {} ({})", attached.manifest, attached.place)
+            }
+        }
+    }
+}
+
+impl Copied {
+    fn text(&self) -> String {
+        let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (images, attestations) = (many(self.images, "image"), many(self.attestations, "attestation"));
+        format!("copied {images} and {attestations} from {}", self.from)
+    }
+}
+
+impl TagReport {
+    /// The tag, as in JSON and the journal.
+    pub fn to_json(&self) -> Value {
+        let (reason, detail) = self.refusal.as_ref().map_or((None, None), |(r, d)| (Some(*r), Some(d)));
+        json!({
+            "tag": self.tag.as_str(),
+            "before": self.before,
+            "after": self.after,
+            "action": self.action.as_str(),
+            "allowed": self.allowed,
+            "reason": reason,
+            "detail": detail,
+        })
+    }
+}
+
 impl Report {
     /// A report on a verdict, before any tag was looked at.
     pub fn new(verdict: Verdict, dry_run: bool) -> Self {
-        Self { verdict, tags: Vec::new(), dry_run, untagged: Vec::new(), unfinished: None }
+        Self {
+            verdict,
+            tags: Vec::new(),
+            dry_run,
+            copied: None,
+            record: None,
+            untagged: Vec::new(),
+            unfinished: None,
+        }
     }
 
     /// The answer, read off the verdict and the tags.
@@ -173,8 +285,14 @@ impl Report {
 /// The result of `promote`: the verdict, then the tags.
 pub fn text(report: &Report, style: Style) -> String {
     let mut text = verdict::text(&report.verdict, style);
-    if !report.tags.is_empty() {
+    if !report.tags.is_empty() || report.copied.is_some() {
         text.push('\n');
+    }
+    if let Some(copied) = &report.copied {
+        let _ = writeln!(text, "{}", copied.text());
+    }
+    if let Some(record) = &report.record {
+        let _ = writeln!(text, "{}", record.text());
     }
     for tag in &report.tags {
         let digest = |digest: Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.to_string());
@@ -235,6 +353,10 @@ pub fn markdown(report: &Report) -> String {
     for UntagReport { tag, removal } in &report.untagged {
         let _ = writeln!(text, "| `{tag}` | {} | |", removal.as_str());
     }
+    let copied = report.copied.as_ref().map(Copied::text);
+    for line in copied.into_iter().chain(report.record.as_ref().map(Record::text)) {
+        let _ = writeln!(text, "\n{line}");
+    }
     if let Some(error) = &report.unfinished {
         let _ = writeln!(text, "\n{}", markdown::error(error));
     }
@@ -245,22 +367,7 @@ pub fn markdown(report: &Report) -> String {
 pub fn json(report: &Report) -> Value {
     let mut document = json!({ "mediaType": MEDIA_TYPE });
     merge(&mut document, verdict::fields(&report.verdict));
-    let tags: Vec<Value> = report
-        .tags
-        .iter()
-        .map(|tag| {
-            let (reason, detail) = tag.refusal.as_ref().map_or((None, None), |(r, d)| (Some(*r), Some(d)));
-            json!({
-                "tag": tag.tag.as_str(),
-                "before": tag.before,
-                "after": tag.after,
-                "action": tag.action.as_str(),
-                "allowed": tag.allowed,
-                "reason": reason,
-                "detail": detail,
-            })
-        })
-        .collect();
+    let tags: Vec<Value> = report.tags.iter().map(TagReport::to_json).collect();
     let untagged: Vec<Value> = report
         .untagged
         .iter()
@@ -271,7 +378,18 @@ pub fn json(report: &Report) -> Value {
         .collect();
     merge(
         &mut document,
-        json!({ "outcome": report.outcome().as_str(), "dryRun": report.dry_run, "tags": tags, "untagged": untagged }),
+        json!({
+            "outcome": report.outcome().as_str(),
+            "dryRun": report.dry_run,
+            "tags": tags,
+            "untagged": untagged,
+            "record": report.record.as_ref().map(Record::to_json),
+            "copied": report.copied.as_ref().map(|copied| json!({
+                "from": copied.from.to_string(),
+                "images": copied.images,
+                "attestations": copied.attestations,
+            })),
+        }),
     );
     if let Some(unfinished) = &report.unfinished {
         merge(&mut document, json!({ "error": super::error_fields(unfinished) }));

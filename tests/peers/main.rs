@@ -14,6 +14,7 @@ mod clients;
 mod conformance;
 mod conformance_cli;
 mod cosign;
+mod fire;
 mod image_spec;
 mod keyless;
 mod model;
@@ -25,9 +26,15 @@ mod process;
 mod project;
 mod proxy;
 mod push;
+#[path = "../range/mod.rs"]
+mod range;
+mod registries;
 mod registries;
 mod release;
+mod release;
 mod services;
+#[path = "../shop/mod.rs"]
+mod shop;
 #[path = "../../examples/sigstore_conformance.rs"]
 mod sigstore_conformance;
 mod stores;
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
     let peers = Peers::find();
     let mut trials = Vec::new();
     trials.extend(release::trials(&peers));
+    trials.extend(fire::trials(&peers));
     trials.extend(access::trials(&peers));
     trials.extend(assemblers::trials(&peers));
     trials.extend(stores::trials(&peers));

@@ -61,7 +61,12 @@ pub struct Shop {
 impl Shop {
     /// Servers, a trusted root, keys of three builders, and a policy that wants two of them.
     pub fn new(options: RegistryOptions) -> Self {
-        let shop = Self { bed: Bed::start(options), folder: tempfile::tempdir().unwrap() };
+        Self::on(Bed::start(options))
+    }
+
+    /// The same with servers of one's own.
+    pub fn on(bed: Bed) -> Self {
+        let shop = Self { bed, folder: tempfile::tempdir().unwrap() };
         shop.write("root.json", shop.bed.trusted_root().to_string());
         for builder in ["github", "garnix", "basement"] {
             shop.quorate(&["key", "generate", &format!("{builder}.key")]).exits(0);

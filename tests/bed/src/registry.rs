@@ -2,6 +2,7 @@
 
 mod access;
 mod extras;
+mod front;
 mod quirks;
 
 use std::net::SocketAddr;
@@ -83,6 +84,18 @@ impl Registry {
                     serve(router, options, access, extras, host, request).await
                 }
             }
+        });
+        Registry { server, access }
+    }
+
+    /// Stands before a registry that runs elsewhere, over plain http at `host`: what is asked is
+    /// passed on, and can be made to fail as here.
+    pub fn before(host: &str) -> Registry {
+        let access = Arc::new(Access::new(Auth::None));
+        let to = Arc::new(host.to_owned());
+        let server = Server::start(Duration::ZERO, move |address| {
+            let front = Arc::new(address.to_string());
+            move |request: http::Request<Bytes>| front::pass(to.clone(), front.clone(), request)
         });
         Registry { server, access }
     }

@@ -1,0 +1,105 @@
+//! Brings a release from one repository to another, with what builders said of it. Nothing is
+//! named there: tags move after the release was judged again from what its new place holds.
+
+use futures_util::future::{try_join, try_join_all};
+
+use super::attest::slot_of;
+use super::gather::{Gathered, PREDICATE_TYPES, Proven};
+use super::moving::Rules;
+use super::sign::attach;
+use crate::attestation::verify::verify;
+use crate::attestation::{Attestation, Bundle};
+use crate::edge::images;
+use crate::edge::registry::Registry;
+use crate::error::Error;
+use crate::oci::{ImageIndex, Manifest, Repository, Slot, Store};
+use crate::report::promote::Copied;
+
+/// Brings the images of a release, every attestation of builders of the policy on them, whatever
+/// it says, and then the index. What is there already stays.
+///
+/// # Errors
+/// When a part could not be read or written.
+pub(super) async fn bring(
+    registry: &Registry,
+    rules: Rules<'_>,
+    from: &Repository,
+    to: &Repository,
+    index: &ImageIndex,
+    release: &Gathered,
+) -> Result<Copied, Error> {
+    let brought = try_join_all(release.candidate.children().map(|child| async move {
+        let proven: Vec<&Proven> =
+            release.proven.iter().filter(|proven| proven.child.digest == child.digest()).collect();
+        Box::pin(bring_child(registry, rules, from, to, child, &proven)).await
+    }))
+    .await?;
+    let known = registry.has(&to.at_digest(index.digest())).await?;
+    if !known {
+        registry.push_manifest(to, &index.media_type, index.bytes()).await?;
+    }
+    Ok(Copied {
+        from: from.clone(),
+        images: brought.iter().filter(|(image, _)| *image).count(),
+        attestations: brought.iter().map(|(_, attestations)| attestations).sum(),
+    })
+}
+
+/// Whether the image was brought, and how many attestations.
+async fn bring_child(
+    registry: &Registry,
+    rules: Rules<'_>,
+    from: &Repository,
+    to: &Repository,
+    child: &Manifest,
+    proven: &[&Proven],
+) -> Result<(bool, usize), Error> {
+    let slots = rules.policy.slots();
+    let (known, there) =
+        try_join(async { Ok::<_, Error>(registry.has(&to.at_digest(child.digest())).await?) }, async {
+            Ok(registry.collect(to, child.digest(), &slots, &PREDICATE_TYPES).await?)
+        })
+        .await?;
+    if !known {
+        let source = Store::Repository(from.clone());
+        images::bring(registry, &[(source, child)], &Store::Repository(to.clone())).await?;
+    }
+    let said = |attestation: &Attestation| (attestation.payload(), attestation.signer().clone());
+    let listed = there.by_api;
+    let there: Vec<_> = there
+        .bundles
+        .iter()
+        .filter_map(|bytes| Bundle::parse(bytes).ok())
+        .filter_map(|bundle| verify(&bundle, rules.policy.may_sign(rules.trusts)).ok())
+        .map(|attestation| said(&attestation))
+        .collect();
+    let mut brought = Vec::new();
+    let mut due = Vec::new();
+    for Proven { child, attestation, bundle } in proven {
+        let said = said(attestation);
+        if !there.contains(&said) && !brought.contains(&said) {
+            let slot = slot(rules, attestation)?;
+            let (kind, time) = (attestation.statement().predicate_type(), attestation.earliest());
+            due.push(async move { attach(registry, to, child, listed, &slot, bundle, kind, time).await });
+            brought.push(said);
+        }
+    }
+    if listed {
+        try_join_all(due).await?;
+    } else {
+        // They share a tag, for other tools.
+        for attach in due {
+            attach.await?;
+        }
+    }
+    Ok((!known, brought.len()))
+}
+
+/// Where the policy looks for what the builder says.
+fn slot(rules: Rules<'_>, attestation: &Attestation) -> Result<Slot, Error> {
+    let builder = rules.policy.builder(attestation.signer());
+    match builder.and_then(|builder| builder.slots.first()) {
+        Some(slot) => Ok(slot.clone()),
+        None => slot_of(&attestation.statement().build.builder),
+    }
+}

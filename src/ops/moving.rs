@@ -1,0 +1,337 @@
+//! Tags on their way: read, planned, written, read back, and put back where writing failed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::{join, try_join_all};
+
+use super::gather::{Gathered, all, gather};
+use super::promote::Request;
+use crate::attestation::Trusts;
+use crate::edge::clock;
+use crate::edge::journal::{Earlier, Journal};
+use crate::edge::registry::{RawManifest, Registry};
+use crate::edge::tags::{self, Restore, Restored};
+use crate::error::Error;
+use crate::oci::{Digest, ImageIndex, Reference, Repository, Tag};
+use crate::policy::moves::{self, Before, Move};
+use crate::policy::{Approval, Expected, Policy, Purpose, TagKind, decide};
+use crate::reason::Reason;
+use crate::report::promote::{Action, TagReport};
+
+/// How long to wait between reads of a tag that was written and does not show it: 6 s in all.
+const READ_BACK: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_millis(1500), Duration::from_secs(3)];
+
+/// For reading back, and again for putting back, however little time the run has left: what was
+/// written is not left unlooked at because the time was up.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// A tag on its way.
+pub(super) struct Step {
+    kind: TagKind,
+    /// What it named before.
+    raw: Option<RawManifest>,
+    /// Whether a write was tried. What a failed write left behind is not known until it is read.
+    touched: bool,
+    /// Whether it names the release already, by a run that was cut short.
+    done: bool,
+    pub(super) report: TagReport,
+}
+
+/// A tag as it was found.
+pub(super) struct Found {
+    tag: Tag,
+    kind: TagKind,
+    /// What it named before.
+    raw: Option<RawManifest>,
+    before: Before,
+    /// As in [`Step`].
+    done: bool,
+}
+
+/// A policy and whom to believe.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) trusts: &'a Trusts,
+}
+
+/// What the tags name now. A release that several of them name is judged once.
+///
+/// A tag that names the release by a run that was cut short is found as that run found it. What
+/// its journal says is held to the same rules: it is believed only where the move would be allowed
+/// now, so that the file can name nothing to be put back that the policy does not verify.
+pub(super) async fn find(
+    registry: &Registry,
+    rules: Rules<'_>,
+    repository: &Repository,
+    digest: Digest,
+    kinds: Vec<(Tag, TagKind)>,
+    earlier: &Earlier,
+) -> Result<Vec<Found>, Error> {
+    let named = kinds.into_iter().map(|(tag, kind)| async move {
+        let now = registry.manifest_now(&repository.at_tag(tag.clone())).await?;
+        let ours = now.as_ref().is_some_and(|raw| raw.digest == digest);
+        let (raw, done) = match earlier.get(&tag).filter(|_| ours) {
+            None => (now, false),
+            Some(None) => (None, true),
+            Some(Some(before)) if *before == digest => (now, false),
+            Some(Some(before)) => match registry.manifest(&repository.at_digest(*before)).await? {
+                Some(raw) => (Some(raw), true),
+                // What is gone cannot be put back.
+                None => (now, false),
+            },
+        };
+        Ok::<_, Error>((tag, kind, raw, done))
+    });
+    let named = try_join_all(named).await?;
+    let olds: BTreeMap<Digest, &RawManifest> = named
+        .iter()
+        .filter_map(|(_, kind, raw, _)| raw.as_ref().filter(|_| *kind == TagKind::Forward))
+        .filter(|raw| raw.digest != digest)
+        .map(|raw| (raw.digest, raw))
+        .collect();
+    let gathered = try_join_all(olds.into_values().map(|raw| async {
+        Ok::<_, Error>((
+            raw.digest,
+            gather(registry, repository, raw.clone(), rules.policy, rules.trusts).await?,
+        ))
+    }));
+    let gathered: BTreeMap<Digest, Gathered> = gathered.await?.into_iter().collect();
+    let found = named.into_iter().map(|(tag, kind, raw, done)| {
+        let before = match &raw {
+            None => Before::Absent,
+            Some(raw) if raw.digest == digest => Before::Same,
+            Some(raw) => match gathered.get(&raw.digest) {
+                Some(old) if kind == TagKind::Forward => left(rules.policy, raw.digest, old, &tag),
+                _ => Before::Other { digest: raw.digest },
+            },
+        };
+        Found { tag, kind, raw, before, done }
+    });
+    Ok(found.collect())
+}
+
+/// Judges what a tag names, as the release that it is to leave.
+fn left(policy: &Policy, digest: Digest, old: &Gathered, tag: &Tag) -> Before {
+    let leaving = Expected { purpose: Purpose::Leave(tag.clone()), ..Expected::default() };
+    let verdict = decide(policy, &old.candidate, &old.evidence, clock::now(), &leaving);
+    verdict.approval().map_or(Before::Other { digest }, |old| Before::Release {
+        digest,
+        sequence: old.sequence(),
+        commit: old.commit().clone(),
+    })
+}
+
+/// Writes the tags and reads them back; the journal hears of each before it is written. On a failure, mutable tags that existed before are put
+/// back; what else moved stays, and the steps say so.
+pub(super) async fn write(
+    registry: &Registry,
+    approval: &Approval,
+    index: &ImageIndex,
+    steps: &mut [Step],
+    journal: &mut Journal,
+) -> Result<(), Error> {
+    let due = steps.iter_mut().filter(|step| step.is_due());
+    let (mut immutable, mut forward): (Vec<_>, Vec<_>) =
+        due.partition(|step| step.kind == TagKind::Immutable);
+    let mut failure = journal.writing(immutable.iter().map(|step| step.named())).err();
+    if failure.is_none() {
+        let (written, seen) = join(
+            all(immutable.iter_mut().map(|step| step.write(registry, approval, index))),
+            all(forward.iter_mut().map(|step| step.look_again(registry, approval))),
+        )
+        .await;
+        failure = written.into_iter().chain(seen).find_map(Result::err);
+        forward.retain(|step| step.is_due());
+    } else {
+        immutable.into_iter().for_each(Step::skip);
+    }
+    if failure.is_none() {
+        failure = journal.writing(forward.iter().map(|step| step.named())).err();
+    }
+    if failure.is_none() {
+        let written = all(forward.iter_mut().map(|step| step.write(registry, approval, index))).await;
+        failure = written.into_iter().find_map(Result::err);
+    } else {
+        forward.into_iter().for_each(Step::skip);
+    }
+    let settle = registry.with_deadline(SETTLE);
+    let failed = failure.is_some();
+    let touched = steps.iter_mut().filter(|step| step.touched);
+    let read = all(touched.map(|step| step.read_back(&settle, approval, failed))).await;
+    let Some(failure) = failure.or_else(|| read.into_iter().find_map(Result::err)) else {
+        return Ok(());
+    };
+    let settle = registry.with_deadline(SETTLE);
+    all(steps.iter_mut().map(|step| step.put_back(&settle, approval))).await;
+    Err(failure)
+}
+
+impl Step {
+    /// What is to be done with a tag.
+    pub(super) fn plan(found: Found, approval: &Approval, request: &Request<'_>) -> Self {
+        let Found { tag, kind, mut raw, before, mut done } = found;
+        let expected = request.old.get(&tag).copied().unwrap_or_default();
+        let plan = moves::plan(approval, &tag, kind, &before, expected, &request.allow);
+        let allowed = plan.as_ref().ok().and_then(|plan| plan.allowed());
+        let (action, refusal) = match plan {
+            // It names the release already; what the journal says it named before is not believed.
+            Err(_) if done => {
+                (raw, done) = (None, false);
+                (Action::Unchanged, None)
+            }
+            Ok(Move::Create) => (Action::Created, None),
+            Ok(Move::Replace | Move::Rollback | Move::Adopt) => (Action::Moved, None),
+            Ok(Move::Keep) => (Action::Unchanged, None),
+            Err(refusal) => (Action::Refused, Some(refusal)),
+        };
+        let report = TagReport {
+            tag,
+            before: match action {
+                Action::Unchanged => Some(approval.digest()),
+                _ => raw.as_ref().map(|raw| raw.digest),
+            },
+            after: Some(approval.digest()),
+            action,
+            allowed,
+            refusal,
+        };
+        Self { kind, raw, touched: done, done, report }
+    }
+
+    fn is_due(&self) -> bool {
+        !self.done && matches!(self.report.action, Action::Created | Action::Moved)
+    }
+
+    fn skip(&mut self) {
+        self.report.action = Action::Skipped;
+        self.report.after = self.report.before;
+    }
+
+    /// Leaves the tag as it is: nothing is to be written.
+    pub(super) fn leave(&mut self, dry_run: bool) {
+        let report = &mut self.report;
+        if self.done {
+            (report.action, report.before) = (Action::Unchanged, report.after);
+        }
+        if matches!(report.action, Action::Created | Action::Moved) && !dry_run {
+            report.action = Action::Skipped;
+        }
+        if report.action != Action::Unchanged {
+            report.after = report.before;
+        }
+    }
+
+    /// The tag, and what it named before.
+    fn named(&self) -> (&Tag, Option<Digest>) {
+        (&self.report.tag, self.report.before)
+    }
+
+    fn reference(&self, approval: &Approval) -> Reference {
+        approval.repository().at_tag(self.report.tag.clone())
+    }
+
+    /// Notes that the tag is in other hands.
+    fn raced(&mut self, now: Option<Digest>, when: &str) -> Error {
+        let shown = now.map_or("nothing".to_owned(), |now| now.to_string());
+        let detail = format!("`{}` names {shown} {when}", self.report.tag);
+        self.report.action = Action::Elsewhere;
+        self.report.after = now;
+        self.report.refusal = Some((Reason::TagRaced, detail.clone()));
+        Error::undecided(format!("{detail} ({})", Reason::TagRaced)).hint(
+            "somebody else moves the tag, or the registry answers from a cache; find out, then promote again",
+        )
+    }
+
+    /// Looks whether the tag still names what it named when it was read.
+    async fn look_again(&mut self, registry: &Registry, approval: &Approval) -> Result<(), Error> {
+        let now = registry.manifest_now(&self.reference(approval)).await?.map(|raw| raw.digest);
+        if now == self.report.before {
+            Ok(())
+        } else if now == Some(approval.digest()) {
+            // Somebody else promotes the same release.
+            self.report.action = Action::Unchanged;
+            Ok(())
+        } else {
+            Err(self.raced(now, "now, and named another image a moment ago; it was not written"))
+        }
+    }
+
+    async fn write(
+        &mut self,
+        registry: &Registry,
+        approval: &Approval,
+        index: &ImageIndex,
+    ) -> Result<(), Error> {
+        self.touched = true;
+        tags::write_approved(registry, approval, &self.report.tag, self.report.before, index).await
+    }
+
+    /// Reads what the tag names after it was written. Some registries answer reads from a cache
+    /// for a while: unless something `failed`, a tag that still names what it named before is
+    /// asked again a few times.
+    async fn read_back(
+        &mut self,
+        registry: &Registry,
+        approval: &Approval,
+        failed: bool,
+    ) -> Result<(), Error> {
+        let reference = self.reference(approval);
+        let mut delays = READ_BACK.iter();
+        let now = loop {
+            match registry.manifest_now(&reference).await {
+                Ok(now) => {
+                    let now = now.map(|raw| raw.digest);
+                    match delays.next() {
+                        Some(delay) if now == self.report.before && !failed => {
+                            tokio::time::sleep(*delay).await;
+                        }
+                        _ => break now,
+                    }
+                }
+                Err(error) => {
+                    self.report.action = Action::Unknown;
+                    self.report.after = None;
+                    return Err(error.into());
+                }
+            }
+        };
+        self.report.after = now;
+        if now == Some(approval.digest()) {
+            Ok(())
+        } else if now == self.report.before && failed {
+            self.report.action = Action::Skipped;
+            Ok(())
+        } else {
+            Err(self.raced(now, &format!("after it was written as {}", approval.digest())))
+        }
+    }
+
+    /// Puts a forward-only tag back that existed before and may name what we wrote.
+    async fn put_back(&mut self, registry: &Registry, approval: &Approval) {
+        let (TagKind::Forward, true, Some(raw)) = (self.kind, self.touched, &self.raw) else { return };
+        if !matches!(self.report.action, Action::Moved | Action::Unknown) {
+            return;
+        }
+        let restore = Restore::new(approval.repository(), &self.report.tag, raw.clone(), approval.digest());
+        let Ok(restored) = restore.put_back(registry).await else {
+            self.report.action = Action::Unknown;
+            self.report.after = None;
+            return;
+        };
+        let (action, now) = match restored {
+            Restored::Back => (Action::Restored, self.report.before),
+            Restored::Elsewhere(now) if now == Some(approval.digest()) => (Action::Moved, now),
+            // What seemed to be written was not.
+            Restored::Elsewhere(now) if now == self.report.before => (Action::Skipped, now),
+            Restored::Elsewhere(now) => {
+                self.raced(now, "and was to be put back");
+                return;
+            }
+        };
+        self.report.action = action;
+        self.report.after = now;
+    }
+}
