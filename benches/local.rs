@@ -102,7 +102,7 @@ fn tree() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     let mut file = File::create(&path).unwrap();
-    let piece: Vec<u8> = (0..PIECE).map(|at| (at * 31 % 251) as u8).collect();
+    let piece: Vec<u8> = (0..=250_u8).cycle().take(PIECE).collect();
     (0..FILE / PIECE).for_each(|_| file.write_all(&piece).unwrap());
     file.sync_all().unwrap();
     let alone = || {

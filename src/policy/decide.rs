@@ -108,10 +108,7 @@ pub fn decide(
         })
         // Of several that are met the newest is reported, for groups sort by sequence; of others the
         // one that is nearest to it.
-        .max_by_key(|(group, judged)| {
-            let agreeing = if judged.rank == Rank::Met { 0 } else { judged.agreeing() };
-            (judged.rank, agreeing, *group)
-        });
+        .max_by_key(|(group, judged)| (judged.rank, judged.agreeing(), *group));
 
     let outcome = match &judged {
         _ if !refusals.is_empty() => Outcome::Refused,
@@ -162,17 +159,7 @@ pub fn decide(
             cells,
         });
     }
-    for vote in &hearing.votes {
-        let shown = verdict.group.as_ref() == Some(&vote.group);
-        if !shown && !hearing.in_index(vote.statement.manifest()) {
-            hearing.ignored.push(Ignored {
-                bundle: vote.bundle,
-                manifest: Some(vote.statement.manifest()),
-                reason: Reason::OtherManifest,
-                detail: vote.group.to_string(),
-            });
-        }
-    }
+    hearing.pass_over(verdict.group.as_ref());
     verdict.waived = hearing.waived.into_iter().map(|(_, _, waived)| waived).collect();
     verdict.waived.sort();
     verdict.waived.dedup();
@@ -376,6 +363,21 @@ impl<'a> Hearing<'a> {
         let first = platforms.first()?;
         let fits = platforms.iter().any(|platform| **platform == system.platform());
         (!fits).then(|| format!("the statement is for {system}, the manifest for {first}"))
+    }
+
+    /// Votes of other groups than the one that is `shown`, on images that the index does not have.
+    fn pass_over(&mut self, shown: Option<&Group>) {
+        let others = self.votes.iter().filter(|vote| shown != Some(&vote.group));
+        let others = others.filter(|vote| !self.in_index(vote.statement.manifest()));
+        let ignored: Vec<_> = others
+            .map(|vote| Ignored {
+                bundle: vote.bundle,
+                manifest: Some(vote.statement.manifest()),
+                reason: Reason::OtherManifest,
+                detail: vote.group.to_string(),
+            })
+            .collect();
+        self.ignored.extend(ignored);
     }
 
     /// Unproven evidence is shown where its signature says it belongs, and counts nowhere.

@@ -43,9 +43,9 @@ pub(super) struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// How many voices agree, of all platforms together.
+    /// How many voices agree, of all platforms together; of what is met, it does not matter.
     pub(super) fn agreeing(&self) -> usize {
-        self.tallies.values().map(|tally| tally.have).sum()
+        if self.rank == Rank::Met { 0 } else { self.tallies.values().map(|tally| tally.have).sum() }
     }
 }
 

@@ -29,8 +29,6 @@ mod push;
 #[path = "../range/mod.rs"]
 mod range;
 mod registries;
-mod registries;
-mod release;
 mod release;
 mod services;
 #[path = "../shop/mod.rs"]
