@@ -125,7 +125,10 @@ impl Peer {
     /// Whether finding the program on `PATH` is enough. The others need packages from a registry,
     /// which no test fetches unasked.
     fn stands_alone(self) -> bool {
-        !matches!(self, Self::Go | Self::PythonSigstore | Self::NodeSigstore | Self::Node | Self::Vectors)
+        !matches!(
+            self,
+            Self::Go | Self::PythonSigstore | Self::NodeSigstore | Self::Node | Self::Python | Self::Vectors
+        )
     }
 }
 

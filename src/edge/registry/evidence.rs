@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{try_join, try_join_all, try_join3};
 
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Slot, Tag, media_type};
 use crate::reason::Reason;
@@ -91,9 +91,9 @@ impl Registry {
         bundle: &[u8],
         annotations: BTreeMap<String, String>,
     ) -> Result<Attached, Error> {
-        self.announce(repository, Access::Push)?;
-        let by_api = matches!(self.referrers(repository, subject.digest).await?, Referrers::Listed(_));
-        self.attach_where(by_api, repository, subject, slot, bundle, annotations).await
+        let asked =
+            async { Ok(matches!(self.referrers(repository, subject.digest).await?, Referrers::Listed(_))) };
+        self.attach_when(asked, repository, subject, slot, bundle, annotations).await
     }
 
     /// The same, where it is known whether the registry has the referrers API.
@@ -101,6 +101,19 @@ impl Registry {
     pub async fn attach_where(
         &self,
         by_api: bool,
+        repository: &Repository,
+        subject: &Descriptor,
+        slot: &Slot,
+        bundle: &[u8],
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Attached, Error> {
+        self.attach_when(async { Ok(by_api) }, repository, subject, slot, bundle, annotations).await
+    }
+
+    /// The same, while that is found out.
+    async fn attach_when(
+        &self,
+        by_api: impl Future<Output = Result<bool, Error>>,
         repository: &Repository,
         subject: &Descriptor,
         slot: &Slot,
@@ -115,8 +128,12 @@ impl Registry {
         let manifest = Manifest::artifact(media_type::BUNDLE, layer, subject, annotations)
             .map_err(|error| Error::Setup(error.to_string()))?;
         self.announce(repository, Access::Push)?;
-        try_join(self.upload_blob(repository, bundle.to_vec()), self.push_blob(repository, b"{}".to_vec()))
-            .await?;
+        let (by_api, ..) = try_join3(
+            by_api,
+            self.upload_blob(repository, bundle.to_vec()),
+            self.push_blob(repository, b"{}".to_vec()),
+        )
+        .await?;
         let digest = manifest.digest();
         let by_digest = self.push_manifest(repository, media_type::MANIFEST, manifest.bytes());
         if by_api {
