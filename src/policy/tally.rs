@@ -129,14 +129,18 @@ fn tally<'a>(
     let honest: BTreeSet<Content> =
         here.iter().filter(|vote| !equivocates(vote)).map(|vote| vote.statement.build.content).collect();
 
+    let mistaken = here.iter().any(|vote| {
+        approves(vote, image) && !equivocates(vote) && !holds(image, vote.statement.build.content)
+    });
+
     let mut tally = Tally::default();
     for vote in here.iter().chain(&foreign) {
         let content = vote.statement.build.content;
         let differs = match agreed {
             Some(agreed) => content != agreed,
-            // Nothing is agreed: contents that differ are a dissent by themselves, and so is the
-            // approval of a manifest that holds something else.
-            None => honest.len() > 1 || (approves(vote, image) && !holds(image, content)),
+            // Nothing is agreed: contents that differ are a dissent by themselves, and so is one
+            // that a builder approves the manifest for, though it holds something else.
+            None => honest.len() > 1 || (mistaken && !holds(image, content)),
         };
         let (status, reason, detail) = if equivocates(vote) {
             (Status::Equivocation, Some(Reason::Equivocation), None)

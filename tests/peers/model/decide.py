@@ -751,7 +751,7 @@ def decide(case):
         said.foreign = other not in (None, "commit-unexpected")
         if any(m == st.manifest and p != st.platform for p, (m, _) in found.items()):
             other = other or "system-mismatch"
-            said.foreign |= not said.waived
+            said.foreign |= said.heard
         said.reason = said.reason or other
         notes.append(f"{builder.name} {st.platform} {st.commit[:7]}@{st.sequence}: {said.reason}")
     judged = [Group(pol, rule, n, found, said) for said in groups.values()]
