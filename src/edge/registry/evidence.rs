@@ -93,7 +93,7 @@ impl Registry {
     ) -> Result<Attached, Error> {
         let asked =
             async { Ok(matches!(self.referrers(repository, subject.digest).await?, Referrers::Listed(_))) };
-        self.attach_when(asked, repository, subject, slot, bundle, annotations).await
+        Box::pin(self.attach_when(asked, repository, subject, slot, bundle, annotations)).await
     }
 
     /// The same, where it is known whether the registry has the referrers API.
