@@ -201,11 +201,16 @@ fn three_jobs_release_without_a_key() {
                 assert_eq!(cell(&verdict, platform, builder), "counted", "{platform} {builder}");
             }
         }
-        works.shop.quorate(&["promote", &pack, "--tag", "v1"]).exits(0);
+        // The gate is a job, too, and signs what it found.
+        let gate = works.github.token(&github_job("acme/gate", "promote.yml", MAIN, OTHER_COMMIT));
+        let promote = ["promote", &pack, "--tag", "v1", "--record", "--identity-token", "env:JOB_TOKEN"];
+        let run = works.run(log, &[&promote[..], &["-o", "json"]].concat(), &[("JOB_TOKEN", &gate)]);
+        hides(&run, &gate);
+        assert_eq!(run.exits(0).json()["record"]["action"], "attached");
         assert_eq!(works.shop.named("v1").as_deref(), Some(release.digest.as_str()));
         let size = if log == Log::V1 { works.rekor.size() } else { works.shop.bed.log.size() };
-        assert_eq!(size, 6);
-        assert_eq!(works.shop.bed.tsa.request_count(), if log == Log::V1 { 0 } else { 6 });
+        assert_eq!(size, 7);
+        assert_eq!(works.shop.bed.tsa.request_count(), if log == Log::V1 { 0 } else { 7 });
     }
 }
 

@@ -20,6 +20,7 @@ use crate::services::{Services, cosign_in};
 
 const BUILD: &str = "https://quorate.dev/predicates/build/v1";
 const DISSENT: &str = "https://quorate.dev/predicates/dissent/v1";
+const SUMMARY: &str = "https://slsa.dev/verification_summary/v1";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
@@ -41,6 +42,13 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
             needs,
             move |[registry, rekor, tsa, cosign]| {
                 attestations_are_votes(&start(registry), &Services::start(rekor, tsa, cosign), cosign);
+            },
+        ));
+        trials.push(peers.trial(
+            &format!("a_record_of_a_promotion_holds_for::cosign_on_{on}"),
+            needs,
+            move |[registry, rekor, tsa, cosign]| {
+                record_holds(&start(registry), &Services::start(rekor, tsa, cosign), cosign);
             },
         ));
     }
@@ -156,6 +164,45 @@ fn attestations_are_votes(registry: &Registry, services: &Services, cosign: &Pat
         assert_eq!(cells, ["counted", "counted", "missing"]);
     }
     assert_eq!(verified["ignored"], json!([]));
+}
+
+/// The record of a promotion holds for the gate's key, on the index and on nothing else; what a
+/// builder signed does not hold as one.
+fn record_holds(registry: &Registry, services: &Services, cosign: &Path) {
+    let project = services.project(registry);
+    let builds = pushed(&project, registry);
+    let candidate = project.candidate();
+    let index = assemble(&project, &candidate)["image"]["digest"].as_str().unwrap().to_owned();
+    for (build, (_, system)) in builds.iter().zip(ARCHITECTURES) {
+        for builder in ["github", "garnix"] {
+            project.attest(0, &candidate, builder, system, build, &[]);
+        }
+    }
+    project.run(0, &["key", "generate", "gate.key"]);
+    let root = services.trusted_root();
+    let judged = |key: &str, kind: &str, digest: &str| {
+        let image = format!("{}@{digest}", project.image());
+        verify(cosign, &project, &root, &format!("{key}.key.pub"), kind, &image).output().unwrap()
+    };
+    assert!(!judged("gate", SUMMARY, &index).status.success(), "nothing is promoted yet");
+    let record = ["--record", "--key", "gate.key"];
+    let promoted = project.json(0, &[&["promote", &candidate, "--tag", "1.0.0"][..], &record].concat());
+    assert_eq!(promoted["record"]["action"], "attached");
+    let held = judged("gate", SUMMARY, &index);
+    assert!(held.status.success(), "{}", said(&held));
+    let envelope: Value = serde_json::from_slice(&held.stdout).unwrap();
+    let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    let statement: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(statement["predicate"]["verificationResult"], "PASSED");
+    assert_eq!(statement["predicate"]["resourceUri"], format!("{}@{index}", project.image()));
+    for (key, kind, digest, why) in [
+        ("github", SUMMARY, &index, "the key of a builder"),
+        ("gate", BUILD, &index, "another type"),
+        ("gate", SUMMARY, &builds[0].image.manifest_digest, "an image of the release"),
+    ] {
+        let refused = judged(key, kind, digest);
+        assert!(!refused.status.success(), "{why}: {}", said(&refused));
+    }
 }
 
 /// A change of a bundle, given another one by the same builder.
