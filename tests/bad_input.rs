@@ -455,3 +455,33 @@ fn services_that_fail_leave_nothing_half_done() {
     attest().exits(0);
     assert_eq!(shop.bed.log.size(), logged + 2);
 }
+
+#[test]
+fn a_secret_in_the_place_of_its_file_is_not_repeated() {
+    let shop = Shop::open();
+    let image = shop.push("git-1-amd64", "amd64", "hello");
+    let secret = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n";
+    let arguments = [
+        "--system",
+        "x86_64-linux",
+        "--config-digest",
+        &image.config_digest,
+        "--nar-hash",
+        shop::NAR_HASH,
+        "--commit",
+        shop::COMMIT,
+        "--sequence",
+        "1",
+    ];
+    let reference = shop.at("git-1-amd64");
+    let arguments = [&["attest", &reference, "--builder", "github"][..], &arguments].concat();
+    let run = shop.quorate_with(&arguments, &[("QUORATE_KEY", secret)]);
+    assert!(!run.stderr.contains("MIGHAg"), "{}", run.stderr);
+    run.exits(2).says("`--key` was given the key itself");
+    let help = shop.quorate_with(&["attest", "--help"], &[("QUORATE_KEY", secret)]).exits(0);
+    assert!(!help.stdout.contains("MIGHAg"), "{}", help.stdout);
+    let service = ["--key", "github.key", "--rekor-url", "https://user:hidden@rekor.example"];
+    let run = shop.quorate(&[&arguments[..], &service].concat());
+    assert!(!run.stderr.contains("hidden"), "{}", run.stderr);
+    run.exits(2).says("has a login in it");
+}

@@ -201,9 +201,14 @@ fn three_jobs_release_without_a_key() {
                 assert_eq!(cell(&verdict, platform, builder), "counted", "{platform} {builder}");
             }
         }
+        // A builder is no gate.
+        let promote = ["promote", &pack, "--tag", "v1", "--record", "--identity-token", "env:JOB_TOKEN"];
+        let run = works.run(log, &promote, &[("JOB_TOKEN", &works.own())]);
+        hides(&run, &works.own());
+        run.exits(2).says("the record would be signed as the builder `own`");
+        assert_eq!(works.shop.named("v1"), None);
         // The gate is a job, too, and signs what it found.
         let gate = works.github.token(&github_job("acme/gate", "promote.yml", MAIN, OTHER_COMMIT));
-        let promote = ["promote", &pack, "--tag", "v1", "--record", "--identity-token", "env:JOB_TOKEN"];
         let run = works.run(log, &[&promote[..], &["-o", "json"]].concat(), &[("JOB_TOKEN", &gate)]);
         hides(&run, &gate);
         assert_eq!(run.exits(0).json()["record"]["action"], "attached");

@@ -70,15 +70,15 @@ fn a_pack_gives_the_verdict_that_the_registry_gives() {
             (&["--policy", "waived.toml", "--platform", "linux/arm64"], "met"),
         ] {
             let online = shop.quorate(&[&["verify", &image, "-o", "json"], more].concat()).json();
-            assert_eq!((&online["verdict"], &online["notes"]), (&verdict.into(), &json!([])));
+            assert_eq!(online["verdict"], verdict);
             shop.bed.registry.clear_log();
             let mut offline = verify(&shop, &image, "pack.json", more).json();
             assert!(shop.bed.registry.log().is_empty(), "no network");
             let attached = [&["verify", &image, "--evidence", "pack", "-o", "json"], more].concat();
             assert_eq!(shop.quorate(&attached).json(), offline);
-            let notes = offline["notes"].take();
-            assert_eq!(notes[0]["code"], "pack-alone");
-            offline["notes"] = json!([]);
+            // But for the note that others may disagree elsewhere.
+            let alone = offline["notes"].as_array_mut().unwrap().remove(0);
+            assert_eq!(alone["code"], "pack-alone");
             assert_eq!(offline.to_string(), online.to_string());
         }
     }

@@ -79,11 +79,15 @@ impl From<PublicKey> for MaySign {
 }
 
 impl From<&Signer> for MaySign {
-    /// This signer; of a certificate, also with another that has the same issuer and name.
+    /// This signer; of a certificate, also with another that says the same of it, in whatever run.
     fn from(signer: &Signer) -> Self {
         match signer {
             Signer::Key(key) => Self::Key(key.clone()),
-            Signer::Certificate(identity) => Self::Certificate(Matcher::named(identity)),
+            Signer::Certificate(identity) => {
+                let mut claims = identity.claims.clone();
+                claims.remove(&CertificateClaim::RunInvocationUri);
+                Self::Certificate(Matcher { claims, ..Matcher::named(identity) })
+            }
         }
     }
 }

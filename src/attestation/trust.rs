@@ -165,7 +165,8 @@ fn validity(certificate: &DerCertificate) -> Result<TimeRange, String> {
     let time = |time: x509_cert::time::Time| {
         i64::try_from(time.to_unix_duration().as_secs())
             .map_err(|error| error.to_string())
-            .and_then(|seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string()))
+            // RFC 5280, section 4.1.2.5: the end of the year 9999 says that there is none.
+            .map(|seconds| Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
     };
     Ok(TimeRange::new(time(validity.not_before)?, Some(time(validity.not_after)?)))
 }

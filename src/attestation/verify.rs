@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use sigstore_crypto::KeyAlgorithm;
-use sigstore_types::{DerPublicKey, KindVersion, Sha256Hash, TransparencyLogEntry};
+use sigstore_types::{DerCertificate, DerPublicKey, KindVersion, Sha256Hash, TransparencyLogEntry};
 use sigstore_verify::{
     CertificateError, Error, Policy, PublicKeyVerificationPolicy, TimestampError, TransparencyLogError,
     VerificationPolicy, VerificationResult, Verifier,
@@ -311,6 +313,14 @@ fn logged(
         ));
     }
     let result = verified(sealed, signer, trust, &log.verifier, Some(entry))?;
+    // Of such an entry, the verifier compares the key alone: whoever watches the log for a name
+    // must find it there.
+    if kind == KindVersion::IntotoV002
+        && let Some(certificate) = sealed.inner.signing_certificate()
+        && !intoto_names(entry, certificate)
+    {
+        return Err((Reason::LogEntry, "the entry is not under the certificate of the bundle".to_owned()));
+    }
     if !result.tlog_verified() {
         return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
     }
@@ -380,6 +390,17 @@ fn subject(payload: &[u8]) -> Result<Sha256Hash, Refused> {
     Sha256Hash::from_hex(digest).map_err(|error| ambiguous(error.to_string()))
 }
 
+/// Whether an `intoto` 0.0.2 entry is under this very certificate: base64 of its PEM.
+fn intoto_names(entry: &TransparencyLogEntry, certificate: &DerCertificate) -> bool {
+    let body: Option<serde_json::Value> = serde_json::from_slice(entry.canonicalized_body.as_bytes()).ok();
+    let listed = body.as_ref().and_then(|body| body.pointer("/spec/content/envelope/signatures")?.as_array());
+    let named = |one: &serde_json::Value| {
+        let pem = STANDARD.decode(one["publicKey"].as_str()?).ok()?;
+        DerCertificate::from_pem(std::str::from_utf8(&pem).ok()?).ok()
+    };
+    listed.is_some_and(|all| all.len() == 1 && all.iter().all(|one| named(one).as_ref() == Some(certificate)))
+}
+
 /// The reason code for what the verifier found.
 fn reason(error: &Error) -> Reason {
     match error {
@@ -406,6 +427,8 @@ fn reason(error: &Error) -> Reason {
         )
         | Error::ArtifactMismatch(_)
         | Error::UnsupportedBundle(_) => Reason::LogEntry,
+        // The verifier asks the clock by itself.
+        Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)) => Reason::TimeInFuture,
         // The verifier's structural checks on proofs come as errors of the bundle.
         Error::TransparencyLog(_) | Error::Bundle(_) => Reason::LogProof,
         Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Reason::NoVerifiedTime,

@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     image: Reference,
     /// The builder's private key (PKCS#8 PEM, may be encrypted): a file, or `env:NAME` for the
     /// environment variable that holds it
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY", hide_env_values = true)]
     key: Option<KeySource>,
     /// The environment variable that holds the passphrase of an encrypted key
     #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]

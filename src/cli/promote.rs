@@ -92,7 +92,7 @@ pub(super) struct Arguments {
     verifier_id: Verifier,
     /// With `--record`: the private key that signs it (PKCS#8 PEM, may be encrypted): a file, or
     /// `env:NAME`. It must be no builder's key. Without, the CI job's identity signs
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY")]
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY", hide_env_values = true)]
     key: Option<KeySource>,
     /// The environment variable that holds the passphrase of an encrypted key
     #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]
@@ -159,7 +159,7 @@ impl Arguments {
         let outcome = report.outcome();
         let (summary, page) = (report::markdown(&report), html::promote(&report));
         let mut outputs = outputs(&report.verdict);
-        if !outcome.is_yes() {
+        if !outcome.is_yes() || self.dry_run {
             // The image is not handed on before its tags are right.
             outputs.retain(|(name, _)| *name == "verdict");
         }

@@ -118,6 +118,11 @@ impl SigningArguments {
 
 /// https, or http to this machine or a host that the user named.
 pub(super) fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
+    if !url.username().is_empty() || url.password().is_some() {
+        // It is not repeated: it is a secret.
+        return Err(Error::request("the URL of a service has a login in it")
+            .hint("leave it out: these services take none"));
+    }
     let host = url.host_str().unwrap_or_default();
     let named = || {
         let with_port = url.port().map(|port| format!("{host}:{port}"));

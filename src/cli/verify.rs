@@ -116,7 +116,12 @@ impl Arguments {
                 Some(error) => Finished::no(text, json, error),
             };
             let summary = report::markdown(&verified.verdict);
-            return Ok(Finished { outputs: outputs(&verified.verdict), summary, page, ..finished });
+            let mut outputs = outputs(&verified.verdict);
+            if !self.platform.is_empty() {
+                // The image as a whole was not judged, and is not handed on.
+                outputs.retain(|(name, _)| *name == "verdict");
+            }
+            return Ok(Finished { outputs, summary, page, ..finished });
         }
         let (text, json) = (report::list(&all, style), report::list_json(&all));
         let summary = all.iter().map(|(_, result)| match result {

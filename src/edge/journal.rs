@@ -118,8 +118,8 @@ impl Journal {
 /// What runs wrote since the last one that ended well.
 fn read(bytes: &[u8], about: About<'_>) -> Result<Earlier, (Reason, String)> {
     let mut earlier = Earlier::new();
-    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty())
-    {
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    for (number, line) in lines.enumerate() {
         let malformed = || (Reason::JournalMalformed, format!("line {} is not one of a journal", number + 1));
         let line: Value = serde_json::from_slice(line).map_err(|_| malformed())?;
         let text = |pointer: &str| line.pointer(pointer).and_then(Value::as_str);
@@ -152,6 +152,8 @@ fn read(bytes: &[u8], about: About<'_>) -> Result<Earlier, (Reason, String)> {
                     earlier.insert(tag, before);
                 }
             }
+            // What is right is not put back by a later run.
+            "written" if line.get("right") == Some(&Value::Bool(true)) => earlier.clear(),
             "end" if matches!(text("/outcome"), Some("moved" | "unchanged")) => earlier.clear(),
             _ => {}
         }

@@ -91,7 +91,12 @@ impl Service {
                 None => request,
             }
         };
-        self.ask(url, MAX_BYTES, request).await
+        // Who answers may repeat what was sent.
+        let hide = bearer.is_some();
+        self.ask(url, MAX_BYTES, request).await.map_err(|error| match error.kind() {
+            _ if !hide => error,
+            _ => Error::undecided(format!("no answer from {} that can be used", shown(url))),
+        })
     }
 
     async fn ask(
@@ -106,8 +111,11 @@ impl Service {
             .with_max_times(TRIES - 1)
             .with_jitter();
         let client = self.0.client(url).await?;
-        let tried = (|| once(request(&client), url, limit)).retry(tries).when(|failure| failure.again).await;
-        tried.map_err(|failure| failure.error)
+        let tried = (|| once(request(&client), url, limit)).retry(tries).when(|failure| failure.again);
+        let Ok(answered) = tokio::time::timeout(self.0.time_left(), tried).await else {
+            return Err(Error::undecided(format!("no answer from {} in time", shown(url))));
+        };
+        answered.map_err(|failure| failure.error)
     }
 }
 
@@ -156,9 +164,11 @@ pub fn below(base: &Url, path: &str) -> Result<Url, Error> {
         .map_err(|error: url::ParseError| Error::request(format!("`{base}` has no `{path}`")).because(error))
 }
 
-/// A URL without its query, which may be long and is nobody's business.
+/// A URL without its query, which may be long, and without a login.
 fn shown(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
+    // Neither fails on a URL that has a host, and others are not asked.
+    let _ = (url.set_username(""), url.set_password(None));
     url
 }

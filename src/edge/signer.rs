@@ -42,6 +42,11 @@ impl KeySource {
         }))
     }
 
+    /// Whether this is no place but a private key, given by mistake.
+    pub fn is_key(&self) -> bool {
+        matches!(self, Self::File(path) if path.to_string_lossy().contains("-----BEGIN"))
+    }
+
     /// What is kept there. No error shows a part of it.
     pub(super) fn read(&self) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
         match self {
@@ -98,6 +103,11 @@ impl KeyPair {
     /// # Errors
     /// When there is no such key, or it cannot be opened. No error shows a part of it.
     pub fn load(source: &KeySource, passphrase: &str) -> Result<Self, Error> {
+        if source.is_key() {
+            // It is not repeated: it is a secret.
+            return Err(Error::request("`--key` was given the key itself")
+                .hint("give the file that has it, or `env:NAME`"));
+        }
         let text = source
             .read()
             .map_err(|error| Error::request(format!("cannot read the key `{source}`")).because(error))?;

@@ -13,6 +13,8 @@ use super::header::{Kind, Rights, header};
 const MAX_ENTRIES: usize = 1_000_000;
 /// The most bytes of a compiled regular expression.
 const MAX_REGEX: usize = 1 << 20;
+/// The most bytes of a path in an image: what Linux takes.
+const MAX_PLACE: usize = 4096;
 /// What Nix adds to names that differ in their case alone, where the disk does not tell them apart.
 const CASE_HACK: &[u8] = b"~nix~case~hack~";
 
@@ -194,6 +196,9 @@ impl Entries {
         let place = from.place(source);
         if place.is_empty() {
             return Ok(());
+        }
+        if place.len() > MAX_PLACE {
+            return Err(LayerError::Path(format!("{} bytes long", place.len())));
         }
         let shown = || String::from_utf8_lossy(&place).into_owned();
         let mut node = &mut self.root;

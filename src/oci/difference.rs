@@ -184,7 +184,11 @@ struct File {
 
 impl Visit for Files {
     fn entry(&mut self, entry: Entry) {
-        self.names += entry.path.len();
+        let leads_to = match &entry.kind {
+            Kind::Symlink(to) | Kind::Link(to) => to.len(),
+            Kind::File { .. } | Kind::Other => 0,
+        };
+        self.names += entry.path.len() + leads_to + entry.attributes.mtime.len();
         if self.list.len() == MAX_FILES || self.names > MAX_NAMES {
             self.cut = true;
             return;

@@ -142,7 +142,8 @@ async fn promote(
     journal.note("planned", json!({ "tags": noted(&steps) }))?;
     let refused = steps.iter().any(|step| step.report.action == Action::Refused);
     if let Some(recording) = request.recording.as_ref().filter(|_| !refused) {
-        let recorded = record(registry, approval, index, recording, request.dry_run, tell).await;
+        let recorded =
+            record(registry, approval, index, rules.policy, recording, request.dry_run, tell).await;
         match recorded.and_then(|record| Ok((journal.note("recorded", record.to_json())?, record).1)) {
             Ok(record) => report.record = Some(record),
             Err(error) => report.unfinished = Some(error),
@@ -155,7 +156,8 @@ async fn promote(
     } else {
         let registry = &registry.with_deadline(request.look);
         report.unfinished = write(registry, approval, index, &mut steps, journal).await.err();
-        if let Err(error) = journal.note("written", json!({ "tags": noted(&steps) })) {
+        let right = report.unfinished.is_none();
+        if let Err(error) = journal.note("written", json!({ "tags": noted(&steps), "right": right })) {
             report.unfinished = report.unfinished.or(Some(error));
         }
     }

@@ -10,9 +10,9 @@ use crate::attestation::verify::prove;
 use crate::attestation::{MaySign, Sealed, Summary, Trust, Verifier};
 use crate::edge::clock;
 use crate::edge::registry::Registry;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::oci::{Descriptor, Digest, ImageIndex};
-use crate::policy::Approval;
+use crate::policy::{Approval, Builder, Policy};
 use crate::reason::Reason;
 use crate::report::promote::Record;
 
@@ -35,11 +35,15 @@ pub(super) async fn record(
     registry: &Registry,
     approval: &Approval,
     index: &ImageIndex,
+    policy: &Policy,
     recording: &Recording<'_>,
     dry_run: bool,
     warn: impl Fn(&str),
 ) -> Result<Record, Error> {
     let failed = |error: Error| {
+        if error.kind() == Kind::Request {
+            return error;
+        }
         let hint = error.next().unwrap_or("promote again when that is mended").to_owned();
         Error::undecided("the promotion could not be recorded, so no tag was moved").because(error).hint(hint)
     };
@@ -52,6 +56,7 @@ pub(super) async fn record(
             registry.collect(repository, subject.digest, std::slice::from_ref(&slot), &[SUMMARY_V1]).await?;
         let signing = &recording.signing;
         let signer = signing.pen(None).await?.may_sign();
+        gate(policy, &signer)?;
         for bytes in &collected.bundles {
             let Ok(said) = Said::read(bytes, &signer, signing.trust) else { continue };
             if said.summary.says_what(&summary) {
@@ -72,6 +77,19 @@ pub(super) async fn record(
         Ok(Record::Attached { bundle, time, log_index, attached })
     };
     recorded.await.map_err(failed)
+}
+
+/// A builder is no gate: whoever signs as one could vote, and be both; and whoever believes the gate's
+/// signature alone would believe a vote.
+fn gate(policy: &Policy, signer: &MaySign) -> Result<(), Error> {
+    let is = |builder: &&Builder| builder.credentials.iter().any(|own| own.may_sign.meets(signer));
+    match policy.builders().iter().find(is) {
+        None => Ok(()),
+        Some(builder) => {
+            Err(Error::request(format!("the record would be signed as the builder `{}`", builder.name))
+                .hint("promote in a workflow of its own, or with a key of the gate: `quorate key generate`"))
+        }
+    }
 }
 
 /// A record that is proven.

@@ -62,7 +62,7 @@ pub async fn run(
     let repository = &image.repository;
     let expected = expected(policy, repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let expected = Expected { platforms: platforms.clone(), ..expected };
-    let (mut parts, skipped, notes) = match &request.source {
+    let (mut parts, skipped, mut notes) = match &request.source {
         Source::Registry => {
             let raw = resolve(registry, image).await?;
             let (parts, skipped) = fetch(registry, repository, raw, policy).await?;
@@ -81,6 +81,9 @@ pub async fn run(
             (parts, Vec::new(), vec![Note::FilesAlone])
         }
     };
+    if !platforms.is_empty() {
+        notes.push(Note::SomePlatforms);
+    }
     for bundle in &request.bundles {
         parts.add_bundle(bundle.clone());
     }

@@ -108,6 +108,7 @@ impl<'a> Vote<'a> {
         let statement = attestation.statement();
         about(statement, rule, repository)
             .and_then(|()| silenced(attestation, credential))
+            .and_then(|()| issued_for(statement, signer, credential.claims))
             .and_then(|()| match policy.waiver(attestation.payload(), now) {
                 Some(waiver) => Err((Reason::Waived, format!("until {}: {}", waiver.until, waiver.reason))),
                 None => Ok(()),
@@ -115,7 +116,6 @@ impl<'a> Vote<'a> {
             .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
         let group = Group::of(statement);
         let barred = countable(attestation, builder, credential, now)
-            .and_then(|()| issued_for(statement, signer, credential.claims))
             .and_then(|()| fits(statement, rule))
             .and_then(|()| fresh(attestation, rule, now, purpose))
             .err();
@@ -221,7 +221,8 @@ fn countable(
 }
 
 /// Whether a certificate was issued to a job on what the statement says was built. Where either
-/// leaves something open, it was not: absent never equals absent.
+/// leaves something open, it was not: absent never equals absent. If not, the statement is not
+/// heard: the builder's own certificate disproves it, and a job of another branch has no say.
 fn issued_for(statement: &Statement, signer: &Signer, claims: Claims) -> Checked {
     let (Signer::Certificate(identity), Claims::Source) = (signer, claims) else { return Ok(()) };
     let build = &statement.build;

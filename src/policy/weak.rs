@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::builder::{Builder, Domain};
+use super::builder::{Builder, Claims, Domain};
 use super::file::{ImageRule, Policy};
 use crate::attestation::{CertificateClaim, Matcher, MaySign, Transparency};
 
@@ -48,10 +48,12 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
     }
     for builder in builders {
         let name = &builder.name;
-        for matcher in builder.credentials.iter().filter_map(|credential| match &credential.may_sign {
-            MaySign::Certificate(matcher) => Some(matcher),
-            MaySign::Key(_) => None,
-        }) {
+        for (matcher, claims) in
+            builder.credentials.iter().filter_map(|credential| match &credential.may_sign {
+                MaySign::Certificate(matcher) => Some((matcher, credential.claims)),
+                MaySign::Key(_) => None,
+            })
+        {
             if matcher.san.is_uri() && !names_owner(matcher) {
                 weak(
                     "no-owner-id",
@@ -60,7 +62,8 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
                     ),
                 );
             }
-            if rule.refs.is_empty() && leaves_ref_open(matcher) {
+            let elsewhere = claims == Claims::Source && !is_of(matcher, &rule.sources);
+            if rule.refs.is_empty() && (leaves_ref_open(matcher) || elsewhere && !asks_for_ref(matcher)) {
                 weak("any-ref", format!("{name}: certificates for more than one ref are taken"));
             }
         }
@@ -86,8 +89,20 @@ fn names_owner(matcher: &Matcher) -> bool {
 fn leaves_ref_open(matcher: &Matcher) -> bool {
     let pattern = matcher.san.glob();
     let written = pattern.as_str().rsplit_once('@').is_some_and(|(_, git_ref)| !git_ref.contains('*'));
-    matcher.san.is_uri()
-        && !pattern.is_exact()
-        && !written
-        && !matcher.claims.contains_key(&CertificateClaim::SourceRepositoryRef)
+    matcher.san.is_uri() && !pattern.is_exact() && !written && !asks_for_ref(matcher)
+}
+
+fn asks_for_ref(matcher: &Matcher) -> bool {
+    matcher.claims.contains_key(&CertificateClaim::SourceRepositoryRef)
+}
+
+/// Whether the workflow that the name is of lies in one of the sources, if there are any. Of one that
+/// others call, the name has the ref of the workflow, and not of what was built.
+fn is_of(matcher: &Matcher, sources: &BTreeSet<String>) -> bool {
+    let name = matcher.san.glob();
+    let within = |source: &String| {
+        let source = source.strip_prefix("git+").unwrap_or(source);
+        name.as_str().strip_prefix(source).is_some_and(|rest| rest.starts_with('/'))
+    };
+    !matcher.san.is_uri() || sources.is_empty() || sources.iter().any(within)
 }

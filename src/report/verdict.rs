@@ -39,6 +39,8 @@ pub enum Note {
     PackAlone,
     /// All evidence came from files.
     FilesAlone,
+    /// Not every platform of the index was asked for.
+    SomePlatforms,
 }
 
 impl Note {
@@ -47,6 +49,7 @@ impl Note {
         match self {
             Self::PackAlone => "pack-alone",
             Self::FilesAlone => "files-alone",
+            Self::SomePlatforms => "some-platforms",
         }
     }
 
@@ -57,6 +60,9 @@ impl Note {
                 "judged by a proof pack alone: it cannot show that no builder disagrees elsewhere"
             }
             Self::FilesAlone => "judged by files alone: they cannot show that no builder disagrees elsewhere",
+            Self::SomePlatforms => {
+                "judged for the platforms that were asked for: it says nothing of the others"
+            }
         }
     }
 }

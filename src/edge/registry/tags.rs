@@ -100,11 +100,14 @@ impl Registry {
         let path = repository.path();
         host.announce(path, Access::Delete);
         let reference = repository.at_tag(tag.clone());
-        match self.fetch_manifest(&reference, MAX_MANIFEST, true).await? {
+        let held = match self.fetch_manifest(&reference, MAX_MANIFEST, true).await? {
             None => return Ok(Untagged::Absent),
             Some(now) if now.digest != digest => return Ok(Untagged::Elsewhere(now.digest)),
-            Some(_) => {}
-        }
+            Some(held) => held.into_manifest()?,
+        };
+        // Gitea keeps a manifest for each name that it was pushed by, and removes it with the name:
+        // from now on it has one by its digest, too.
+        self.push_manifest(repository, &held.media_type, &held.bytes).await?;
         let call = host.call(Method::DELETE, path, &format!("manifests/{tag}"), Access::Delete)?;
         let asked = call.asked(&host);
         let answer = self.send(&host, call).await?;
