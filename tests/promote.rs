@@ -349,6 +349,40 @@ fn two_promotions_at_once_leave_one_of_the_two() {
 }
 
 #[test]
+fn a_version_that_somebody_takes_while_the_record_is_signed_stays_theirs() {
+    let shop = Shop::open();
+    shop.quorate(&["key", "generate", "gate.key"]).exits(0);
+    let release = agreed(&shop, "git-1", "1");
+    let slow = Fault::new(FaultAction::Delay(Duration::from_secs(2)));
+    for taken in [true, false] {
+        let version = format!("1.{}", u8::from(taken));
+        shop.bed.log.fault(slow.clone());
+        let asked = shop.bed.log.request_count();
+        let identity = format!("https://acme.example/gates/{version}");
+        let record = ["--tag", &version, "--record", "--key", "gate.key", "--verifier-id", &identity];
+        let running = started(&shop, &release, &record);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while shop.bed.log.request_count() == asked {
+            assert!(Instant::now() < patience, "the log is asked");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let theirs = taken.then(|| shop.push(&version, "amd64", "theirs").manifest_digest);
+        let run = finished(running);
+        shop.bed.log.clear_faults();
+        match theirs {
+            Some(theirs) => {
+                run.exits(3).says("tag-raced");
+                assert_eq!(shop.named(&version), Some(theirs));
+            }
+            None => {
+                run.exits(0);
+                assert_eq!(shop.named(&version).as_ref(), Some(&release.digest));
+            }
+        }
+    }
+}
+
+#[test]
 fn tags_are_put_back_even_when_the_time_is_up() {
     let shop = Shop::open();
     let rule = "[[image.tag]]\nname = \"s-*\"\nrule = \"forward\"\n\n[[builder]]";

@@ -124,15 +124,25 @@ fn left(policy: &Policy, digest: Digest, old: &Gathered, tag: &Tag) -> Before {
     })
 }
 
-/// Writes the tags and reads them back; the journal hears of each before it is written. On a failure, mutable tags that existed before are put
-/// back; what else moved stays, and the steps say so.
+/// Writes the tags and reads them back; the journal hears of each before it is written. On a failure,
+/// mutable tags that existed before are put back; what else moved stays, and the steps say so. Where
+/// time has passed since they were read, immutable tags are looked at again, too.
 pub(super) async fn write(
     registry: &Registry,
     approval: &Approval,
     index: &ImageIndex,
     steps: &mut [Step],
     journal: &mut Journal,
+    time_has_passed: bool,
 ) -> Result<(), Error> {
+    if time_has_passed {
+        let fresh = steps.iter_mut().filter(|step| step.is_due() && step.kind == TagKind::Immutable);
+        let seen = all(fresh.map(|step| step.look_again(registry, approval))).await;
+        if let Some(failure) = seen.into_iter().find_map(Result::err) {
+            steps.iter_mut().filter(|step| step.is_due()).for_each(Step::skip);
+            return Err(failure);
+        }
+    }
     let due = steps.iter_mut().filter(|step| step.is_due());
     let (mut immutable, mut forward): (Vec<_>, Vec<_>) =
         due.partition(|step| step.kind == TagKind::Immutable);

@@ -155,7 +155,8 @@ async fn promote(
         }
     } else {
         let registry = &registry.with_deadline(request.look);
-        report.unfinished = write(registry, approval, index, &mut steps, journal).await.err();
+        report.unfinished =
+            write(registry, approval, index, &mut steps, journal, report.record.is_some()).await.err();
         let right = report.unfinished.is_none();
         if let Err(error) = journal.note("written", json!({ "tags": noted(&steps), "right": right })) {
             report.unfinished = report.unfinished.or(Some(error));
