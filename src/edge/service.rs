@@ -113,7 +113,10 @@ impl Service {
         let client = self.0.client(url).await?;
         let tried = (|| once(request(&client), url, limit)).retry(tries).when(|failure| failure.again);
         let Ok(answered) = tokio::time::timeout(self.0.time_left(), tried).await else {
-            return Err(Error::undecided(format!("no answer from {}: the time of the run is over", shown(url))));
+            return Err(Error::undecided(format!(
+                "no answer from {}: the time of the run is over",
+                shown(url)
+            )));
         };
         answered.map_err(|failure| failure.error)
     }
