@@ -369,15 +369,12 @@ fn a_version_that_somebody_takes_while_the_record_is_signed_stays_theirs() {
         let theirs = taken.then(|| shop.push(&version, "amd64", "theirs").manifest_digest);
         let run = finished(running);
         shop.bed.log.clear_faults();
-        match theirs {
-            Some(theirs) => {
-                run.exits(3).says("tag-raced");
-                assert_eq!(shop.named(&version), Some(theirs));
-            }
-            None => {
-                run.exits(0);
-                assert_eq!(shop.named(&version).as_ref(), Some(&release.digest));
-            }
+        if let Some(theirs) = theirs {
+            run.exits(3).says("tag-raced");
+            assert_eq!(shop.named(&version), Some(theirs));
+        } else {
+            run.exits(0);
+            assert_eq!(shop.named(&version).as_ref(), Some(&release.digest));
         }
     }
 }
