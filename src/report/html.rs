@@ -1,7 +1,7 @@
 //! A report as one HTML file: no scripts, nothing fetched, readable on a phone and on paper.
 //!
 //! Markup is written in literals alone; whatever was computed or written by others goes through
-//! [`Page::text`], which escapes it. Colour says nothing that a symbol or word does not say too.
+//! `Page::text`, which escapes it. Colour says nothing that a symbol or word does not say too.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
