@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::oci::reference::ReferenceError;
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::ops::promote::{Request, run};
-use crate::ops::record::Recording;
+use crate::ops::record::{Recording, gate};
 use crate::ops::sign::{Hand, Signing};
 use crate::policy::moves::{Allowances, Old};
 use crate::policy::{Policy, Purpose};
@@ -190,7 +190,7 @@ impl Arguments {
         Ok(olds)
     }
 
-    /// Who signs the record. A builder is no gate: whoever signs as one could vote, and be both.
+    /// Who signs the record. Of a key it is known before anything is asked whether it is a builder's.
     fn recording<'a>(
         &self,
         policy: &Policy,
@@ -199,11 +199,8 @@ impl Arguments {
         trust: &'a Trust,
     ) -> Result<Recording<'a>, Error> {
         let hand = self.signing.hand(self.key.as_ref(), &self.key_passphrase_env, services)?;
-        if let Hand::Key(pair) = &hand
-            && let Some(builder) = policy.builder(&pair.public().clone().into())
-        {
-            let why = format!("the key of `--record` is that of the builder `{}`", builder.name);
-            return Err(Error::request(why).hint("make one for the gate alone: `quorate key generate`"));
+        if let Hand::Key(pair) = &hand {
+            gate(policy, &pair.public().clone().into())?;
         }
         let signing = Signing { hand, services, service, trust };
         Ok(Recording { signing, verifier: self.verifier_id.clone() })

@@ -91,12 +91,12 @@ impl Service {
                 None => request,
             }
         };
+        let answer = self.ask(url, MAX_BYTES, request).await;
+        if bearer.is_none() {
+            return answer;
+        }
         // Who answers may repeat what was sent.
-        let hide = bearer.is_some();
-        self.ask(url, MAX_BYTES, request).await.map_err(|error| match error.kind() {
-            _ if !hide => error,
-            _ => Error::undecided(format!("no answer from {} that can be used", shown(url))),
-        })
+        answer.map_err(|_| Error::undecided(format!("no answer from {} that can be used", shown(url))))
     }
 
     async fn ask(

@@ -81,7 +81,10 @@ pub(super) async fn record(
 
 /// A builder is no gate: whoever signs as one could vote, and be both; and whoever believes the gate's
 /// signature alone would believe a vote.
-fn gate(policy: &Policy, signer: &MaySign) -> Result<(), Error> {
+///
+/// # Errors
+/// When the signer can be a builder of the policy.
+pub fn gate(policy: &Policy, signer: &MaySign) -> Result<(), Error> {
     let is = |builder: &&Builder| builder.credentials.iter().any(|own| own.may_sign.meets(signer));
     match policy.builders().iter().find(is) {
         None => Ok(()),
