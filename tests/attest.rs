@@ -253,6 +253,10 @@ fn encrypted_keys_are_opened_with_the_passphrase_of_a_variable() {
         let wrong = public(name, &[], &[("QUORATE_KEY_PASSPHRASE", "wrong horse")]).exits(2);
         assert!(!wrong.says("does not open it").stderr.contains("wrong horse"), "a passphrase is not shown");
     }
+    for name in ["ed25519.key", "ed25519-encrypted.key"] {
+        shop.write(name, key(name));
+        assert_eq!(public(name, &[], &passphrase).exits(0).stdout, key("ed25519.pub"), "{name}");
+    }
     public("costly.key", &[], &passphrase).exits(2).says("too much time or memory");
     public("pbes1.key", &[], &passphrase).exits(2).says("PBES2 is");
 

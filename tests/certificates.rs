@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 #![allow(clippy::too_many_lines, reason = "tables")]
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +22,7 @@ use quorate::attestation::{
 use quorate::edge::log::{self, By, Version};
 use quorate::edge::registry::{Options, Registry};
 use quorate::edge::service::Service;
-use quorate::edge::signer::KeyPair;
+use quorate::edge::signer::{KeyPair, KeySource};
 use quorate::edge::tsa;
 use quorate::nix::NarHash;
 use quorate::oci::{Digest, ImageIndex};
@@ -30,6 +32,10 @@ use quorate_bed::image::{self, Image};
 use quorate_bed::issuer::github_job;
 use quorate_bed::{Fulcio, Issuer, Log, Misissue, RekorV1, Tsa, client, keyless_root};
 use serde_json::{Value, json};
+use sigstore_rekor::entry::LogEntry;
+use sigstore_types::{DerCertificate, DerPublicKey, KindVersion};
+use x509_cert::Certificate;
+use x509_cert::der::{Decode as _, Encode as _};
 
 const NAME: &str = "ghcr.io/acme/app";
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
@@ -154,13 +160,8 @@ impl World {
         // Of a key there is no function for this many witnesses: its bundle has a hint in its place.
         let der = certificate.map_or_else(|| vec![0], <[u8]>::to_vec);
         let bundle = Bundle::certified(sealed, der, entries, stamps).to_json().unwrap();
-        let mut bundle: Value = serde_json::from_str(&bundle).unwrap();
-        if certificate.is_none() {
-            let material = bundle["verificationMaterial"].as_object_mut().unwrap();
-            material.remove("certificate");
-            material.insert("publicKey".to_owned(), json!({"hint": "a key"}));
-        }
-        bundle
+        let bundle: Value = serde_json::from_str(&bundle).unwrap();
+        if certificate.is_none() { of_a_key(&bundle) } else { bundle }
     }
 
     /// The bundle of a job of the project, which signs `payload`.
@@ -169,11 +170,47 @@ impl World {
         self.bundle(&pair, Some(&certificate), payload, seen)
     }
 
+    /// A bundle with an `intoto` entry under the verifier in `pem`, in the place of its others.
+    fn intoto(&self, bundle: &Value, pem: &str) -> Value {
+        let envelope = &bundle["dsseEnvelope"];
+        let again = |text: &Value| STANDARD.encode(text.as_str().unwrap());
+        let signature =
+            json!({"sig": again(&envelope["signatures"][0]["sig"]), "publicKey": STANDARD.encode(pem)});
+        let request = json!({"apiVersion": "0.0.2", "kind": "intoto", "spec": {"content": {"envelope": {
+            "payload": again(&envelope["payload"]),
+            "payloadType": envelope["payloadType"],
+            "signatures": [signature],
+        }}}});
+        let host = self.old.url().replace("http://", "");
+        let (headers, body) = ([("Content-Type", "application/json")], request.to_string());
+        let answer = client::send(&host, "POST", "/api/v1/log/entries", &headers, body.as_bytes()).unwrap();
+        let answer: HashMap<String, LogEntry> = serde_json::from_slice(&answer.body).unwrap();
+        let entry = answer.into_values().next().unwrap().to_bundle_entry(KindVersion::IntotoV002).unwrap();
+        let mut bundle = bundle.clone();
+        bundle["verificationMaterial"]["tlogEntries"] = json!([entry]);
+        bundle
+    }
+
     /// A bundle signed with a key, and whoever has it.
     fn keyed(&self, payload: &[u8], seen: Seen) -> (Value, MaySign) {
         let (pair, _) = KeyPair::generate().unwrap();
         (self.bundle(&pair, None, payload, seen), MaySign::Key(pair.public().clone()))
     }
+}
+
+/// The same bundle with a hint of a key in the place of its certificate.
+fn of_a_key(bundle: &Value) -> Value {
+    let mut bundle = bundle.clone();
+    let material = bundle["verificationMaterial"].as_object_mut().unwrap();
+    material.remove("certificate");
+    material.insert("publicKey".to_owned(), json!({"hint": "a key"}));
+    bundle
+}
+
+/// The Ed25519 key of `tests/keys`.
+fn ed25519() -> KeyPair {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/ed25519.key");
+    KeyPair::load(&KeySource::File(file), "").unwrap()
 }
 
 fn trust(root: &Value, transparency: Transparency) -> Trust {
@@ -522,6 +559,12 @@ fn entries_of_rekor_v1_must_be_proven() {
         dressed["verificationMaterial"]["certificate"] = good["verificationMaterial"]["certificate"].clone();
         let found = judge(&dressed, &[(&github(), &trust)]).unwrap_err();
         assert_eq!(found.0, Reason::LogEntry, "{found:?}");
+        // And the other way round.
+        let key = MaySign::Key(pair.public().clone());
+        assert!(judge(&bare, &[(&key, &trust)]).is_ok());
+        let undressed = of_a_key(&good);
+        let found = judge(&undressed, &[(&key, &trust)]).unwrap_err();
+        assert_eq!(found.0, Reason::LogEntry, "{found:?}");
     }
 }
 
@@ -574,6 +617,24 @@ fn a_trust_says_what_must_vouch() {
     let entry = twice.pointer(ENTRY).unwrap().clone();
     twice["verificationMaterial"]["tlogEntries"].as_array_mut().unwrap().push(entry);
     table.row("one log twice", judge(&twice, &[(&job, &two)]), Err(Reason::LogTooFew));
+    // Nor are two ids of one key two logs.
+    let mut renamed = root.clone();
+    let mut log = renamed["tlogs"][0].clone();
+    let mut id = STANDARD.decode(log["logId"]["keyId"].as_str().unwrap()).unwrap();
+    *id.last_mut().unwrap() ^= 1;
+    log["logId"]["keyId"] = STANDARD.encode(&id).into();
+    renamed["tlogs"].as_array_mut().unwrap().push(log);
+    let with_ids = trust(&renamed, logs(2));
+    let entries = "/verificationMaterial/tlogEntries";
+    twice = with(&twice, &format!("{entries}/1/logId/keyId"), STANDARD.encode(&id).into());
+    table.row("one key under an id", judge(&twice, &[(&job, &trust(&renamed, logs(1)))]), Ok(()));
+    table.row("one key under two ids", judge(&twice, &[(&job, &with_ids)]), Err(Reason::LogTooFew));
+    let both = world.says(&payload(b"one"), Seen::Both);
+    table.row("two keys", judge(&both, &[(&job, &with_ids)]), Ok(()));
+    renamed["tlogs"].as_array_mut().unwrap().remove(1);
+    Trust::new(renamed.to_string().as_bytes(), logs(1)).unwrap();
+    let refused = Trust::new(renamed.to_string().as_bytes(), logs(2)).unwrap_err();
+    assert!(refused.to_string().contains("so many transparency logs"), "{refused}");
     // What is not asked for is not looked at; what is asked for must hold.
     let good = world.says(&payload(b"one"), Seen::New);
     let broken = flipped(&good, &format!("{ENTRY}/canonicalizedBody"), 5);
@@ -605,6 +666,77 @@ fn a_trust_says_what_must_vouch() {
         judge(&forged, &[(&job, &private)]),
         Err(Reason::CertificateUntrusted),
     );
+}
+
+#[test]
+fn ed25519_keys_are_proven_by_all_but_rekor_v2() {
+    let world = World::new();
+    let root = world.root(&[]);
+    let [log, stamp, none] = [Transparency::default(), Transparency::Timestamp, Transparency::None]
+        .map(|transparency| trust(&root, transparency));
+    let (pair, p256) = (ed25519(), KeyPair::generate().unwrap().0);
+    let [key, other] = [&pair, &p256].map(|pair| MaySign::Key(pair.public().clone()));
+    let mut table = Table::default();
+    for (what, seen, trust, expected) in [
+        ("in Rekor v1", Seen::Old, &log, Ok(())),
+        ("stamped", Seen::Stamped, &stamp, Ok(())),
+        ("stamped, where a log is wanted", Seen::Stamped, &log, Err(Reason::LogMissing)),
+        ("seen by nobody", Seen::Nowhere, &none, Ok(())),
+        ("seen by nobody, where a time is wanted", Seen::Nowhere, &stamp, Err(Reason::NoVerifiedTime)),
+    ] {
+        let bundle = world.bundle(&pair, None, &payload(b"one"), seen);
+        table.row(what, judge(&bundle, &[(&other, trust), (&key, trust)]), expected);
+        table.row("another key", judge(&bundle, &[(&other, trust)]), Err(Reason::SignerUnknown));
+    }
+    let good = world.bundle(&pair, None, &payload(b"one"), Seen::Old);
+    let signature = "/dsseEnvelope/signatures/0/sig";
+    let bytes = STANDARD.decode(good.pointer(signature).unwrap().as_str().unwrap()).unwrap();
+    assert_eq!(bytes.len(), 64);
+    for (what, bytes) in [("short", bytes[..63].to_vec()), ("long", [&bytes[..], &[0]].concat())] {
+        let cut = with(&good, signature, STANDARD.encode(bytes).into());
+        table.row(what, judge(&cut, &[(&key, &log)]), Err(Reason::SignerUnknown));
+    }
+    table.row("altered", judge(&flipped(&good, signature, 40), &[(&key, &log)]), Err(Reason::SignerUnknown));
+
+    // A log that checks nothing, or lies, has it as a signature with P-256.
+    world.new.believe_everything();
+    for (seen, about) in [(Seen::New, b"two"), (Seen::Both, b"six")] {
+        let bundle = world.bundle(&pair, None, &payload(about), seen);
+        table.row("in Rekor v2", judge(&bundle, &[(&key, &log)]), Err(Reason::LogEntry));
+        let bundle = world.bundle(&p256, None, &payload(about), seen);
+        table.row("P-256 in Rekor v2", judge(&bundle, &[(&other, &log)]), Ok(()));
+    }
+}
+
+#[test]
+fn an_intoto_entry_is_under_what_the_bundle_is_signed_with() {
+    let world = World::new();
+    let trust = world.trust();
+    let mut table = Table::default();
+    let (pair, certificate) = world.certified(&world.fulcio, &job());
+    let bare = Certificate::from_der(&certificate).unwrap().tbs_certificate.subject_public_key_info;
+    let bare = DerPublicKey::new(bare.to_der().unwrap()).to_pem();
+    let certified = world.bundle(&pair, Some(&certificate), &payload(b"one"), Seen::Nowhere);
+    let logged = world.intoto(&certified, &DerCertificate::new(certificate).to_pem());
+    table.row("under its certificate", judge(&logged, &[(&github(), &trust)]), Ok(()));
+    // Whoever watches the log for the name in the certificate would not find it.
+    let hidden = world.intoto(&certified, &bare);
+    let found = judge(&hidden, &[(&github(), &trust)]);
+    table.row("under the bare key of its certificate", found, Err(Reason::LogEntry));
+
+    let keyed = world.bundle(&pair, None, &payload(b"two"), Seen::Nowhere);
+    let key = MaySign::Key(pair.public().clone());
+    let good = world.intoto(&keyed, &bare);
+    table.row("under the key", judge(&good, &[(&key, &trust)]), Ok(()));
+    let named = of_a_key(&logged);
+    table.row("under a certificate of the key", judge(&named, &[(&key, &trust)]), Err(Reason::LogEntry));
+    let other = with(&good, ENTRY, hidden.pointer(ENTRY).unwrap().clone());
+    table.row("of another statement", judge(&other, &[(&key, &trust)]), Err(Reason::LogEntry));
+    let ed25519 = ed25519();
+    let keyed = world.bundle(&ed25519, None, &payload(b"two"), Seen::Nowhere);
+    let key = MaySign::Key(ed25519.public().clone());
+    let good = world.intoto(&keyed, &ed25519.public().to_pem());
+    table.row("under an Ed25519 key", judge(&good, &[(&key, &trust)]), Ok(()));
 }
 
 /// Every text in a document, by its place.

@@ -4,6 +4,8 @@
 
 mod shop;
 
+use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -229,6 +231,47 @@ fn a_key_votes_through_rekor_v1_as_well() {
     works.run(Log::V1, &arguments, &[]).exits(0);
     assert_eq!((works.rekor.size(), works.fulcio.request_count()), (2, 0));
     works.shop.quorate(&["verify", &release.reference]).exits(0);
+}
+
+#[test]
+fn an_ed25519_key_votes_through_rekor_v1_alone() {
+    let works = Works::new(RegistryOptions::default());
+    let shop = &works.shop;
+    for name in ["ed25519.key", "ed25519-encrypted.key", "ed25519.pub"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name);
+        shop.write(name, fs::read(file).unwrap());
+    }
+    shop.write("quorate.toml", shop.policy(1).replace("garnix.key.pub", "ed25519.pub"));
+    let release = shop.release("git-1", "hello");
+    let attest = |log: Log, key: &str| {
+        let arguments = [both(&release, "garnix"), vec!["--key".into(), key.into()]].concat();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        works.run(log, &arguments, &[("QUORATE_KEY_PASSPHRASE", "correct horse")])
+    };
+    shop.bed.registry.clear_log();
+    for key in ["ed25519.key", "ed25519-encrypted.key"] {
+        let refused = attest(Log::V2, key).exits(2).says("is Ed25519, and the log");
+        assert!(refused.stderr.contains("--rekor-version 1"), "{}", refused.stderr);
+    }
+    assert!(shop.bed.registry.log().is_empty(), "nothing is asked");
+    assert_eq!((shop.bed.log.request_count(), shop.bed.tsa.request_count()), (0, 0));
+    attest(Log::V1, "ed25519-encrypted.key").exits(0);
+    assert_eq!(works.rekor.size(), 2);
+    let verified = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(0).json();
+    assert_eq!(cell(&verified, "linux/amd64", "garnix"), "counted");
+    // The same key out of another file is the same builder, which said it before.
+    let again = attest(Log::V1, "ed25519.key").exits(0);
+    assert!(again.stdout.contains("already"), "{}", again.stdout);
+    assert_eq!(works.rekor.size(), 2);
+
+    // The policy is told of what it can never hear.
+    let checked = shop.quorate(&["policy", "check", "quorate.toml", "-o", "json"]).exits(0).json();
+    let weak = checked["images"][0]["weak"].as_array().unwrap();
+    assert!(weak.iter().any(|spot| spot["code"] == "rekor-v1-only"), "{weak:?}");
+    shop.write("p256.toml", shop.policy(1));
+    let checked = shop.quorate(&["policy", "check", "p256.toml", "-o", "json"]).exits(0).json();
+    let weak = checked["images"][0]["weak"].as_array().unwrap();
+    assert!(!weak.iter().any(|spot| spot["code"] == "rekor-v1-only"), "{weak:?}");
 }
 
 #[test]

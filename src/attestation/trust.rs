@@ -1,6 +1,6 @@
 //! Whom to believe: the authorities of a Sigstore trusted root, and what they must vouch for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -10,6 +10,7 @@ use sigstore_types::{DerCertificate, LogId};
 use sigstore_verify::Verifier;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 /// A trusted root, ready for verification.
 pub struct Trust {
@@ -24,7 +25,7 @@ pub struct Trust {
 /// What must vouch for a signature, besides its own key or certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transparency {
-    /// Entries in so many logs, proven, and a verified time.
+    /// Entries in so many logs, of which no two have one key, proven, and a verified time.
     Rekor(NonZeroUsize),
     /// A verified timestamp. Log entries are not looked at.
     Timestamp,
@@ -46,6 +47,8 @@ pub struct Trusts(BTreeMap<String, Trust>);
 /// proven by the key of another.
 pub(super) struct Log {
     pub(super) id: LogId,
+    /// Its key, without what kind of key it is: a log may have several ids, and one key is one log.
+    pub(super) key: Vec<u8>,
     /// What the log calls itself: its base URL without the scheme.
     name: String,
     valid_for: Option<TimeRange>,
@@ -112,16 +115,20 @@ impl Trust {
             .tlogs
             .iter()
             .map(|log| {
+                let key = SubjectPublicKeyInfoRef::try_from(log.public_key.raw_bytes.as_bytes())
+                    .map_err(|error| TrustError::Malformed(format!("a log's key: {error}")))?;
                 Ok(Log {
                     id: log.log_id.clone(),
+                    key: key.subject_public_key.raw_bytes().to_vec(),
                     name: without_scheme(&log.base_url).to_owned(),
                     valid_for: log.public_key.valid_for,
                     verifier: alone(std::slice::from_ref(log))?,
                 })
             })
             .collect::<Result<Vec<_>, TrustError>>()?;
+        let keys: BTreeSet<_> = logs.iter().map(|log| &log.key).collect();
         match transparency {
-            Transparency::Rekor(wanted) if logs.len() < wanted.get() => {
+            Transparency::Rekor(wanted) if keys.len() < wanted.get() => {
                 return Err(TrustError::Empty(if logs.is_empty() {
                     "transparency log"
                 } else {

@@ -15,7 +15,7 @@ use sigstore_verify::{
 use super::bundle::Holder;
 use super::signer::Likeness;
 use super::trust::Transparency;
-use super::{Bundle, Identity, MaySign, Sealed, Signer, Statement, Trust};
+use super::{Bundle, Identity, MaySign, PublicKey, Sealed, Signer, Statement, Trust};
 use crate::oci::Digest;
 use crate::reason::Reason;
 
@@ -245,7 +245,7 @@ fn times(sealed: &Sealed, signer: &Signer, trust: &Trust) -> Result<Vec<Timestam
             let mut logs = BTreeSet::new();
             for entry in &material.tlog_entries {
                 times.extend(logged(sealed, signer, trust, entry)?);
-                logs.insert(entry.log_id.key_id.to_string());
+                logs.extend(trust.log(&entry.log_id).map(|log| &log.key));
             }
             if logs.len() < wanted.get() {
                 let (found, s) = (logs.len(), if logs.len() == 1 { "" } else { "s" });
@@ -313,24 +313,24 @@ fn logged(
         ));
     }
     let result = verified(sealed, signer, trust, &log.verifier, Some(entry))?;
-    // Of such an entry, the verifier compares the key alone: whoever watches the log for a name
-    // must find it there.
-    if kind == KindVersion::IntotoV002
-        && let Some(certificate) = sealed.inner.signing_certificate()
-        && !intoto_names(entry, certificate)
-    {
-        return Err((Reason::LogEntry, "the entry is not under the certificate of the bundle".to_owned()));
+    // In Rekor v1, the verifier may take a key for a certificate that has it, and the other way round:
+    // whoever watches the log for a name or a key must find it there.
+    if !is_v2 && !is_under(entry, kind, signer, sealed.inner.signing_certificate()) {
+        return Err((
+            Reason::LogEntry,
+            "the entry is not under the certificate or key of the bundle".to_owned(),
+        ));
     }
     if !result.tlog_verified() {
         return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
     }
     // The body of such an entry claims a P-256 key, and the verifier does not compare.
-    let algorithm = result.certificate().map(|certificate| certificate.key_algorithm);
-    if is_v2 && algorithm.is_some_and(|algorithm| algorithm != KeyAlgorithm::EcdsaP256) {
-        return Err((
-            Reason::LogEntry,
-            "the entry claims a P-256 key, and the certificate has none".to_owned(),
-        ));
+    let algorithm = match signer {
+        Signer::Key(key) => Some(key.algorithm()),
+        Signer::Certificate(_) => result.certificate().map(|certificate| certificate.key_algorithm),
+    };
+    if is_v2 && algorithm != Some(KeyAlgorithm::EcdsaP256) {
+        return Err((Reason::LogEntry, "the entry claims a P-256 key, and the signer's is none".to_owned()));
     }
     let times = result.verified_timestamps();
     match times.iter().find(|time| !log.valid_at(**time)) {
@@ -390,15 +390,27 @@ fn subject(payload: &[u8]) -> Result<Sha256Hash, Refused> {
     Sha256Hash::from_hex(digest).map_err(|error| ambiguous(error.to_string()))
 }
 
-/// Whether an `intoto` 0.0.2 entry is under this very certificate: base64 of its PEM.
-fn intoto_names(entry: &TransparencyLogEntry, certificate: &DerCertificate) -> bool {
-    let body: Option<serde_json::Value> = serde_json::from_slice(entry.canonicalized_body.as_bytes()).ok();
-    let listed = body.as_ref().and_then(|body| body.pointer("/spec/content/envelope/signatures")?.as_array());
-    let named = |one: &serde_json::Value| {
-        let pem = STANDARD.decode(one["publicKey"].as_str()?).ok()?;
-        DerCertificate::from_pem(std::str::from_utf8(&pem).ok()?).ok()
+/// Whether an entry of Rekor v1 is under this very certificate, or else key: base64 of its PEM.
+fn is_under(
+    entry: &TransparencyLogEntry,
+    kind: KindVersion,
+    signer: &Signer,
+    certificate: Option<&DerCertificate>,
+) -> bool {
+    let (list, verifier) = match kind {
+        KindVersion::IntotoV002 => ("/spec/content/envelope/signatures", "publicKey"),
+        _ => ("/spec/signatures", "verifier"),
     };
-    listed.is_some_and(|all| all.len() == 1 && all.iter().all(|one| named(one).as_ref() == Some(certificate)))
+    let body: Option<serde_json::Value> = serde_json::from_slice(entry.canonicalized_body.as_bytes()).ok();
+    let listed = body.as_ref().and_then(|body| body.pointer(list)?.as_array());
+    let Some([one]) = listed.map(Vec::as_slice) else { return false };
+    let pem = one[verifier].as_str().and_then(|text| String::from_utf8(STANDARD.decode(text).ok()?).ok());
+    pem.is_some_and(|pem| match signer {
+        Signer::Key(key) => PublicKey::from_pem(&pem).as_ref() == Ok(key),
+        Signer::Certificate(_) => {
+            certificate.is_some() && DerCertificate::from_pem(&pem).ok().as_ref() == certificate
+        }
+    })
 }
 
 /// The reason code for what the verifier found.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use sigstore_crypto::KeyAlgorithm;
 use url::Url;
 
 use super::attest::read;
@@ -53,7 +54,22 @@ impl SigningArguments {
             (Some(_), Some(_)) => {
                 Err(Error::request("`--key` and `--identity-token` are two ways to sign: give one of them"))
             }
-            (Some(key), None) => Ok(Hand::Key(KeyPair::load(key, passphrase)?)),
+            (Some(key), None) => {
+                let pair = KeyPair::load(key, passphrase)?;
+                let v2 = services.logs.iter().find(|log| log.version == Version::V2);
+                match v2.filter(|_| pair.public().algorithm() == KeyAlgorithm::Ed25519) {
+                    None => Ok(Hand::Key(pair)),
+                    // It takes Ed25519ph alone, and that no verifier of such bundles.
+                    Some(log) => Err(Error::request(format!(
+                        "the key `{key}` is Ed25519, and the log {} is a Rekor v2, which takes P-256",
+                        log.url
+                    ))
+                    .hint(
+                        "sign with a P-256 key (`quorate key generate`), or name a Rekor v1: `--rekor-url URL \
+                         --rekor-version 1`",
+                    )),
+                }
+            }
             (None, token) => {
                 if token.as_ref().is_some_and(KeySource::is_token) {
                     // It is not repeated: it was a secret, until it stood in the arguments.

@@ -10,7 +10,7 @@ use pkcs8::EncryptedPrivateKeyInfoRef;
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::Kdf;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
 use super::files;
 use crate::attestation::PublicKey;
@@ -77,14 +77,19 @@ impl fmt::Display for KeySource {
     }
 }
 
-/// An ECDSA P-256 key pair.
+/// A key pair: ECDSA P-256, or Ed25519.
 pub struct KeyPair {
-    pair: EcdsaKeyPair,
+    pair: Pair,
     public: PublicKey,
 }
 
+enum Pair {
+    P256(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
 impl KeyPair {
-    /// Makes a key; its PEM (PKCS#8) is returned beside it.
+    /// Makes a P-256 key, which every log takes; its PEM (PKCS#8) is returned beside it.
     pub fn generate() -> Result<(Self, String), Error> {
         let failed = || Error::undecided("cannot make a key: the system's random source failed");
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
@@ -137,15 +142,21 @@ impl KeyPair {
                 })?
                 .ok_or_else(|| refused("its base64 is broken"))?
         };
-        Self::from_pkcs8(&pkcs8)
-            .ok_or_else(|| refused("it is not an ECDSA P-256 key with its public key inside"))
+        Self::from_pkcs8(&pkcs8).ok_or_else(|| {
+            refused("it is neither an ECDSA P-256 key with its public key inside, nor Ed25519")
+        })
     }
 
     fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new()).ok()?;
-        let public = PublicKey::from_point(pair.public_key().as_ref()).ok()?;
-        Some(Self { pair, public })
+        let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new());
+        if let Ok(pair) = p256 {
+            let public = PublicKey::from_point(pair.public_key().as_ref()).ok()?;
+            return Some(Self { pair: Pair::P256(pair), public });
+        }
+        // OpenSSL writes these keys without the public one, which follows from them.
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok()?;
+        let public = PublicKey::from_ed25519(pair.public_key().as_ref()).ok()?;
+        Some(Self { pair: Pair::Ed25519(pair), public })
     }
 
     /// The public key.
@@ -153,12 +164,15 @@ impl KeyPair {
         &self.public
     }
 
-    /// Signs `message`; the signature is ASN.1 DER.
+    /// Signs `message`, as [`PublicKey::verifies`] takes it.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        self.pair
-            .sign(&SystemRandom::new(), message)
-            .map(|signature| signature.as_ref().to_vec())
-            .map_err(|_| Error::undecided("cannot sign: the system's random source failed"))
+        match &self.pair {
+            Pair::P256(pair) => pair
+                .sign(&SystemRandom::new(), message)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| Error::undecided("cannot sign: the system's random source failed")),
+            Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        }
     }
 }
 

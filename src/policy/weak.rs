@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use sigstore_crypto::KeyAlgorithm;
+
 use super::builder::{Builder, Claims, Domain};
 use super::file::{ImageRule, Policy};
 use crate::attestation::{CertificateClaim, Matcher, MaySign, Transparency};
@@ -67,15 +69,26 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
                 weak("any-ref", format!("{name}: certificates for more than one ref are taken"));
             }
         }
-        if policy
-            .trusts()
-            .get(&builder.trust)
-            .is_some_and(|t| !matches!(t.transparency, Transparency::Rekor(_)))
-        {
+        let trust = policy.trusts().get(&builder.trust);
+        if trust.is_some_and(|trust| matches!(trust.transparency, Transparency::Rekor(_))) {
+            // Which versions of Rekor a trust has, nothing says before there is an entry.
+            if builder.credentials.iter().any(|credential| is_ed25519(&credential.may_sign)) {
+                weak(
+                    "rekor-v1-only",
+                    format!(
+                        "{name}: no Rekor v2 takes signatures of its Ed25519 key, so none can prove its votes"
+                    ),
+                );
+            }
+        } else {
             weak("no-log", format!("{name}: its signatures need not be in any log, so nobody sees them all"));
         }
     }
     spots
+}
+
+fn is_ed25519(may_sign: &MaySign) -> bool {
+    matches!(may_sign, MaySign::Key(key) if key.algorithm() == KeyAlgorithm::Ed25519)
 }
 
 /// Whether an id is asked for that stays when a name is given up and taken by somebody else.

@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ed25519_dalek::VerifyingKey as Ed25519Key;
 use http::{HeaderValue, Method, Response, StatusCode};
 use p256::ecdsa::signature::{Signer, Verifier};
 use p256::ecdsa::{DerSignature, Signature, SigningKey};
 use p256::elliptic_curve::Generate;
-use p256::pkcs8::EncodePublicKey;
+use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
@@ -26,8 +27,9 @@ const ENTRIES: &str = "/api/v1/log/entries";
 const EARLIER: u64 = 1000;
 const TREE_ID: u64 = 0x0123_4567_89ab_cdef;
 
-/// A transparency log in memory that behaves as `rekor` 1.5 does for `dsse` entries, version
-/// 0.0.1: a real Merkle tree, a signed checkpoint, and a signed promise with the time.
+/// A transparency log in memory that behaves as `rekor` 1.5 does for entries `dsse` 0.0.1 and
+/// `intoto` 0.0.2, signed with P-256 or Ed25519: a real Merkle tree, a signed checkpoint, and a
+/// signed promise with the time.
 pub struct RekorV1 {
     server: Server,
     state: Arc<State>,
@@ -152,7 +154,7 @@ impl State {
     }
 
     fn create_entry(&self, request: &[u8]) -> Response<Bytes> {
-        let body = match dsse_body(request) {
+        let body = match body(request) {
             Ok(body) => body,
             Err(why) => return error(StatusCode::BAD_REQUEST, &format!("error processing entry: {why}")),
         };
@@ -221,46 +223,82 @@ impl State {
     }
 }
 
-/// What the log keeps of a request to create a `dsse` entry; an error is why it does not.
-fn dsse_body(request: &[u8]) -> Result<String, String> {
+/// What the log keeps of a request to create an entry; an error is why it does not.
+fn body(request: &[u8]) -> Result<String, String> {
     let request: Value = serde_json::from_slice(request).map_err(|error| error.to_string())?;
-    if request["kind"] != "dsse" || request["apiVersion"] != "0.0.1" {
-        return Err("only dsse 0.0.1 is taken here".to_owned());
-    }
-    let proposed = &request["spec"]["proposedContent"];
+    let (kind, version, spec) = (&request["kind"], &request["apiVersion"], &request["spec"]);
+    let spec = match (kind.as_str(), version.as_str()) {
+        (Some("dsse"), Some("0.0.1")) => dsse(&spec["proposedContent"])?,
+        (Some("intoto"), Some("0.0.2")) => intoto(&spec["content"])?,
+        _ => return Err("only dsse 0.0.1 and intoto 0.0.2 are taken here".to_owned()),
+    };
+    // `serde_json` without `preserve_order` writes fields in the order of their names.
+    Ok(json!({"apiVersion": version, "kind": kind, "spec": spec}).to_string())
+}
+
+fn dsse(proposed: &Value) -> Result<Value, String> {
     let envelope_text = proposed["envelope"].as_str().ok_or("no envelope")?;
     let envelope: Value = serde_json::from_str(envelope_text).map_err(|error| error.to_string())?;
-    let decode = |text: &Value| {
-        STANDARD.decode(text.as_str().unwrap_or_default()).map_err(|_| "not base64".to_owned())
-    };
     let payload = decode(&envelope["payload"])?;
-    let payload_type = envelope["payloadType"].as_str().unwrap_or_default();
-    let pae =
-        [format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).as_bytes(), &payload]
-            .concat();
+    let pae = pae(&envelope["payloadType"], &payload);
     let verifiers = proposed["verifiers"].as_array().ok_or("no verifiers")?;
     let signatures = envelope["signatures"].as_array().ok_or("no signatures")?;
     let mut kept = Vec::new();
     for signature in signatures {
-        let bytes = Signature::from_der(&decode(&signature["sig"])?).map_err(|error| error.to_string())?;
-        let verifier = verifiers.iter().find(|verifier| {
-            let pem = decode(verifier).ok().and_then(|pem| String::from_utf8(pem).ok());
-            pem.as_deref().and_then(key_of).is_some_and(|key| key.verify(&pae, &bytes).is_ok())
-        });
+        let bytes = decode(&signature["sig"])?;
+        let verifier = verifiers.iter().find(|verifier| holds(verifier, &pae, &bytes));
         let verifier = verifier.ok_or("no verifier holds for a signature")?;
         kept.push(json!({"signature": signature["sig"], "verifier": verifier}));
     }
-    // `serde_json` without `preserve_order` writes fields in the order of their names.
     Ok(json!({
-        "apiVersion": "0.0.1",
-        "kind": "dsse",
-        "spec": {
-            "envelopeHash": {"algorithm": "sha256", "value": hex(&sha256(envelope_text.as_bytes()))},
-            "payloadHash": {"algorithm": "sha256", "value": hex(&sha256(&payload))},
-            "signatures": kept,
-        },
-    })
-    .to_string())
+        "envelopeHash": {"algorithm": "sha256", "value": hex(&sha256(envelope_text.as_bytes()))},
+        "payloadHash": {"algorithm": "sha256", "value": hex(&sha256(&payload))},
+        "signatures": kept,
+    }))
+}
+
+/// Payload and signatures are in base64 once more than in the envelope, and the payload is not kept.
+fn intoto(content: &Value) -> Result<Value, String> {
+    let envelope = &content["envelope"];
+    let twice = |text: &Value| {
+        let once = decode(text)?;
+        STANDARD.decode(once).map_err(|_| "not base64".to_owned())
+    };
+    let payload = twice(&envelope["payload"])?;
+    let pae = pae(&envelope["payloadType"], &payload);
+    let mut kept = Vec::new();
+    for signature in envelope["signatures"].as_array().ok_or("no signatures")? {
+        if !holds(&signature["publicKey"], &pae, &twice(&signature["sig"])?) {
+            return Err("a signature does not hold".to_owned());
+        }
+        kept.push(json!({"publicKey": signature["publicKey"], "sig": signature["sig"]}));
+    }
+    Ok(json!({"content": {
+        "envelope": {"payloadType": envelope["payloadType"], "signatures": kept},
+        "hash": {"algorithm": "sha256", "value": hex(&sha256(envelope.to_string().as_bytes()))},
+        "payloadHash": {"algorithm": "sha256", "value": hex(&sha256(&payload))},
+    }}))
+}
+
+fn decode(text: &Value) -> Result<Vec<u8>, String> {
+    STANDARD.decode(text.as_str().unwrap_or_default()).map_err(|_| "not base64".to_owned())
+}
+
+fn pae(payload_type: &Value, payload: &[u8]) -> Vec<u8> {
+    let payload_type = payload_type.as_str().unwrap_or_default();
+    [format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).as_bytes(), payload].concat()
+}
+
+/// Whether the signature is by this verifier: base64 of the PEM of a key or certificate.
+fn holds(verifier: &Value, message: &[u8], signature: &[u8]) -> bool {
+    let pem = decode(verifier).ok().and_then(|pem| String::from_utf8(pem).ok()).unwrap_or_default();
+    if let (Ok(key), Ok(signature)) =
+        (Ed25519Key::from_public_key_pem(&pem), ed25519_dalek::Signature::from_slice(signature))
+    {
+        return key.verify(message, &signature).is_ok();
+    }
+    let key = key_of(&pem).zip(Signature::from_der(signature).ok());
+    key.is_some_and(|(key, signature)| key.verify(message, &signature).is_ok())
 }
 
 fn uuid(leaf: &Hash) -> String {
