@@ -21,22 +21,34 @@ pub enum Kind {
     Request,
     /// It could not be decided or finished; trying again may help. Exit code 3.
     Undecided,
+    /// Somebody ended it. Exit code 130.
+    Interrupted,
 }
 
 impl Error {
+    /// An error of that kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None, hint: None }
+    }
+
     /// The answer is no.
     pub fn no(message: impl Into<String>) -> Self {
-        Self { kind: Kind::No, message: message.into(), source: None, hint: None }
+        Self::new(Kind::No, message)
     }
 
     /// The request is wrong.
     pub fn request(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Request, message: message.into(), source: None, hint: None }
+        Self::new(Kind::Request, message)
     }
 
     /// It could not be decided or finished.
     pub fn undecided(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Undecided, message: message.into(), source: None, hint: None }
+        Self::new(Kind::Undecided, message)
+    }
+
+    /// Somebody ended it.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(Kind::Interrupted, message)
     }
 
     /// What caused it.

@@ -127,6 +127,20 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn tests_that_a_page_names_are_there() {
+    let mut named = 0;
+    for page in PAGES {
+        for link in read(page).split("[`").skip(1) {
+            let Some((name, rest)) = link.split_once("`](../tests/") else { continue };
+            let file = rest.split(')').next().unwrap();
+            assert!(read(&format!("tests/{file}")).contains(&format!("fn {name}(")), "{page}: {name}");
+            named += 1;
+        }
+    }
+    assert!(named >= 20, "only {named}");
+}
+
+#[test]
 fn every_policy_loads() {
     let mut loaded = 0;
     for entry in fs::read_dir(path("policies")).unwrap() {

@@ -423,3 +423,32 @@ fn an_image_whose_tags_are_refused_is_not_handed_on() {
     let moved = outputs(&second, "2.0.0", 0);
     assert!(names(&moved, "image") && names(&moved, "digest"), "{moved}");
 }
+
+#[test]
+fn tags_of_a_large_index_are_read_back_as_those_of_a_small_one() {
+    const TAGS: [&str; 2] = ["--tag", "s-1,s-2,s-3,s-4,s-5"];
+    // Five times as much is more than a run keeps of what it reads.
+    let large = "x".repeat(3_500_000);
+    let shop = Shop::open();
+    let rule = "[[image.tag]]\nname = \"s-*\"\nrule = \"forward\"\n\n[[builder]]";
+    shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rule, 1));
+    for (name, sequence) in [("git-1", "1"), ("git-2", "2")] {
+        let small = agreed(&shop, name, sequence);
+        let index = client::manifest(&shop.host(), "acme/app", &small.digest).unwrap().body;
+        let mut index: Value = serde_json::from_slice(&index).unwrap();
+        index["annotations"]["org.acme.notes"] = large.clone().into();
+        let status =
+            client::put_manifest(&shop.host(), "acme/app", name, INDEX, index.to_string().as_bytes());
+        assert_eq!(status.unwrap(), 201);
+        let digest = shop.named(name).unwrap();
+        // The tags are absent, then name the first release, and at last are right already.
+        for outcome in ["moved", "unchanged"] {
+            let report = promote(&shop, &small, &TAGS).exits(0).json();
+            assert_eq!(
+                (&report["outcome"], &report["image"]["digest"]),
+                (&outcome.into(), &digest.clone().into())
+            );
+            assert_eq!(shop.named("s-5").as_ref(), Some(&digest));
+        }
+    }
+}

@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use crate::edge::ci::{self, Ci};
 use crate::edge::files;
+use crate::edge::interrupt::Interrupt;
 use crate::edge::output::{Color, Printer};
 use crate::edge::registry::{Credentials, Options, Registry, Source};
 use crate::error::{Error, Kind};
@@ -272,6 +273,7 @@ impl Finished {
                 Kind::No => NO,
                 Kind::Request => REQUEST,
                 Kind::Undecided => UNDECIDED,
+                Kind::Interrupted => INTERRUPTED,
             },
             None => NO,
         }
@@ -299,23 +301,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         printer.trace();
     }
     let media_type = cli.command.media_type();
-    let result = crate::init().map_err(Stop::from).and_then(|()| run(&cli, printer));
-    let finished = match result {
-        Ok(finished) => finished,
-        Err(Stop::Interrupted) => {
-            let hint =
-                "run the same command again: it says what is there now, and repeats nothing that is done";
-            printer.error(&Error::undecided("interrupted").hint(hint));
-            return ExitCode::from(INTERRUPTED);
-        }
-        Err(Stop::Failed(error)) => Finished {
-            json: report::undecided(media_type, &error),
-            // The file must not go on saying what an earlier run found.
-            page: report::html::undecided(&error),
-            error: Some(error),
-            ..Finished::default()
-        },
-    };
+    // Whatever becomes of this run, the file must not go on saying what an earlier one found; and
+    // one that cannot be written is found out before a tag moves.
+    let begun = cli.command.report().map_or(Ok(()), |file| {
+        let unknown = Error::undecided("the run that writes this report has not ended, or was killed");
+        keep(file, &report::html::undecided(&unknown.hint("run the same command again")))
+    });
+    let report = cli.command.report().filter(|_| begun.is_ok());
+    let result = begun.and_then(|()| crate::init()).and_then(|()| run(&cli, printer));
+    let finished = result.unwrap_or_else(|error| Finished {
+        json: report::undecided(media_type, &error),
+        page: report::html::undecided(&error),
+        error: Some(error),
+        ..Finished::default()
+    });
     let printed = match (cli.global.output, &finished.raw) {
         (Output::Json, _) => printer.data(&pretty(&finished.json)),
         (Output::Text, Some(bytes)) => printer.bytes(bytes),
@@ -328,7 +327,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(error) = &finished.error {
         printer.error(error);
     }
-    let kept = cli.command.report().map_or(Ok(()), |file| keep(file, &finished.page));
+    let kept = report.map_or(Ok(()), |file| keep(file, &finished.page));
     if let Err(error) = &kept {
         printer.error(error);
     }
@@ -343,29 +342,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-enum Stop {
-    Failed(Error),
-    Interrupted,
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
+fn run(cli: &Cli, printer: Printer) -> Result<Finished, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
         .build()
         .map_err(|error| Error::undecided("cannot start").because(error))?;
+    let interrupt = Interrupt::default();
     let work = async {
         match &cli.command {
             Command::Push(arguments) => Box::pin(arguments.run(&cli.global)).await,
             Command::Assemble(arguments) => arguments.run(&cli.global).await,
             Command::Attest(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
-            Command::Promote(arguments) => arguments.run(&cli.global, printer).await,
+            Command::Promote(arguments) => arguments.run(&cli.global, printer, &interrupt).await,
             Command::Verify(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
             Command::Pack(arguments) => arguments.run(&cli.global, printer).await,
             Command::Inspect(arguments) => arguments.run(&cli.global, printer).await,
@@ -376,13 +365,7 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Stop> {
             Command::Predicate(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
         }
     };
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            _ = tokio::signal::ctrl_c() => Err(Stop::Interrupted),
-            finished = work => finished.map_err(Stop::from),
-        }
-    })
+    runtime.block_on(interrupt.run(work))
 }
 
 fn keep(file: &Path, page: &str) -> Result<(), Error> {

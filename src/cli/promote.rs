@@ -13,6 +13,7 @@ use super::signing::SigningArguments;
 use super::verify::{outputs, refusal};
 use super::{Finished, Global, Judgement, PASSPHRASE};
 use crate::attestation::{Trust, Verifier};
+use crate::edge::interrupt::Interrupt;
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::edge::service::Service;
@@ -112,7 +113,12 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
+    pub(super) async fn run(
+        &self,
+        global: &Global,
+        printer: Printer,
+        interrupt: &Interrupt,
+    ) -> Result<Finished, Error> {
         let policy = self.judgement.policy()?;
         let registry = global.registry(LOOK)?;
         let access = if self.dry_run { Access::Pull } else { Access::Push };
@@ -151,6 +157,7 @@ impl Arguments {
             journal: self.journal.clone(),
             untag,
             dry_run: self.dry_run,
+            interrupt,
         };
         let tell = |text: &str| printer.talk(text);
         let mut report = run(&registry, &policy, &trusts, &request, &tell).await?;

@@ -12,7 +12,7 @@ use crate::edge::built::Built;
 use crate::edge::files;
 use crate::edge::outgoing::How;
 use crate::edge::registry::Access;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::oci::reference::ReferenceError;
 use crate::oci::{Reference, Repository, System, Tag, Target};
 use crate::ops::push::{Request, Suffix, run};
@@ -244,11 +244,7 @@ fn failure(pushed: &Pushed) -> Option<Error> {
     let failed: Vec<&Error> = pushed.targets.iter().filter_map(|target| target.sent.as_ref().err()).collect();
     let first = *failed.first()?;
     let message = format!("{} of {} targets do not have the image", failed.len(), pushed.targets.len());
-    let error = match first.kind() {
-        Kind::No => Error::no(message),
-        Kind::Request => Error::request(message),
-        Kind::Undecided => Error::undecided(message),
-    };
+    let error = Error::new(first.kind(), message);
     let causes = [vec![first.to_string()], first.causes()].concat().join(": ");
     let hint = first.next().unwrap_or("run the same command again: what was sent is not sent again");
     Some(error.because(causes).hint(hint))

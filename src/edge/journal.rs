@@ -1,7 +1,7 @@
 //! The journal of a promotion: a line of JSON for each step, on the disk before the next step.
 //!
-//! It explains a run that was cut short, and tells the next one what tags named before. Nothing is
-//! decided on what it says.
+//! It explains a run that was cut short, and the next one repeats what tags named before. Nothing
+//! is decided, written or put back on what it says.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};

@@ -9,6 +9,7 @@ pub mod fulcio;
 pub mod git;
 pub mod handover;
 pub mod images;
+pub mod interrupt;
 pub mod journal;
 pub mod layers;
 pub mod layout;

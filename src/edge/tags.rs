@@ -1,6 +1,7 @@
 //! Tags are written here and nowhere else, each with a permission of its own.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
@@ -18,7 +19,7 @@ pub struct CandidateTag(Tag);
 pub struct Restore {
     repository: Repository,
     tag: Tag,
-    before: RawManifest,
+    before: Arc<RawManifest>,
     ours: Digest,
 }
 
@@ -110,7 +111,7 @@ pub async fn write_approved(
 
 impl Restore {
     /// To be made before the tag is moved to `ours`, from what it named until then.
-    pub fn new(repository: &Repository, tag: &Tag, before: RawManifest, ours: Digest) -> Self {
+    pub fn new(repository: &Repository, tag: &Tag, before: Arc<RawManifest>, ours: Digest) -> Self {
         Self { repository: repository.clone(), tag: tag.clone(), before, ours }
     }
 
@@ -122,14 +123,14 @@ impl Restore {
     /// Puts the tag back if it still names what we wrote, and reads it back.
     pub async fn put_back(&self, registry: &Registry) -> Result<Restored, Error> {
         let reference = self.repository.at_tag(self.tag.clone());
-        let now = registry.manifest_now(&reference).await?.map(|raw| raw.digest);
+        let now = registry.digest_now(&reference).await?;
         if now != Some(self.ours) {
             return Ok(Restored::Elsewhere(now));
         }
         // Whether or not it went well, what counts is what the tag names then.
         let before = &self.before;
         let _ = registry.move_tag(now, &self.repository, &self.tag, &before.media_type, &before.bytes).await;
-        let now = registry.manifest_now(&reference).await?.map(|raw| raw.digest);
+        let now = registry.digest_now(&reference).await?;
         Ok(if now == Some(self.before.digest) { Restored::Back } else { Restored::Elsewhere(now) })
     }
 }

@@ -1,6 +1,7 @@
 //! Tags on their way: read, planned, written, read back, and put back where writing failed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, try_join_all};
@@ -9,8 +10,9 @@ use super::gather::{Gathered, all, gather};
 use super::promote::Request;
 use crate::attestation::Trusts;
 use crate::edge::clock;
-use crate::edge::journal::{Earlier, Journal};
-use crate::edge::registry::{RawManifest, Registry};
+use crate::edge::interrupt::Interrupt;
+use crate::edge::journal::Journal;
+use crate::edge::registry::{Held, RawManifest, Registry};
 use crate::edge::tags::{self, Restore, Restored};
 use crate::error::Error;
 use crate::oci::{Digest, ImageIndex, Reference, Repository, Tag};
@@ -27,15 +29,18 @@ const READ_BACK: [Duration; 4] =
 /// written is not left unlooked at because the time was up.
 const SETTLE: Duration = Duration::from_secs(15);
 
+/// After an interrupt, writes on their way may end.
+const IN_HAND: Duration = Duration::from_secs(2);
+/// And [`SETTLE`] is this. All of it is less than the 7.5 s after which a GitHub runner asks again.
+const SETTLE_SOON: Duration = Duration::from_millis(2500);
+
 /// A tag on its way.
 pub(super) struct Step {
     kind: TagKind,
     /// What it named before.
-    raw: Option<RawManifest>,
+    raw: Option<Arc<RawManifest>>,
     /// Whether a write was tried. What a failed write left behind is not known until it is read.
     touched: bool,
-    /// Whether it names the release already, by a run that was cut short.
-    done: bool,
     pub(super) report: TagReport,
 }
 
@@ -44,10 +49,8 @@ pub(super) struct Found {
     tag: Tag,
     kind: TagKind,
     /// What it named before.
-    raw: Option<RawManifest>,
+    raw: Option<Arc<RawManifest>>,
     before: Before,
-    /// As in [`Step`].
-    done: bool,
 }
 
 /// A policy and whom to believe.
@@ -58,37 +61,24 @@ pub(super) struct Rules<'a> {
 }
 
 /// What the tags name now. A release that several of them name is judged once.
-///
-/// A tag that names the release by a run that was cut short is found as that run found it. What
-/// its journal says is held to the same rules: it is believed only where the move would be allowed
-/// now, so that the file can name nothing to be put back that the policy does not verify.
 pub(super) async fn find(
     registry: &Registry,
     rules: Rules<'_>,
     repository: &Repository,
-    digest: Digest,
+    image: RawManifest,
     kinds: Vec<(Tag, TagKind)>,
-    earlier: &Earlier,
 ) -> Result<Vec<Found>, Error> {
+    let digest = image.digest;
+    let held = Held::new(BTreeMap::from([(digest, Arc::new(image))]));
+    let held = &held;
     let named = kinds.into_iter().map(|(tag, kind)| async move {
-        let now = registry.manifest_now(&repository.at_tag(tag.clone())).await?;
-        let ours = now.as_ref().is_some_and(|raw| raw.digest == digest);
-        let (raw, done) = match earlier.get(&tag).filter(|_| ours) {
-            None => (now, false),
-            Some(None) => (None, true),
-            Some(Some(before)) if *before == digest => (now, false),
-            Some(Some(before)) => match registry.manifest(&repository.at_digest(*before)).await? {
-                Some(raw) => (Some(raw), true),
-                // What is gone cannot be put back.
-                None => (now, false),
-            },
-        };
-        Ok::<_, Error>((tag, kind, raw, done))
+        let raw = registry.manifest_once(&repository.at_tag(tag.clone()), held).await?;
+        Ok::<_, Error>((tag, kind, raw))
     });
     let named = try_join_all(named).await?;
     let olds: BTreeMap<Digest, &RawManifest> = named
         .iter()
-        .filter_map(|(_, kind, raw, _)| raw.as_ref().filter(|_| *kind == TagKind::Forward))
+        .filter_map(|(_, kind, raw)| raw.as_deref().filter(|_| *kind == TagKind::Forward))
         .filter(|raw| raw.digest != digest)
         .map(|raw| (raw.digest, raw))
         .collect();
@@ -99,7 +89,7 @@ pub(super) async fn find(
         ))
     }));
     let gathered: BTreeMap<Digest, Gathered> = gathered.await?.into_iter().collect();
-    let found = named.into_iter().map(|(tag, kind, raw, done)| {
+    let found = named.into_iter().map(|(tag, kind, raw)| {
         let before = match &raw {
             None => Before::Absent,
             Some(raw) if raw.digest == digest => Before::Same,
@@ -108,7 +98,7 @@ pub(super) async fn find(
                 _ => Before::Other { digest: raw.digest },
             },
         };
-        Found { tag, kind, raw, before, done }
+        Found { tag, kind, raw, before }
     });
     Ok(found.collect())
 }
@@ -124,9 +114,8 @@ fn left(policy: &Policy, digest: Digest, old: &Gathered, tag: &Tag) -> Before {
     })
 }
 
-/// Writes the tags and reads them back; the journal hears of each before it is written. On a failure,
-/// mutable tags that existed before are put back; what else moved stays, and the steps say so. Where
-/// time has passed since they were read, immutable tags are looked at again, too.
+/// Writes the tags and reads them back. On a failure or an interrupt, mutable tags that existed
+/// before are put back; what else moved stays, and the steps say so.
 pub(super) async fn write(
     registry: &Registry,
     approval: &Approval,
@@ -134,64 +123,91 @@ pub(super) async fn write(
     steps: &mut [Step],
     journal: &mut Journal,
     time_has_passed: bool,
+    interrupt: &Interrupt,
+) -> Result<(), Error> {
+    interrupt.hold();
+    let work = advance(registry, approval, index, steps, journal, time_has_passed, interrupt);
+    let written = interrupt.within(IN_HAND, work).await;
+    steps.iter_mut().filter(|step| step.is_due() && !step.touched).for_each(Step::skip);
+    let mut read = None;
+    if let Some(Ok(())) = written {
+        let work = read_back(registry.with_deadline(SETTLE), approval, steps, false);
+        read = interrupt.within(Duration::ZERO, work).await;
+    }
+    if let Some(Ok(())) = read {
+        return Ok(());
+    }
+    let settle = || registry.with_deadline(if interrupt.came() { SETTLE_SOON } else { SETTLE });
+    if read.is_none() {
+        // What failed is known; this is for the steps.
+        let _ = read_back(settle(), approval, steps, true).await;
+    }
+    let settle = settle();
+    all(steps.iter_mut().map(|step| step.put_back(&settle, approval))).await;
+    Err([written, read].into_iter().flatten().find_map(Result::err).unwrap_or_else(interrupted))
+}
+
+/// That somebody ended the run when it had begun to write.
+pub(super) fn interrupted() -> Error {
+    Error::interrupted("interrupted while tags were written")
+        .hint("the report says what became of each tag; the same command, run again, goes on from there")
+}
+
+/// Writes the tags that are due; the journal hears of each before it is written. Where time has
+/// passed since they were read, immutable tags are looked at again, too.
+async fn advance(
+    registry: &Registry,
+    approval: &Approval,
+    index: &ImageIndex,
+    steps: &mut [Step],
+    journal: &mut Journal,
+    time_has_passed: bool,
+    interrupt: &Interrupt,
 ) -> Result<(), Error> {
     if time_has_passed {
         let fresh = steps.iter_mut().filter(|step| step.is_due() && step.kind == TagKind::Immutable);
         let seen = all(fresh.map(|step| step.look_again(registry, approval))).await;
-        if let Some(failure) = seen.into_iter().find_map(Result::err) {
-            steps.iter_mut().filter(|step| step.is_due()).for_each(Step::skip);
-            return Err(failure);
-        }
+        seen.into_iter().collect::<Result<(), _>>()?;
     }
     let due = steps.iter_mut().filter(|step| step.is_due());
     let (mut immutable, mut forward): (Vec<_>, Vec<_>) =
         due.partition(|step| step.kind == TagKind::Immutable);
-    let mut failure = journal.writing(immutable.iter().map(|step| step.named())).err();
-    if failure.is_none() {
-        let (written, seen) = join(
-            all(immutable.iter_mut().map(|step| step.write(registry, approval, index))),
-            all(forward.iter_mut().map(|step| step.look_again(registry, approval))),
-        )
-        .await;
-        failure = written.into_iter().chain(seen).find_map(Result::err);
-        forward.retain(|step| step.is_due());
-    } else {
-        immutable.into_iter().for_each(Step::skip);
+    journal.writing(immutable.iter().map(|step| step.named()))?;
+    let (written, seen) = join(
+        all(immutable.iter_mut().map(|step| step.write(registry, approval, index))),
+        all(forward.iter_mut().map(|step| step.look_again(registry, approval))),
+    )
+    .await;
+    written.into_iter().chain(seen).collect::<Result<(), _>>()?;
+    if interrupt.came() {
+        return Err(interrupted());
     }
-    if failure.is_none() {
-        failure = journal.writing(forward.iter().map(|step| step.named())).err();
-    }
-    if failure.is_none() {
-        let written = all(forward.iter_mut().map(|step| step.write(registry, approval, index))).await;
-        failure = written.into_iter().find_map(Result::err);
-    } else {
-        forward.into_iter().for_each(Step::skip);
-    }
-    let settle = registry.with_deadline(SETTLE);
-    let failed = failure.is_some();
+    forward.retain(|step| step.is_due());
+    journal.writing(forward.iter().map(|step| step.named()))?;
+    let written = all(forward.iter_mut().map(|step| step.write(registry, approval, index))).await;
+    written.into_iter().collect()
+}
+
+/// Reads back what was written, or may have been.
+async fn read_back(
+    registry: Registry,
+    approval: &Approval,
+    steps: &mut [Step],
+    failed: bool,
+) -> Result<(), Error> {
     let touched = steps.iter_mut().filter(|step| step.touched);
-    let read = all(touched.map(|step| step.read_back(&settle, approval, failed))).await;
-    let Some(failure) = failure.or_else(|| read.into_iter().find_map(Result::err)) else {
-        return Ok(());
-    };
-    let settle = registry.with_deadline(SETTLE);
-    all(steps.iter_mut().map(|step| step.put_back(&settle, approval))).await;
-    Err(failure)
+    let read = all(touched.map(|step| step.read_back(&registry, approval, failed))).await;
+    read.into_iter().collect()
 }
 
 impl Step {
     /// What is to be done with a tag.
     pub(super) fn plan(found: Found, approval: &Approval, request: &Request<'_>) -> Self {
-        let Found { tag, kind, mut raw, before, mut done } = found;
+        let Found { tag, kind, raw, before } = found;
         let expected = request.old.get(&tag).copied().unwrap_or_default();
         let plan = moves::plan(approval, &tag, kind, &before, expected, &request.allow);
         let allowed = plan.as_ref().ok().and_then(|plan| plan.allowed());
         let (action, refusal) = match plan {
-            // It names the release already; what the journal says it named before is not believed.
-            Err(_) if done => {
-                (raw, done) = (None, false);
-                (Action::Unchanged, None)
-            }
             Ok(Move::Create) => (Action::Created, None),
             Ok(Move::Replace | Move::Rollback | Move::Adopt) => (Action::Moved, None),
             Ok(Move::Keep) => (Action::Unchanged, None),
@@ -208,11 +224,11 @@ impl Step {
             allowed,
             refusal,
         };
-        Self { kind, raw, touched: done, done, report }
+        Self { kind, raw, touched: false, report }
     }
 
     fn is_due(&self) -> bool {
-        !self.done && matches!(self.report.action, Action::Created | Action::Moved)
+        matches!(self.report.action, Action::Created | Action::Moved)
     }
 
     fn skip(&mut self) {
@@ -223,9 +239,6 @@ impl Step {
     /// Leaves the tag as it is: nothing is to be written.
     pub(super) fn leave(&mut self, dry_run: bool) {
         let report = &mut self.report;
-        if self.done {
-            (report.action, report.before) = (Action::Unchanged, report.after);
-        }
         if matches!(report.action, Action::Created | Action::Moved) && !dry_run {
             report.action = Action::Skipped;
         }
@@ -257,7 +270,7 @@ impl Step {
 
     /// Looks whether the tag still names what it named when it was read.
     async fn look_again(&mut self, registry: &Registry, approval: &Approval) -> Result<(), Error> {
-        let now = registry.manifest_now(&self.reference(approval)).await?.map(|raw| raw.digest);
+        let now = registry.digest_now(&self.reference(approval)).await?;
         if now == self.report.before {
             Ok(())
         } else if now == Some(approval.digest()) {
@@ -291,16 +304,13 @@ impl Step {
         let reference = self.reference(approval);
         let mut delays = READ_BACK.iter();
         let now = loop {
-            match registry.manifest_now(&reference).await {
-                Ok(now) => {
-                    let now = now.map(|raw| raw.digest);
-                    match delays.next() {
-                        Some(delay) if now == self.report.before && !failed => {
-                            tokio::time::sleep(*delay).await;
-                        }
-                        _ => break now,
+            match registry.digest_now(&reference).await {
+                Ok(now) => match delays.next() {
+                    Some(delay) if now == self.report.before && !failed => {
+                        tokio::time::sleep(*delay).await;
                     }
-                }
+                    _ => break now,
+                },
                 Err(error) => {
                     self.report.action = Action::Unknown;
                     self.report.after = None;

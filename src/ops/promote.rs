@@ -16,11 +16,12 @@ use tokio::time::Instant;
 
 use super::copy;
 use super::gather::{Gathered, all, gather_for, resolve};
-use super::moving::{Rules, Step, find, write};
+use super::moving::{Rules, Step, find, interrupted, write};
 use super::record::{Recording, record};
 use super::verify::expected;
 use crate::attestation::{Commit, Trusts};
 use crate::edge::clock;
+use crate::edge::interrupt::Interrupt;
 use crate::edge::journal::{About, Earlier, Journal};
 use crate::edge::registry::{RawManifest, Registry, Untagged};
 use crate::edge::tags::{self, CandidateTag};
@@ -61,6 +62,8 @@ pub struct Request<'a> {
     pub untag: Vec<CandidateTag>,
     /// Whether to write nothing.
     pub dry_run: bool,
+    /// Whether to end before all is done.
+    pub interrupt: &'a Interrupt,
 }
 
 impl Request<'_> {
@@ -95,7 +98,7 @@ pub async fn run(
     if !earlier.is_empty() {
         tell(&format!("an earlier run was cut short, by its journal; {}", named(&earlier)));
     }
-    let work = promote(registry, &look, request, image, kinds, (&mut journal, &earlier), tell);
+    let work = promote(registry, &look, request, image, kinds, &mut journal, tell);
     let mut report = Box::pin(work).await?;
     if let Err(error) = journal.note("end", json!({ "outcome": report.outcome().as_str() })) {
         report.unfinished = report.unfinished.or(Some(error));
@@ -109,7 +112,7 @@ async fn promote(
     request: &Request<'_>,
     mut image: RawManifest,
     kinds: Vec<(Tag, TagKind)>,
-    (journal, earlier): (&mut Journal, &Earlier),
+    journal: &mut Journal,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Report, Error> {
     let Look { rules, place, .. } = *look;
@@ -131,7 +134,7 @@ async fn promote(
     }
     let registry = &registry.with_deadline(request.look);
     let (judged, found) =
-        join(look.at(registry, here, image), find(registry, rules, place, digest, kinds, earlier)).await;
+        join(look.at(registry, here, image.clone()), find(registry, rules, place, image, kinds)).await;
     let (gathered, verdict) = judged?;
     journal.note("judged", json!({ "verdict": verdict.outcome.as_str() }))?;
     let mut report = Report { copied, ..Report::new(verdict, request.dry_run) };
@@ -155,8 +158,9 @@ async fn promote(
         }
     } else {
         let registry = &registry.with_deadline(request.look);
+        let (recorded, interrupt) = (report.record.is_some(), request.interrupt);
         report.unfinished =
-            write(registry, approval, index, &mut steps, journal, report.record.is_some()).await.err();
+            write(registry, approval, index, &mut steps, journal, recorded, interrupt).await.err();
         let right = report.unfinished.is_none();
         if let Err(error) = journal.note("written", json!({ "tags": noted(&steps), "right": right })) {
             report.unfinished = report.unfinished.or(Some(error));
@@ -164,12 +168,16 @@ async fn promote(
     }
     report.tags = steps.into_iter().map(|step| step.report).collect();
     if report.outcome().is_yes() {
-        for (tag, removal) in request.untag.iter().zip(untag(registry, place, index, request).await) {
+        let removals = request.interrupt.within(Duration::ZERO, untag(registry, place, index, request)).await;
+        for (tag, removal) in request.untag.iter().zip(removals.unwrap_or_default()) {
             match removal {
                 Ok(removal) => report.untagged.push(UntagReport { tag: tag.tag().clone(), removal }),
                 Err(error) => report.unfinished = Some(error),
             }
         }
+    }
+    if request.interrupt.came() && report.unfinished.is_none() {
+        report.unfinished = Some(interrupted());
     }
     Ok(report)
 }

@@ -75,7 +75,7 @@ pub type Asked = (Reference, Result<Verified, Error>);
 fn gravity(result: &Result<Verified, Error>) -> u8 {
     match result {
         Ok(verified) if verified.verdict.approval().is_some() => 0,
-        Err(error) if error.kind() == Kind::Undecided => 1,
+        Err(error) if matches!(error.kind(), Kind::Undecided | Kind::Interrupted) => 1,
         Err(error) if error.kind() == Kind::Request => 2,
         _ => 3,
     }

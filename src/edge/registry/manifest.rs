@@ -1,7 +1,7 @@
 //! Manifests and tags (distribution-spec, "Pulling manifests", "Pushing manifests").
 
-use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
@@ -32,6 +32,9 @@ pub struct RawManifest {
     /// What header and document both say they are.
     pub media_type: String,
 }
+
+/// Manifests that are held, each once.
+pub type Held = Mutex<BTreeMap<Digest, Arc<RawManifest>>>;
 
 /// Bytes whose digest is right, before anything else is known of them.
 pub(super) struct Fetched {
@@ -86,9 +89,36 @@ impl Registry {
         self.fetch_manifest(reference, MAX_MANIFEST, true).await?.map(Fetched::into_manifest).transpose()
     }
 
+    /// The same where many references may name one manifest: what is `held` is not held, nor
+    /// counted, twice.
+    pub async fn manifest_once(
+        &self,
+        reference: &Reference,
+        held: &Held,
+    ) -> Result<Option<Arc<RawManifest>>, Error> {
+        let Some(fetched) = self.look_at_manifest(reference, MAX_MANIFEST, true).await? else {
+            return Ok(None);
+        };
+        let raw = fetched.into_manifest()?;
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = held.get(&raw.digest).filter(|same| same.media_type == raw.media_type) {
+            return Ok(Some(same.clone()));
+        }
+        self.keep(&raw.bytes)?;
+        let raw = Arc::new(raw);
+        held.insert(raw.digest, raw.clone());
+        Ok(Some(raw))
+    }
+
+    /// The digest of what stands there now, read whole past every cache; nothing of it is kept.
+    pub async fn digest_now(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
+        let found = self.look_at_manifest(reference, MAX_MANIFEST, true).await?;
+        found.map(|fetched| Ok(fetched.into_manifest()?.digest)).transpose()
+    }
+
     /// Whether something stands there, whatever it is.
     pub async fn has(&self, reference: &Reference) -> Result<bool, Error> {
-        match self.fetch_manifest(reference, MAX_MANIFEST, true).await {
+        match self.look_at_manifest(reference, MAX_MANIFEST, true).await {
             Ok(found) => Ok(found.is_some()),
             Err(Error::TooLarge { .. }) => Ok(true),
             Err(error) => Err(error),
@@ -96,6 +126,20 @@ impl Registry {
     }
 
     pub(super) async fn fetch_manifest(
+        &self,
+        reference: &Reference,
+        limit: u64,
+        fresh: bool,
+    ) -> Result<Option<Fetched>, Error> {
+        let found = self.look_at_manifest(reference, limit, fresh).await?;
+        if let Some(fetched) = &found {
+            self.keep(&fetched.bytes)?;
+        }
+        Ok(found)
+    }
+
+    /// The same for bytes that the caller does not keep.
+    async fn look_at_manifest(
         &self,
         reference: &Reference,
         limit: u64,
@@ -123,7 +167,6 @@ impl Registry {
         if let Some(expected) = [wanted, named].into_iter().flatten().find(|expected| *expected != found) {
             return Err(Error::DigestMismatch { asked, expected, found });
         }
-        self.keep(&answer.body)?;
         Ok(Some(Fetched { content_type: answer.content_type(), bytes: answer.body, digest: found, asked }))
     }
 
@@ -213,7 +256,7 @@ impl Registry {
             }
             tokio::time::sleep(wait).await;
             let now =
-                self.fetch_manifest(&reference, MAX_MANIFEST, true).await?.map(|fetched| fetched.digest);
+                self.look_at_manifest(&reference, MAX_MANIFEST, true).await?.map(|fetched| fetched.digest);
             if now == Some(Digest::of(bytes)) {
                 return Ok(());
             }

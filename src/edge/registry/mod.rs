@@ -55,7 +55,7 @@ pub use credentials::Credentials;
 pub use error::{Asked, Error, Reply};
 pub use evidence::{Attached, Collected, Place, Skipped};
 pub use host::Access;
-pub use manifest::RawManifest;
+pub use manifest::{Held, RawManifest};
 pub use referrers::Referrers;
 pub use secret::Secret;
 pub use source::Source;

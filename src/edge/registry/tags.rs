@@ -118,10 +118,10 @@ impl Registry {
             _ => return Err(self.refusal(&host, path, asked, &answer).await),
         }
         let malformed = |why: &str| Err(Error::Malformed { asked: asked.clone(), why: why.to_owned() });
-        if self.fetch_manifest(&reference, MAX_MANIFEST, true).await?.is_some() {
+        if self.has(&reference).await? {
             return malformed("the registry said that the tag is gone, and it still stands");
         }
-        if self.fetch_manifest(&repository.at_digest(digest), MAX_MANIFEST, true).await?.is_none() {
+        if !self.has(&repository.at_digest(digest)).await? {
             return malformed("the registry removed the manifest with its tag");
         }
         Ok(Untagged::Done)

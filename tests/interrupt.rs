@@ -1,0 +1,236 @@
+//! SIGINT and SIGTERM: what a run that somebody ends leaves behind.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod shop;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use quorate_bed::{Fault, FaultAction};
+use serde_json::Value;
+use shop::{AMD64, ARM64, Release, Run, Shop};
+
+/// A release that two builders agree on.
+fn agreed(shop: &Shop, name: &str, sequence: &str) -> Release {
+    let release = shop.release(name, name);
+    for builder in ["github", "garnix"] {
+        for (_, system) in [AMD64, ARM64] {
+            shop.attest(&release, builder, system, &["--sequence", sequence]).exits(0);
+        }
+    }
+    release
+}
+
+/// Two forward-only tags that name the first release, and a second one. The report is of the first.
+fn open() -> (Shop, Release, Release) {
+    let shop = Shop::open();
+    let rules = "[[image.tag]]\nname = \"f*\"\nrule = \"forward\"\n\n\
+                 [[image.tag]]\nname = \"v*\"\nrule = \"immutable\"\n\n[[builder]]";
+    shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rules, 1));
+    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    shop.quorate(&["promote", &first.reference, "--tag", "f1,f2", "--report", "report.html"]).exits(0);
+    assert!(page(&shop).contains("✓ met"));
+    (shop, first, second)
+}
+
+fn page(shop: &Shop) -> String {
+    fs::read_to_string(shop.path("report.html")).unwrap()
+}
+
+/// Starts to move three tags.
+fn started(shop: &Shop, release: &Release) -> Child {
+    let arguments = ["--tag", "f1,f2,v2", "--journal", "journal.jsonl", "--report", "report.html"];
+    let arguments = [&["promote", &release.reference, "-o", "json"], &arguments[..]].concat();
+    shop.bed.registry.clear_log();
+    let mut command = shop.command(&arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits until the registry was asked for this.
+#[track_caller]
+fn asked(shop: &Shop, method: &str, path: &str, times: usize) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    let matching = |r: &quorate_bed::Request| r.method == method && r.path.contains(path);
+    while shop.bed.registry.log().iter().filter(|r| matching(r)).count() < times {
+        assert!(Instant::now() < patience, "no {method} {path}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[track_caller]
+fn named(shop: &Shop, tag: &str, release: &Release) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while shop.named(tag).as_ref() != Some(&release.digest) {
+        assert!(Instant::now() < patience, "{tag}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn send(child: &Child, signal: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("sh").args(["-c", "kill -s $1 $2", "sh", signal, &pid]).status().unwrap().success());
+}
+
+fn finished(child: Child) -> Run {
+    let output = child.wait_with_output().unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn action(report: &Value, tag: &str) -> String {
+    let tags = report["tags"].as_array().unwrap();
+    tags.iter().find(|t| t["tag"] == tag).unwrap()["action"].as_str().unwrap().to_owned()
+}
+
+fn steps(shop: &Shop) -> Vec<Value> {
+    let text = fs::read_to_string(shop.path("journal.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn step(step: &Value) -> &str {
+    step["step"].as_str().unwrap()
+}
+
+fn hang() -> Fault {
+    Fault::new(FaultAction::Hang).method("PUT").path("manifests/f2")
+}
+
+fn slow(seconds: u64) -> Fault {
+    Fault::new(FaultAction::Delay(Duration::from_secs(seconds)))
+}
+
+/// Ends well, and finds nothing left over.
+fn goes_well(shop: &Shop, release: &Release) {
+    shop.bed.registry.clear_faults();
+    let run = finished(started(shop, release)).exits(0);
+    assert_eq!(run.json()["outcome"], "moved");
+    for tag in ["f1", "f2", "v2"] {
+        assert_eq!(shop.named(tag).as_ref(), Some(&release.digest), "{tag}");
+    }
+    assert!(page(shop).contains("✓ met"));
+}
+
+#[test]
+fn tags_are_put_back_before_it_ends() {
+    for signal in ["INT", "TERM"] {
+        let (shop, first, second) = open();
+        shop.bed.registry.fault(hang());
+        let child = started(&shop, &second);
+        asked(&shop, "PUT", "manifests/f2", 1);
+        named(&shop, "f1", &second);
+        let sent = Instant::now();
+        send(&child, signal);
+        let run = finished(child).exits(130).says("interrupted while tags were written");
+        assert!(sent.elapsed() < Duration::from_secs(7), "a runner waits 7.5 s: {:?}", sent.elapsed());
+        let report = run.json();
+        assert_eq!(report["outcome"], "undecided");
+        let actions = ["f1", "f2", "v2"].map(|tag| action(&report, tag));
+        assert_eq!(actions, ["restored", "skipped", "created"], "{signal}");
+        for tag in ["f1", "f2"] {
+            assert_eq!(shop.named(tag).as_ref(), Some(&first.digest), "{tag}");
+        }
+        assert_eq!(shop.named("v2").as_ref(), Some(&second.digest));
+        assert!(page(&shop).contains("interrupted while tags were written"));
+        let noted = steps(&shop);
+        assert_eq!((step(&noted[5]), &noted[5]["right"]), ("written", &false.into()));
+        assert_eq!((step(&noted[6]), &noted[6]["outcome"]), ("end", &"undecided".into()));
+        assert_eq!(noted[5]["tags"], report["tags"]);
+        goes_well(&shop, &second);
+    }
+}
+
+#[test]
+fn what_is_being_written_or_read_back_is_put_back_too() {
+    // A write that ends a second later; and a reading back that would take five.
+    for (method, skip, seconds, times) in [("PUT", 0, 1, 1), ("GET", 2, 5, 3)] {
+        let (shop, first, second) = open();
+        shop.bed.registry.fault(slow(seconds).method(method).path("manifests/f2").skip(skip).times(1));
+        let child = started(&shop, &second);
+        asked(&shop, method, "manifests/f2", times);
+        send(&child, "INT");
+        let report = finished(child).exits(130).json();
+        for tag in ["f1", "f2"] {
+            assert_eq!(action(&report, tag), "restored", "{method}");
+            assert_eq!(shop.named(tag).as_ref(), Some(&first.digest), "{tag}");
+        }
+        goes_well(&shop, &second);
+    }
+}
+
+#[test]
+fn no_tag_is_begun_after_an_interrupt() {
+    let (shop, first, second) = open();
+    shop.bed.registry.fault(slow(1).method("PUT").path("manifests/v2"));
+    let child = started(&shop, &second);
+    asked(&shop, "PUT", "manifests/v2", 1);
+    send(&child, "INT");
+    let report = finished(child).exits(130).json();
+    let actions = ["f1", "f2", "v2"].map(|tag| action(&report, tag));
+    assert_eq!(actions, ["skipped", "skipped", "created"]);
+    let written: Vec<_> = shop.bed.registry.writes().into_iter().map(|r| r.path).collect();
+    assert_eq!(written, ["/v2/acme/app/manifests/v2"]);
+    assert_eq!(shop.named("f1").as_ref(), Some(&first.digest));
+    goes_well(&shop, &second);
+}
+
+#[test]
+fn the_second_interrupt_ends_it_at_once() {
+    let (shop, first, second) = open();
+    shop.bed.registry.fault(hang());
+    let child = started(&shop, &second);
+    asked(&shop, "PUT", "manifests/f2", 1);
+    named(&shop, "f1", &second);
+    send(&child, "INT");
+    // Two signals of one kind at a time may arrive as one.
+    std::thread::sleep(Duration::from_millis(300));
+    let sent = Instant::now();
+    send(&child, "TERM");
+    let run = finished(child).exits(130).says("a tag may have moved");
+    assert!(sent.elapsed() < Duration::from_millis(1500), "{:?}", sent.elapsed());
+    assert_eq!(run.json()["verdict"], Value::Null);
+    assert_eq!(shop.named("f1").as_ref(), Some(&second.digest), "nothing is put back");
+    assert!(page(&shop).contains("✗ undecided") && !page(&shop).contains("✓"));
+    // The journal says how far it came, and what to put back by hand.
+    assert_eq!(step(steps(&shop).last().unwrap()), "writing");
+    shop.bed.registry.clear_faults();
+    let next = finished(started(&shop, &second)).exits(0);
+    assert!(next.stderr.contains(&format!("`f1` named {}", first.digest)), "{}", next.stderr);
+}
+
+#[test]
+fn before_a_tag_is_written_it_ends_at_once() {
+    for signal in ["INT", "TERM"] {
+        let (shop, first, second) = open();
+        shop.bed.registry.fault(slow(5).path("/blobs/"));
+        let child = started(&shop, &second);
+        asked(&shop, "GET", "/blobs/", 1);
+        // Already now the report is no longer that of the first run.
+        assert!(page(&shop).contains("has not ended") && !page(&shop).contains("✓"));
+        let sent = Instant::now();
+        send(&child, signal);
+        let run = finished(child).exits(130).says("error: interrupted\n");
+        assert!(sent.elapsed() < Duration::from_millis(1500), "{:?}", sent.elapsed());
+        assert_eq!(run.json()["outcome"], "undecided");
+        assert!(shop.bed.registry.writes().is_empty());
+        assert_eq!(shop.named("f1").as_ref(), Some(&first.digest));
+        assert!(page(&shop).contains("interrupted") && !page(&shop).contains("✓"));
+        goes_well(&shop, &second);
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_report_of_an_earlier_one() {
+    let (shop, _, second) = open();
+    shop.bed.registry.fault(hang());
+    let mut child = started(&shop, &second);
+    asked(&shop, "PUT", "manifests/f2", 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(page(&shop).contains("✗ undecided") && page(&shop).contains("was killed"));
+}
