@@ -13,9 +13,9 @@ use crate::edge::journal::{Earlier, Journal};
 use crate::edge::registry::{RawManifest, Registry};
 use crate::edge::tags::{self, Restore, Restored};
 use crate::error::Error;
-use crate::oci::{Digest, ImageIndex, Reference, Repository, Tag};
+use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::policy::moves::{self, Before, Move};
-use crate::policy::{Approval, Expected, Policy, Purpose, TagKind, decide};
+use crate::policy::{Approval, Candidate, Expected, Policy, Purpose, TagKind, decide};
 use crate::reason::Reason;
 use crate::report::promote::{Action, TagReport};
 
@@ -130,7 +130,7 @@ fn left(policy: &Policy, digest: Digest, old: &Gathered, tag: &Tag) -> Before {
 pub(super) async fn write(
     registry: &Registry,
     approval: &Approval,
-    index: &ImageIndex,
+    release: &Candidate,
     steps: &mut [Step],
     journal: &mut Journal,
     time_has_passed: bool,
@@ -149,7 +149,7 @@ pub(super) async fn write(
     let mut failure = journal.writing(immutable.iter().map(|step| step.named())).err();
     if failure.is_none() {
         let (written, seen) = join(
-            all(immutable.iter_mut().map(|step| step.write(registry, approval, index))),
+            all(immutable.iter_mut().map(|step| step.write(registry, approval, release))),
             all(forward.iter_mut().map(|step| step.look_again(registry, approval))),
         )
         .await;
@@ -162,7 +162,7 @@ pub(super) async fn write(
         failure = journal.writing(forward.iter().map(|step| step.named())).err();
     }
     if failure.is_none() {
-        let written = all(forward.iter_mut().map(|step| step.write(registry, approval, index))).await;
+        let written = all(forward.iter_mut().map(|step| step.write(registry, approval, release))).await;
         failure = written.into_iter().find_map(Result::err);
     } else {
         forward.into_iter().for_each(Step::skip);
@@ -273,10 +273,10 @@ impl Step {
         &mut self,
         registry: &Registry,
         approval: &Approval,
-        index: &ImageIndex,
+        release: &Candidate,
     ) -> Result<(), Error> {
         self.touched = true;
-        tags::write_approved(registry, approval, &self.report.tag, self.report.before, index).await
+        tags::write_approved(registry, approval, &self.report.tag, self.report.before, release).await
     }
 
     /// Reads what the tag names after it was written. Some registries answer reads from a cache
