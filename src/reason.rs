@@ -69,7 +69,7 @@ reasons! {
     TimeInFuture = "time-in-future", "The verified time lies ahead of the clock of this machine.";
     SignatureInvalid = "signature-invalid", "The signature does not hold.";
 
-    NotAnIndex = "not-an-index", "The image is not an image index.";
+    NotAnIndex = "not-an-index", "The image is no image index, and the policy judges no others of this repository.";
     IndexMalformed = "index-malformed", "The index is not strict JSON of the image specification.";
     IndexNested = "index-nested", "A child of the index is not the manifest of an image.";
     PlatformMissing = "platform-missing", "A platform that the policy requires is not in the index.";
@@ -111,6 +111,7 @@ reasons! {
     TagImmutable = "tag-immutable", "The tag is immutable and names another image.";
     TagBackwards = "tag-backwards", "The tag only moves forward, and names a release of a higher or equal sequence.";
     TagUnverified = "tag-unverified", "The tag only moves forward, and what it names now cannot be verified.";
+    TagFeed = "tag-feed", "The tag takes releases of other git refs or versions.";
     TagUnexpected = "tag-unexpected", "The tag does not name what the caller expects it to name.";
     TagRaced = "tag-raced", "The tag names something else than it did a moment ago, or than was just written.";
     JournalOther = "journal-other", "The journal is of another release, or was written under another policy.";

@@ -185,3 +185,139 @@ fn weak_spots_are_shown_and_refused_only_if_asked() {
     shop.quorate(&["policy", "check", "quorate.toml", "--image", &ours]).exits(0);
     shop.quorate(&["policy", "check", "quorate.toml", "--image", &other]).exits(1).says("no-rule");
 }
+
+#[test]
+fn an_image_of_an_index_is_judged_by_its_own_digest_where_the_policy_says_so() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    let alone = format!("{}@{}", shop.repository(), release.images[0].manifest_digest);
+
+    shop.bed.registry.clear_log();
+    let run = shop.quorate(&["verify", &alone, "-o", "json"]).exits(1).says("`single = true`");
+    let refused = run.json();
+    assert_eq!(
+        (&refused["verdict"], &refused["refusals"][0]["reason"]),
+        (&"refused".into(), &"not-an-index".into())
+    );
+    let asked = shop.bed.registry.log();
+    assert!(
+        asked.iter().all(|request| !request.path.contains("referrers")),
+        "no evidence was fetched: {asked:?}"
+    );
+
+    policy(&shop, "single = true", ("basement", ""), "");
+    let met = verify(&shop, &alone, 0);
+    assert_eq!((&met["verdict"], &met["notes"][0]["code"]), (&"met".into(), &"single".into()));
+    let rows = met["platforms"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["platform"]), (1, &AMD.into()));
+    assert_eq!(
+        (cell(&met, AMD, "github").as_str(), cell(&met, AMD, "basement").as_str()),
+        ("counted", "missing")
+    );
+    // The index is judged as ever, and needs both.
+    assert_eq!(verify(&shop, &release.reference, 0)["platforms"].as_array().unwrap().len(), 2);
+    let absent = shop.quorate(&["verify", &alone, "--platform", "linux/arm64", "-o", "json"]).exits(1).json();
+    assert_eq!(absent["refusals"][0]["reason"], "platform-missing");
+
+    // A pack of it says the same without a network.
+    shop.quorate(&["pack", &alone, "--out", "alone.json"]).exits(0);
+    let packed = shop.quorate(&["verify", &alone, "--pack", "alone.json", "-o", "json"]).exits(0).json();
+    assert_eq!(packed["platforms"], met["platforms"]);
+    let tree = shop.quorate(&["inspect", &alone]).exits(0).stdout;
+    assert!(tree.contains("✓ built by \"github\""), "{tree}");
+
+    // One platform of two is no release.
+    let writes = shop.bed.registry.writes().len();
+    let refused = shop.quorate(&["promote", &alone, "--tag", "latest", "-o", "json"]).exits(1).json();
+    assert_eq!(refused["refusals"][0]["reason"], "platform-missing");
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+
+    let other = shop::build("amd64", "something else").config_digest;
+    shop.attest_as(&alone, "basement", AMD64.1, &other, &["--record-dissent"]).exits(0);
+    assert_eq!(cell(&verify(&shop, &alone, 1), AMD, "basement"), "dissent signed-dissent");
+}
+
+#[test]
+fn tags_move_to_an_image_without_an_index_that_is_the_whole_release() {
+    let shop = Shop::open();
+    let image = shop.push("git-1", "amd64", "hello");
+    let (reference, digest) = (shop.at("git-1"), image.manifest_digest.clone());
+    shop.write(
+        "quorate.toml",
+        shop.policy(2)
+            .replace(", \"linux/arm64\"]", "]")
+            .replace("quorum = 2\n", "quorum = 2\nsingle = true\n"),
+    );
+    let promote = ["promote", &reference, "--tag", "latest", "--tag", "1.0.0", "-o", "json"];
+    let attest =
+        |builder: &str| shop.attest_as(&reference, builder, AMD64.1, &image.config_digest, &[]).exits(0);
+    attest("github");
+    let writes = shop.bed.registry.writes().len();
+    assert_eq!(shop.quorate(&promote).exits(1).json()["verdict"], "short");
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    attest("garnix");
+    let moved = shop.quorate(&promote).exits(0).json();
+    assert_eq!((&moved["outcome"], &moved["image"]["digest"]), (&"moved".into(), &digest.clone().into()));
+    for tag in ["latest", "1.0.0"] {
+        assert_eq!(shop.named(tag), Some(digest.clone()));
+    }
+    assert_eq!(shop.quorate(&promote).exits(0).json()["outcome"], "unchanged");
+    assert_eq!(verify(&shop, &shop.at("latest"), 0)["tag"], "latest");
+}
+
+#[test]
+fn a_platform_is_required_from_a_sequence_on() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    let since = |sequence: u64| {
+        policy(&shop, &format!("since = {{ \"linux/riscv64\" = {sequence} }}"), ("basement", ""), "")
+    };
+    since(1_763_700_001);
+    assert_eq!(verify(&shop, &release.reference, 0)["verdict"], "met");
+    since(1_763_700_000);
+    let refused = verify(&shop, &release.reference, 1);
+    assert_eq!(refused["refusals"][0]["reason"], "platform-missing");
+    let detail = refused["refusals"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("from the sequence 1763700000 on"), "{detail}");
+}
+
+#[test]
+fn a_tag_moves_only_to_releases_of_the_refs_that_feed_it() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let tags = "[[image.tag]]\nname = \"latest\"\nrule = \"forward\"\nrefs = [\"refs/tags/v*\"]\n\
+                [[image.tag]]\nname = \"v1\"\nrule = \"forward\"\nversions = \"^1\"\n\
+                [[image.tag]]\nname = \"edge\"\nrule = \"forward\"\n";
+    policy(&shop, tags, ("basement", ""), "");
+    let attest = |git_ref: &str| {
+        for builder in ["github", "garnix"] {
+            for (_, system) in [AMD64, shop::ARM64] {
+                shop.attest(&release, builder, system, &["--ref", git_ref]).exits(0);
+            }
+        }
+    };
+    let promote = |tag: &str, code: i32| {
+        shop.quorate(&["promote", &release.reference, "--tag", tag, "--allow-rollback", "-o", "json"])
+            .exits(code)
+            .json()
+    };
+    attest("refs/heads/main");
+    let writes = shop.bed.registry.writes().len();
+    for tag in ["latest", "v1"] {
+        let refused = promote(tag, 1);
+        assert_eq!((&refused["verdict"], &refused["outcome"]), (&"met".into(), &"refused".into()));
+        assert_eq!(refused["tags"][0]["reason"], "tag-feed");
+    }
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    assert_eq!(promote("edge", 0)["outcome"], "moved");
+    attest("refs/tags/v2.0.0");
+    assert_eq!(promote("latest", 0)["outcome"], "moved");
+    assert_eq!(promote("v1", 1)["tags"][0]["reason"], "tag-feed");
+    attest("refs/tags/v1.0.0");
+    assert_eq!(promote("v1", 0)["outcome"], "moved");
+
+    let check = shop.quorate(&["policy", "check", "quorate.toml"]).exits(0).stdout;
+    assert!(check.contains("latest from refs/tags/v*, v1 from git tags of the versions ^1"), "{check}");
+}

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 
 use super::registry::{RawManifest, Registry, Untagged};
 use crate::error::Error;
-use crate::oci::{Digest, ImageIndex, Repository, Tag};
-use crate::policy::{Approval, ImageRule};
+use crate::oci::{Digest, Repository, Tag};
+use crate::policy::{Approval, Candidate, ImageRule};
 
 /// Permission to name an image or index by a tag that no release stands under.
 #[derive(Debug, Clone)]
@@ -93,19 +93,19 @@ pub async fn remove_candidate(
     Ok(registry.untag(repository, &tag.0, digest).await?)
 }
 
-/// Names the approved index by `tag`, which named `before` until now. The bytes written are the
+/// Names the approved image by `tag`, which named `before` until now. The bytes written are the
 /// bytes that were judged.
 pub async fn write_approved(
     registry: &Registry,
     approval: &Approval,
     tag: &Tag,
     before: Option<Digest>,
-    index: &ImageIndex,
+    image: &Candidate,
 ) -> Result<(), Error> {
-    if approval.permits(tag).is_none() || index.digest() != approval.digest() {
+    if approval.permits(tag).is_none() || image.digest() != approval.digest() {
         return Err(Error::request(format!("the approval of {} is not for `{tag}`", approval.digest())));
     }
-    registry.move_tag(before, approval.repository(), tag, &index.media_type, index.bytes()).await?;
+    registry.move_tag(before, approval.repository(), tag, image.media_type(), image.bytes()).await?;
     Ok(())
 }
 

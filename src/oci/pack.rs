@@ -85,7 +85,10 @@ impl Parts {
 
     /// Takes over a manifest or configuration.
     pub fn add_child(&mut self, part: Part) {
-        self.children.insert(Digest::of(&part.bytes), part);
+        let digest = Digest::of(&part.bytes);
+        if digest != self.digest() {
+            self.children.insert(digest, part);
+        }
     }
 
     /// Takes over a bundle.
@@ -93,9 +96,11 @@ impl Parts {
         self.bundles.insert(Digest::of(&bytes), bytes);
     }
 
-    /// The bytes of a manifest or configuration, if they are there.
+    /// The bytes of a manifest or configuration, if they are there. One image without an index is
+    /// its own child.
     pub fn child(&self, digest: Digest) -> Option<&[u8]> {
-        self.children.get(&digest).map(|part| part.bytes.as_slice())
+        let itself = || (digest == self.digest()).then_some(self.root.bytes.as_slice());
+        self.children.get(&digest).map(|part| part.bytes.as_slice()).or_else(itself)
     }
 
     /// The parts as one manifest; the same parts always give the same bytes.

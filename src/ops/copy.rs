@@ -12,7 +12,7 @@ use crate::attestation::{Attestation, Bundle};
 use crate::edge::images;
 use crate::edge::registry::Registry;
 use crate::error::Error;
-use crate::oci::{ImageIndex, Manifest, Repository, Slot, Store};
+use crate::oci::{Manifest, Repository, Slot, Store};
 use crate::report::promote::Copied;
 
 /// Brings the images of a release, every attestation of builders of the policy on them, whatever
@@ -25,7 +25,6 @@ pub(super) async fn bring(
     rules: Rules<'_>,
     from: &Repository,
     to: &Repository,
-    index: &ImageIndex,
     release: &Gathered,
 ) -> Result<Copied, Error> {
     let brought = try_join_all(release.candidate.children().map(|child| async move {
@@ -34,9 +33,10 @@ pub(super) async fn bring(
         Box::pin(bring_child(registry, rules, from, to, child, &proven)).await
     }))
     .await?;
-    let known = registry.has(&to.at_digest(index.digest())).await?;
+    let image = &release.candidate;
+    let known = registry.has(&to.at_digest(image.digest())).await?;
     if !known {
-        registry.push_manifest(to, &index.media_type, index.bytes()).await?;
+        registry.push_manifest(to, image.media_type(), image.bytes()).await?;
     }
     Ok(Copied {
         from: from.clone(),

@@ -59,22 +59,24 @@ pub(super) async fn gather_for(
     policy: &Policy,
     trusts: &Trusts,
 ) -> Result<Gathered, Error> {
-    let (parts, skipped) = fetch(registry, repository, image, policy).await?;
+    let (parts, skipped) = fetch(registry, repository, place, image, policy).await?;
     Ok(assess(place, &parts, skipped, policy, trusts))
 }
 
-/// Fetches the parts of `image` and what hangs on it; besides, what cannot be evidence.
+/// Fetches the parts of `image` and what hangs on it, as the rule for `place` wants them; besides,
+/// what cannot be evidence.
 pub(super) async fn fetch(
     registry: &Registry,
     repository: &Repository,
+    place: &Repository,
     image: RawManifest,
     policy: &Policy,
 ) -> Result<(Parts, Vec<Rejection>), Error> {
     let mut parts = Parts::of(&image.media_type, image.bytes);
-    let children = children(&parts);
+    let children = children(&parts, policy, place);
     let (slots, store) = (policy.slots(), Store::Repository(repository.clone()));
     let found = try_join_all(children.iter().map(|child| {
-        try_join(content(registry, &store, child), evidence(registry, repository, child, &slots))
+        try_join(content(registry, &store, &parts, child), evidence(registry, repository, child, &slots))
     }))
     .await?;
     let mut skipped = Vec::new();
@@ -100,11 +102,13 @@ pub(super) async fn fetch(
 pub(super) async fn fetch_content(
     registry: &Registry,
     store: &Store,
+    place: &Repository,
     image: RawManifest,
+    policy: &Policy,
 ) -> Result<Parts, Error> {
     let mut parts = Parts::of(&image.media_type, image.bytes);
-    let children = children(&parts);
-    let found = try_join_all(children.iter().map(|child| content(registry, store, child))).await?;
+    let children = children(&parts, policy, place);
+    let found = try_join_all(children.iter().map(|child| content(registry, store, &parts, child))).await?;
     for part in found.into_iter().flatten() {
         parts.add_child(part);
     }
@@ -121,7 +125,7 @@ pub(super) fn assess(
 ) -> Gathered {
     let root = &parts.root;
     let mut candidate = Candidate::read(repository.clone(), &root.media_type, root.bytes.clone());
-    let children = children(parts);
+    let children = children(parts, policy, repository);
     for child in &children {
         let config = candidate.add_manifest(child, parts.child(child.digest).map(<[u8]>::to_vec));
         if let Some(config) = config {
@@ -147,17 +151,30 @@ pub(super) fn assess(
 }
 
 /// The children whose content is wanted. More of them than platforms are refused by the decision,
-/// whatever they hold.
-fn children(parts: &Parts) -> Vec<Descriptor> {
+/// whatever they hold. One image without an index stands for itself, where the rule judges such.
+fn children(parts: &Parts, policy: &Policy, place: &Repository) -> Vec<Descriptor> {
     let Part { media_type, bytes } = &parts.root;
+    if media_type::is_manifest(media_type) && policy.image(place).is_some_and(|rule| rule.single) {
+        return vec![Descriptor::of(media_type, bytes)];
+    }
     let index = media_type::is_index(media_type).then(|| ImageIndex::parse(bytes.clone()).ok()).flatten();
     index.into_iter().flat_map(|index| index.manifests).take(MAX_CHILDREN).collect()
 }
 
 /// The manifest and configuration of a child, as far as the store has them.
-async fn content(registry: &Registry, store: &Store, child: &Descriptor) -> Result<Vec<Part>, Error> {
-    let Some(manifest) = images::manifest(registry, store, child.digest).await? else {
-        return Ok(Vec::new());
+async fn content(
+    registry: &Registry,
+    store: &Store,
+    parts: &Parts,
+    child: &Descriptor,
+) -> Result<Vec<Part>, Error> {
+    let manifest = if let Some(bytes) = parts.child(child.digest) {
+        Part { media_type: child.media_type.clone(), bytes: bytes.to_vec() }
+    } else {
+        let Some(raw) = images::manifest(registry, store, child.digest).await? else {
+            return Ok(Vec::new());
+        };
+        Part { media_type: raw.media_type, bytes: raw.bytes }
     };
     let config = match Manifest::parse(manifest.bytes.clone()) {
         // A larger one is refused by the decision, and never fetched.
@@ -168,7 +185,6 @@ async fn content(registry: &Registry, store: &Store, child: &Descriptor) -> Resu
         }
         _ => None,
     };
-    let manifest = Part { media_type: manifest.media_type, bytes: manifest.bytes };
     Ok([manifest].into_iter().chain(config).collect())
 }
 

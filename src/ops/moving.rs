@@ -15,9 +15,9 @@ use crate::edge::journal::Journal;
 use crate::edge::registry::{Held, RawManifest, Registry};
 use crate::edge::tags::{self, Restore, Restored};
 use crate::error::Error;
-use crate::oci::{Digest, ImageIndex, Reference, Repository, Tag};
+use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::policy::moves::{self, Before, Move};
-use crate::policy::{Approval, Expected, Policy, Purpose, TagKind, decide};
+use crate::policy::{Approval, Candidate, Expected, Policy, Purpose, TagKind, decide};
 use crate::reason::Reason;
 use crate::report::promote::{Action, TagReport};
 
@@ -119,14 +119,14 @@ fn left(policy: &Policy, digest: Digest, old: &Gathered, tag: &Tag) -> Before {
 pub(super) async fn write(
     registry: &Registry,
     approval: &Approval,
-    index: &ImageIndex,
+    release: &Candidate,
     steps: &mut [Step],
     journal: &mut Journal,
     time_has_passed: bool,
     interrupt: &Interrupt,
 ) -> Result<(), Error> {
     interrupt.hold();
-    let work = advance(registry, approval, index, steps, journal, time_has_passed, interrupt);
+    let work = advance(registry, approval, release, steps, journal, time_has_passed, interrupt);
     let written = interrupt.within(IN_HAND, work).await;
     steps.iter_mut().filter(|step| step.is_due() && !step.touched).for_each(Step::skip);
     let mut read = None;
@@ -158,7 +158,7 @@ pub(super) fn interrupted() -> Error {
 async fn advance(
     registry: &Registry,
     approval: &Approval,
-    index: &ImageIndex,
+    release: &Candidate,
     steps: &mut [Step],
     journal: &mut Journal,
     time_has_passed: bool,
@@ -174,7 +174,7 @@ async fn advance(
         due.partition(|step| step.kind == TagKind::Immutable);
     journal.writing(immutable.iter().map(|step| step.named()))?;
     let (written, seen) = join(
-        all(immutable.iter_mut().map(|step| step.write(registry, approval, index))),
+        all(immutable.iter_mut().map(|step| step.write(registry, approval, release))),
         all(forward.iter_mut().map(|step| step.look_again(registry, approval))),
     )
     .await;
@@ -184,7 +184,7 @@ async fn advance(
     }
     forward.retain(|step| step.is_due());
     journal.writing(forward.iter().map(|step| step.named()))?;
-    let written = all(forward.iter_mut().map(|step| step.write(registry, approval, index))).await;
+    let written = all(forward.iter_mut().map(|step| step.write(registry, approval, release))).await;
     written.into_iter().collect()
 }
 
@@ -286,10 +286,10 @@ impl Step {
         &mut self,
         registry: &Registry,
         approval: &Approval,
-        index: &ImageIndex,
+        release: &Candidate,
     ) -> Result<(), Error> {
         self.touched = true;
-        tags::write_approved(registry, approval, &self.report.tag, self.report.before, index).await
+        tags::write_approved(registry, approval, &self.report.tag, self.report.before, release).await
     }
 
     /// Reads what the tag names after it was written. Some registries answer reads from a cache

@@ -41,7 +41,7 @@ pub async fn run(
     let expected =
         expected(policy, &request.image.repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let image = resolve(registry, &request.image).await?;
-    let (mut parts, _) = fetch(registry, repository, image, policy).await?;
+    let (mut parts, _) = fetch(registry, repository, repository, image, policy).await?;
     // What strangers attached decides nothing, and could fill the pack.
     parts.bundles.retain(|_, bytes| match prove(bytes, policy, trusts) {
         Ok(_) => true,

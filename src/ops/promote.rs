@@ -26,9 +26,9 @@ use crate::edge::journal::{About, Earlier, Journal};
 use crate::edge::registry::{RawManifest, Registry, Untagged};
 use crate::edge::tags::{self, CandidateTag};
 use crate::error::Error;
-use crate::oci::{ImageIndex, Reference, Repository, Tag};
+use crate::oci::{Reference, Repository, Tag};
 use crate::policy::moves::{Allowances, Old};
-use crate::policy::{Expected, Outcome, Policy, Purpose, TagKind, Verdict, decide};
+use crate::policy::{Candidate, Expected, Outcome, Policy, Purpose, TagKind, Verdict, decide};
 use crate::report::promote::{Action, Removal, Report, UntagReport};
 use crate::report::verdict::lacking;
 
@@ -121,13 +121,13 @@ async fn promote(
     let mut copied = None;
     if request.wait.is_some() || here != place {
         let (gathered, verdict) = look.until_met(registry, here, &image, request, tell).await?;
-        let Some(index) = gathered.candidate.index().filter(|_| verdict.approval().is_some()) else {
+        if verdict.approval().is_none() {
             return Ok(Report::new(verdict, request.dry_run));
-        };
+        }
         if here != place && !request.dry_run {
             journal.note("copying", json!({ "from": here.to_string() }))?;
             let registry = &registry.with_deadline(request.copying);
-            copied = Some(copy::bring(registry, rules, here, place, index, &gathered).await?);
+            copied = Some(copy::bring(registry, rules, here, place, &gathered).await?);
             here = place;
             image = resolve(registry, &here.at_digest(digest)).await?;
         }
@@ -138,15 +138,14 @@ async fn promote(
     let (gathered, verdict) = judged?;
     journal.note("judged", json!({ "verdict": verdict.outcome.as_str() }))?;
     let mut report = Report { copied, ..Report::new(verdict, request.dry_run) };
-    let (Some(approval), Some(index)) = (report.verdict.approval(), gathered.candidate.index()) else {
-        return Ok(report);
-    };
+    let Some(approval) = report.verdict.approval() else { return Ok(report) };
+    let release = &gathered.candidate;
     let mut steps: Vec<Step> = found?.into_iter().map(|found| Step::plan(found, approval, request)).collect();
     journal.note("planned", json!({ "tags": noted(&steps) }))?;
     let refused = steps.iter().any(|step| step.report.action == Action::Refused);
     if let Some(recording) = request.recording.as_ref().filter(|_| !refused) {
         let recorded =
-            record(registry, approval, index, rules.policy, recording, request.dry_run, tell).await;
+            record(registry, approval, release, rules.policy, recording, request.dry_run, tell).await;
         match recorded.and_then(|record| Ok((journal.note("recorded", record.to_json())?, record).1)) {
             Ok(record) => report.record = Some(record),
             Err(error) => report.unfinished = Some(error),
@@ -160,7 +159,7 @@ async fn promote(
         let registry = &registry.with_deadline(request.look);
         let (recorded, interrupt) = (report.record.is_some(), request.interrupt);
         report.unfinished =
-            write(registry, approval, index, &mut steps, journal, recorded, interrupt).await.err();
+            write(registry, approval, release, &mut steps, journal, recorded, interrupt).await.err();
         let right = report.unfinished.is_none();
         if let Err(error) = journal.note("written", json!({ "tags": noted(&steps), "right": right })) {
             report.unfinished = report.unfinished.or(Some(error));
@@ -168,7 +167,7 @@ async fn promote(
     }
     report.tags = steps.into_iter().map(|step| step.report).collect();
     if report.outcome().is_yes() {
-        let removals = request.interrupt.within(Duration::ZERO, untag(registry, place, index, request)).await;
+        let removals = request.interrupt.within(Duration::ZERO, untag(registry, place, release, request)).await;
         for (tag, removal) in request.untag.iter().zip(removals.unwrap_or_default()) {
             match removal {
                 Ok(removal) => report.untagged.push(UntagReport { tag: tag.tag().clone(), removal }),
@@ -274,19 +273,18 @@ fn kinds(policy: &Policy, request: &Request<'_>) -> Result<Vec<(Tag, TagKind)>, 
     Ok(kinds)
 }
 
-/// Removes tags of single images, where each names one of the release: the index, which has its
-/// tags by then, holds it.
+/// Removes tags of single images, where each names one of the release, which has its tags by then.
 async fn untag(
     registry: &Registry,
     repository: &Repository,
-    index: &ImageIndex,
+    release: &Candidate,
     request: &Request<'_>,
 ) -> Vec<Result<Removal, Error>> {
     all(request.untag.iter().map(|tag| async {
         let named = registry.manifest_now(&repository.at_tag(tag.tag().clone())).await?;
         Ok(match named.map(|raw| raw.digest) {
             None => Removal::Absent,
-            Some(digest) if index.manifests.iter().all(|child| child.digest != digest) => {
+            Some(digest) if release.manifests().iter().all(|child| child.digest != digest) => {
                 Removal::Kept(format!("it names {digest}, which is no image of this release"))
             }
             Some(_) if request.dry_run => Removal::Planned,

@@ -11,8 +11,8 @@ use crate::attestation::{MaySign, Sealed, Summary, Trust, Verifier};
 use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::{Error, Kind};
-use crate::oci::{Descriptor, Digest, ImageIndex};
-use crate::policy::{Approval, Builder, Policy};
+use crate::oci::{Descriptor, Digest};
+use crate::policy::{Approval, Builder, Candidate, Policy};
 use crate::reason::Reason;
 use crate::report::promote::Record;
 
@@ -34,7 +34,7 @@ pub struct Recording<'a> {
 pub(super) async fn record(
     registry: &Registry,
     approval: &Approval,
-    index: &ImageIndex,
+    release: &Candidate,
     policy: &Policy,
     recording: &Recording<'_>,
     dry_run: bool,
@@ -49,7 +49,7 @@ pub(super) async fn record(
     };
     let recorded = async {
         let summary = approval.summary(&recording.verifier, clock::now());
-        let subject = Descriptor::of(&index.media_type, index.bytes());
+        let subject = Descriptor::of(release.media_type(), release.bytes());
         let slot = slot_of(SLOT)?;
         let repository = approval.repository();
         let collected =

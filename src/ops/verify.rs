@@ -65,7 +65,7 @@ pub async fn run(
     let (mut parts, skipped, mut notes) = match &request.source {
         Source::Registry => {
             let raw = resolve(registry, image).await?;
-            let (parts, skipped) = fetch(registry, repository, raw, policy).await?;
+            let (parts, skipped) = fetch(registry, repository, repository, raw, policy).await?;
             (parts, skipped, Vec::new())
         }
         Source::AttachedPack => (attached(registry, image).await?, Vec::new(), vec![Note::PackAlone]),
@@ -77,7 +77,8 @@ pub async fn run(
             };
             let place = Place::Layout(LayoutReference { path: path.clone(), entry });
             let raw = images::find(registry, &place).await?;
-            let parts = fetch_content(registry, &Store::Layout(path.clone()), raw).await?;
+            let parts =
+                fetch_content(registry, &Store::Layout(path.clone()), repository, raw, policy).await?;
             (parts, Vec::new(), vec![Note::FilesAlone])
         }
     };
@@ -89,6 +90,9 @@ pub async fn run(
     }
     let gathered = assess(repository, &parts, skipped, policy, trusts);
     let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected);
+    if gathered.candidate.is_single() {
+        notes.push(Note::Single);
+    }
     let tag = match &image.target {
         Target::Tag(tag) => Some(tag.clone()),
         Target::Digest(_) => None,

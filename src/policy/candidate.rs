@@ -1,7 +1,9 @@
-//! What is to be judged: an index, with the manifests and configurations of its children.
+//! What is to be judged: an index, with the manifests and configurations of its children; or the
+//! manifest of one image, where the rule allows that.
 
 use std::collections::BTreeMap;
 
+use super::file::ImageRule;
 use crate::oci::{Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Repository, media_type};
 use crate::reason::Reason;
 
@@ -19,9 +21,19 @@ pub struct Refusal {
 #[derive(Debug, Clone)]
 pub struct Candidate {
     repository: Repository,
+    media_type: String,
+    bytes: Vec<u8>,
     digest: Digest,
-    index: Result<ImageIndex, Refusal>,
+    form: Result<Form, Refusal>,
     children: BTreeMap<Digest, Child>,
+}
+
+/// What the image is.
+#[derive(Debug, Clone)]
+enum Form {
+    Index(ImageIndex),
+    /// One image without an index; the descriptor is that of the image itself.
+    Single(Descriptor),
 }
 
 /// What is known of one child of the index.
@@ -47,22 +59,25 @@ impl Candidate {
     /// Reads what the registry gave for the image: `bytes` of the stated media type.
     pub fn read(repository: Repository, stated_type: &str, bytes: Vec<u8>) -> Self {
         let digest = Digest::of(&bytes);
-        let index = if media_type::is_index(stated_type) {
-            ImageIndex::parse(bytes)
+        let form = if media_type::is_index(stated_type) {
+            ImageIndex::parse(bytes.clone())
                 .map_err(|error| error.to_string())
                 .and_then(|index| {
                     let own = &index.media_type;
                     if own == stated_type {
-                        return Ok(index);
+                        return Ok(Form::Index(index));
                     }
                     Err(format!("the registry says `{stated_type}`, the index `{own}`"))
                 })
                 .map_err(|detail| Refusal { reason: Reason::IndexMalformed, detail })
+        } else if media_type::is_manifest(stated_type) {
+            Ok(Form::Single(Descriptor::of(stated_type, &bytes)))
         } else {
             let shown: String = stated_type.chars().filter(|c| !c.is_control()).take(100).collect();
             refuse(Reason::NotAnIndex, format!("the image is of type `{shown}`"))
         };
-        Self { repository, digest, index, children: BTreeMap::new() }
+        let media_type = stated_type.to_owned();
+        Self { repository, media_type, bytes, digest, form, children: BTreeMap::new() }
     }
 
     /// Where the image is.
@@ -75,14 +90,33 @@ impl Candidate {
         self.digest
     }
 
-    /// The index, if it is one.
-    pub fn index(&self) -> Option<&ImageIndex> {
-        self.index.as_ref().ok()
+    /// The media type that the registry states for those bytes.
+    pub fn media_type(&self) -> &str {
+        &self.media_type
     }
 
-    /// The children whose manifests are to be fetched.
+    /// The bytes under judgement, as they were read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it is a well-formed index.
+    pub(super) fn is_index(&self) -> bool {
+        matches!(self.form, Ok(Form::Index(_)))
+    }
+
+    /// Whether it is one image without an index.
+    pub fn is_single(&self) -> bool {
+        matches!(self.form, Ok(Form::Single(_)))
+    }
+
+    /// The children whose manifests are to be fetched: of one image without an index, itself.
     pub fn manifests(&self) -> &[Descriptor] {
-        self.index().map(|index| index.manifests.as_slice()).unwrap_or_default()
+        match &self.form {
+            Ok(Form::Index(index)) => &index.manifests,
+            Ok(Form::Single(itself)) => std::slice::from_ref(itself),
+            Err(_) => &[],
+        }
     }
 
     /// The manifests of the children, as far as they were added and are well-formed.
@@ -130,14 +164,20 @@ impl Candidate {
     }
 
     /// The children that hold together, by platform, and whatever refuses the image.
-    pub(super) fn images(&self) -> (BTreeMap<Platform, Image>, Vec<Refusal>) {
+    pub(super) fn images(&self, rule: Option<&ImageRule>) -> (BTreeMap<Platform, Image>, Vec<Refusal>) {
         let mut images = BTreeMap::new();
         let mut refusals = Vec::new();
-        match &self.index {
+        let lone = rule.filter(|rule| rule.single && self.is_single());
+        match &self.form {
             Err(refusal) => refusals.push(refusal.clone()),
-            Ok(index) => {
-                for descriptor in &index.manifests {
-                    match self.image(descriptor) {
+            Ok(Form::Single(_)) if lone.is_none() => refusals.push(Refusal {
+                reason: Reason::NotAnIndex,
+                detail: "it is one image without an index, and the policy has no `single = true` for it"
+                    .to_owned(),
+            }),
+            Ok(_) => {
+                for descriptor in self.manifests() {
+                    match self.image(descriptor, lone) {
                         Err(refusal) => refusals.push(refusal),
                         Ok(image) => {
                             if let Some(other) = images.insert(image.platform.clone(), image) {
@@ -152,7 +192,8 @@ impl Candidate {
         (images, refusals)
     }
 
-    fn image(&self, descriptor: &Descriptor) -> Result<Image, Refusal> {
+    /// `lone` is the rule for one image without an index, of which no descriptor says the platform.
+    fn image(&self, descriptor: &Descriptor, lone: Option<&ImageRule>) -> Result<Image, Refusal> {
         let digest = descriptor.digest;
         if !media_type::is_manifest(&descriptor.media_type) {
             return refuse(Reason::IndexNested, format!("{digest} is of type `{}`", descriptor.media_type));
@@ -163,9 +204,9 @@ impl Candidate {
                 format!("{digest} sends readers to other addresses (`urls`)"),
             );
         }
-        let Some(platform) = descriptor.platform.clone() else {
+        if descriptor.platform.is_none() && lone.is_none() {
             return refuse(Reason::ChildPlatform, format!("{digest} has no platform in the index"));
-        };
+        }
         let child = self.children.get(&digest);
         let absent = || Refusal { reason: Reason::ChildAbsent, detail: format!("{digest} was not found") };
         let manifest =
@@ -175,7 +216,8 @@ impl Candidate {
             return refuse(Reason::ChildMalformed, format!("{digest} states another type, `{stated}`"));
         }
         if manifest.artifact_type.is_some() || !media_type::is_config(&manifest.config.media_type) {
-            return refuse(Reason::IndexNested, format!("{digest} is an artifact, not an image"));
+            let reason = if lone.is_some() { Reason::NotAnIndex } else { Reason::IndexNested };
+            return refuse(reason, format!("{digest} is an artifact, not an image"));
         }
         if let Some(part) = manifest.layers.iter().chain([&manifest.config]).find(|part| part.has_urls) {
             return refuse(Reason::ChildMalformed, format!("{} in {digest} has `urls`", part.digest));
@@ -186,6 +228,8 @@ impl Candidate {
         }
         let config =
             child.and_then(|c| c.config.as_ref()).ok_or_else(absent)?.as_ref().map_err(Clone::clone)?;
+        let stated = descriptor.platform.clone().or_else(|| Some(lone?.platform_of(config)));
+        let platform = stated.unwrap_or_else(|| config.platform.clone());
         if !config.fits(&platform) {
             let stated = &config.platform;
             return refuse(

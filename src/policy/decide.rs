@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use super::builder::{Builder, Domain};
 use super::candidate::{Candidate, Image, Refusal};
 use super::file::{ImageRule, Policy};
-use super::tag::Bar;
-use super::tally::{Finding, Judged, Rank, Tally, judge};
+use super::platforms::Wanted;
+use super::tag::{Bar, TagRule};
+use super::tally::{Judged, Rank, Tally, judge};
 use super::verdict::{Approval, Cell, Ignored, Outcome, PlatformRow, Status, Verdict, Waived};
 use super::vote::{Group, Vote};
-use crate::attestation::summary::Input;
 use crate::attestation::{Attestation, Claim, Commit, Rejection, Statement};
 use crate::oci::{Digest, Platform, System, Tag};
 use crate::reason::Reason;
@@ -41,7 +41,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    fn asks(&self, platform: &Platform) -> bool {
+    pub(super) fn asks(&self, platform: &Platform) -> bool {
         self.platforms.is_empty() || self.platforms.contains(platform)
     }
 }
@@ -70,14 +70,15 @@ pub fn decide(
     now: Timestamp,
     expected: &Expected,
 ) -> Verdict {
-    let (images, mut refusals) = candidate.images();
-    let Some(rule) = policy.image(candidate.repository()) else {
+    let rule = policy.image(candidate.repository());
+    let (images, mut refusals) = candidate.images(rule);
+    let Some(rule) = rule else {
         let detail = format!("the policy has no rule for `{}`", candidate.repository());
         refusals.insert(0, Refusal { reason: Reason::NoRule, detail });
         return verdict(policy, candidate, Outcome::Refused, refusals);
     };
-    refusals.extend(against_platforms(rule, &images, candidate));
-    refusals.extend(unfound(&expected.platforms, candidate));
+    let platforms = Wanted::new(rule, candidate, &images, expected);
+    refusals.extend(platforms.refusals(&images));
     let bar = rule.bar(&expected.purpose);
     let quorum = expected.quorum.map_or(bar.quorum, |raised| raised.max(bar.quorum));
     let need = quorum.get() as usize;
@@ -104,18 +105,24 @@ pub fn decide(
             if judged.rank == Rank::Met && !hearing.all_heard(group, &judged, expected) {
                 judged.rank = Rank::Short;
             }
+            if platforms.lacking(group.sequence).next().is_some() {
+                judged.rank = Rank::Lacking;
+            }
             (*group, judged)
         })
         // Of several that are met the newest is reported, for groups sort by sequence; of others the
         // one that is nearest to it.
         .max_by_key(|(group, judged)| (judged.rank, judged.agreeing(), *group));
 
+    if let Some((group, _)) = judged.as_ref().filter(|(_, judged)| judged.rank == Rank::Lacking) {
+        refusals.extend(platforms.lacks(group.sequence));
+    }
     let outcome = match &judged {
         _ if !refusals.is_empty() => Outcome::Refused,
         Some((group, judged)) => match judged.rank {
             Rank::Equivocation => Outcome::Equivocation,
             Rank::Dissent => Outcome::Dissent,
-            Rank::Short => Outcome::Short,
+            Rank::Short | Rank::Lacking => Outcome::Short,
             Rank::Met => Outcome::Met(Approval {
                 repository: candidate.repository().clone(),
                 digest: candidate.digest(),
@@ -123,8 +130,8 @@ pub fn decide(
                 commit: group.commit.clone(),
                 sequence: group.sequence,
                 bar: Bar { quorum, environment: bar.environment.clone() },
-                tags: if expected.platforms.is_empty() { rule.tag_rules().to_vec() } else { Vec::new() },
-                counted: counted(groups.get(group).map_or(&[], Vec::as_slice), &judged.tallies, &images),
+                tags: if platforms.is_whole() { tags(rule, judged, &images, need) } else { Vec::new() },
+                counted: judged.ballots(&images).map(|ballot| ballot.input.clone()).collect(),
             }),
         },
         None => Outcome::Short,
@@ -136,7 +143,8 @@ pub fn decide(
     verdict.group = judged.as_ref().map(|(group, _)| (*group).clone());
     let unspoken = BTreeMap::new();
     let tallies = judged.as_ref().map_or(&unspoken, |(_, judged)| &judged.tallies);
-    for (platform, system) in rows(rule, &images, tallies, expected) {
+    let sequence = verdict.group.as_ref().map(|group| group.sequence);
+    for (platform, system) in platforms.rows(&images, tallies, sequence) {
         let image = images.get(&platform);
         let tally = tallies.get(&platform);
         let cells = policy
@@ -169,25 +177,18 @@ pub fn decide(
     verdict
 }
 
-/// The statements that were counted, of the votes of one group.
-fn counted(
-    votes: &[&Vote<'_>],
-    tallies: &BTreeMap<Platform, Tally<'_>>,
+/// The rules of the tags, each with whether n voices state a ref that feeds it, for every platform.
+fn tags(
+    rule: &ImageRule,
+    judged: &Judged<'_>,
     images: &BTreeMap<Platform, Image>,
-) -> BTreeSet<Input> {
-    let counts = |vote: &&&Vote<'_>| {
-        let platform = vote.statement.build.system.platform();
-        let finding = tallies.get(&platform).and_then(|t| t.findings.get(vote.builder.name.as_str()));
-        vote.barred.is_none()
-            && finding.is_some_and(|finding| finding.status == Status::Counted)
-            && images.get(&platform).is_some_and(|image| image.digest == vote.statement.manifest())
+    need: usize,
+) -> Vec<(TagRule, bool)> {
+    let fed = |tag: &TagRule| {
+        tag.feed.is_open()
+            || judged.all(images, need, rule.distinct_by, &|ballot| tag.feed.takes(ballot.git_ref))
     };
-    let input = |vote: &&Vote<'_>| Input {
-        manifest: vote.statement.manifest(),
-        builder: vote.builder.name.clone(),
-        statement: vote.payload,
-    };
-    votes.iter().filter(counts).map(input).collect()
+    rule.tag_rules().iter().map(|tag| (tag.clone(), fed(tag))).collect()
 }
 
 fn verdict(policy: &Policy, candidate: &Candidate, outcome: Outcome, refusals: Vec<Refusal>) -> Verdict {
@@ -204,64 +205,6 @@ fn verdict(policy: &Policy, candidate: &Candidate, outcome: Outcome, refusals: V
         platforms: Vec::new(),
         ignored: Vec::new(),
     }
-}
-
-/// Required platforms that are missing, and platforms that nobody named.
-fn against_platforms(
-    rule: &ImageRule,
-    images: &BTreeMap<Platform, Image>,
-    candidate: &Candidate,
-) -> Vec<Refusal> {
-    // Of what is no index, nothing is missing that could be there.
-    if candidate.index().is_none() {
-        return Vec::new();
-    }
-    let stands = |platform: &Platform| {
-        candidate.manifests().iter().any(|descriptor| descriptor.platform.as_ref() == Some(platform))
-    };
-    let missing = rule.required.keys().filter(|platform| !stands(platform)).map(|platform| Refusal {
-        reason: Reason::PlatformMissing,
-        detail: format!("the policy requires {platform}, and the index does not have it"),
-    });
-    let extra = images
-        .keys()
-        .filter(|platform| !rule.required.contains_key(*platform) && !rule.optional.contains_key(*platform))
-        .map(|platform| Refusal {
-            reason: Reason::PlatformExtra,
-            detail: format!("the index has {platform}, and the policy does not name it"),
-        });
-    missing.chain(extra).collect()
-}
-
-/// Platforms that the caller asks for and the index does not have.
-fn unfound(asked: &BTreeSet<Platform>, candidate: &Candidate) -> Vec<Refusal> {
-    let stands = |platform: &&Platform| {
-        candidate.manifests().iter().any(|child| child.platform.as_ref() == Some(*platform))
-    };
-    let missing = asked.iter().filter(|platform| !stands(platform));
-    let detail = |platform: &Platform| format!("{platform} is asked for, and the index does not have it");
-    missing.map(|platform| Refusal { reason: Reason::PlatformMissing, detail: detail(platform) }).collect()
-}
-
-/// The platforms of the matrix: all that are required, all others that the index has, and those
-/// over which builders differ though the index does not have them.
-fn rows(
-    rule: &ImageRule,
-    images: &BTreeMap<Platform, Image>,
-    tallies: &BTreeMap<Platform, Tally<'_>>,
-    expected: &Expected,
-) -> BTreeMap<Platform, Option<System>> {
-    let disputed = tallies
-        .iter()
-        .filter(|(_, tally)| tally.findings.values().any(Finding::contradicts))
-        .map(|(platform, _)| platform);
-    rule.required
-        .keys()
-        .chain(images.keys())
-        .filter(|platform| expected.asks(platform))
-        .chain(disputed)
-        .map(|platform| (platform.clone(), System::for_platform(platform)))
-        .collect()
 }
 
 /// Evidence as it is heard: votes, and what is to be said of the rest.

@@ -85,7 +85,9 @@ fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
     let optional = usize::from(dice.percent(30));
     let images = children(dice, required, optional);
     let signed = signed(dice, builders, &images);
-    let (text, keys) = policy(dice, builders, required, optional, &signed);
+    let since = optional > 0 && dice.percent(50);
+    let single = dice.percent(12);
+    let (text, keys) = policy(dice, builders, (required, optional, since, single), &signed);
     let parsed = Policy::parse(&text, |path| {
         keys.get(path).map(|name| key(name).to_pem().into_bytes()).ok_or("no such key".into())
     })
@@ -95,6 +97,9 @@ fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
     let entries: Vec<Value> = images.iter().map(|image| image.entry.clone()).collect();
     let mut bytes = index(&entries);
     let mut stated = media_type::INDEX;
+    if single && dice.percent(70) {
+        (bytes, stated) = (images[0].pushed.manifest.clone(), media_type::MANIFEST);
+    }
     match dice.below(60) {
         0 => stated = media_type::MANIFEST,
         1 => bytes = altered(&bytes, "{", "{\"more\":1,"),
@@ -317,19 +322,26 @@ fn one(dice: &mut Dice, builder: usize, image: &Child, group: usize, careful: bo
 fn policy(
     dice: &mut Dice,
     builders: usize,
-    required: usize,
-    optional: usize,
+    (required, optional, since, single): (usize, usize, bool, bool),
     signed: &[Signed],
 ) -> (String, BTreeMap<String, String>) {
     let plain = dice.percent(35);
+    let from = 5 + dice.below(3);
     let mut now_and_then = |likely| !plain && dice.percent(likely);
     let mut text = format!(
         "version = 1\n[[image]]\nrepository = \"{}\"\nplatforms = {:?}\n",
         if now_and_then(10) { "ghcr.io/acme/*" } else { REPOSITORY },
         &PLATFORMS[..required]
     );
-    if optional > 0 {
-        let _ = writeln!(text, "optional = {:?}", &PLATFORMS[required..required + optional]);
+    let further = &PLATFORMS[required..required + optional];
+    if since {
+        let since: Vec<String> = further.iter().map(|platform| format!("{platform:?} = {from}")).collect();
+        let _ = writeln!(text, "since = {{ {} }}", since.join(", "));
+    } else if optional > 0 {
+        let _ = writeln!(text, "optional = {further:?}");
+    }
+    if single {
+        text.push_str("single = true\n");
     }
     let environments = now_and_then(15);
     for (likely, line) in [

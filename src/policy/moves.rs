@@ -104,8 +104,16 @@ pub fn plan(
         Old::Absent => None,
         Old::Is(digest) => Some(digest),
     };
+    let unfed = approval.is_not_fed(tag);
     match (kind, before) {
         (_, Before::Same) => Ok(Move::Keep),
+        _ if unfed.is_some() => {
+            let takes = unfed.map(ToString::to_string).unwrap_or_default();
+            Err((
+                Reason::TagFeed,
+                format!("`{tag}` takes releases of {takes}, and too few votes state such a `ref`"),
+            ))
+        }
         _ if before.digest() != expected => {
             let shown = |digest: Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.to_string());
             let (now, expected) = (shown(before.digest()), shown(expected));

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::builder::Domain;
+use super::builder::{Builder, Domain};
 use super::candidate::Image;
 use super::verdict::Status;
 use super::voices;
 use super::vote::Vote;
+use crate::attestation::summary::Input;
 use crate::attestation::{Claim, Content};
 use crate::oci::{Digest, Platform, System};
 use crate::reason::Reason;
@@ -26,13 +27,32 @@ impl Finding {
     }
 }
 
+/// A statement that counts.
+pub(super) struct Ballot<'a> {
+    pub builder: &'a Builder,
+    pub git_ref: Option<&'a str>,
+    pub input: Input,
+}
+
 /// A builder's findings, and how many voices agree, for one platform.
 #[derive(Default)]
 pub(super) struct Tally<'a> {
     pub findings: BTreeMap<&'a str, Finding>,
     /// Of each builder, the SHA-256 of all that it said here.
     pub statements: BTreeMap<&'a str, BTreeSet<Digest>>,
+    /// What counts, of the builders that are found to agree.
+    pub ballots: Vec<Ballot<'a>>,
     pub have: usize,
+}
+
+impl Tally<'_> {
+    /// How many voices agree, of those whose ballots are kept.
+    pub(super) fn voices(&self, distinct_by: Domain, keep: &dyn Fn(&Ballot<'_>) -> bool) -> usize {
+        // The policy was read only if every builder has the domain; one without would not count.
+        let kept = self.ballots.iter().filter(|ballot| keep(ballot)).map(|ballot| ballot.builder);
+        let voices = kept.filter_map(|builder| Some((&*builder.operator, builder.domain(distinct_by)?)));
+        voices::most(&voices.collect())
+    }
 }
 
 /// One group, judged: a tally for each platform of the index, and for each other platform that
@@ -43,6 +63,25 @@ pub(super) struct Judged<'a> {
 }
 
 impl Judged<'_> {
+    /// What counts, of the platforms that the index has.
+    pub(super) fn ballots(&self, images: &BTreeMap<Platform, Image>) -> impl Iterator<Item = &Ballot<'_>> {
+        let there = |platform: &&Platform| images.contains_key(*platform);
+        self.tallies.iter().filter(move |(platform, _)| there(platform)).flat_map(|(_, tally)| &tally.ballots)
+    }
+
+    /// Whether the ballots that are kept are of n voices, for every platform of the index.
+    pub(super) fn all(
+        &self,
+        images: &BTreeMap<Platform, Image>,
+        need: usize,
+        distinct_by: Domain,
+        keep: &dyn Fn(&Ballot<'_>) -> bool,
+    ) -> bool {
+        images.keys().all(|platform| {
+            self.tallies.get(platform).is_some_and(|tally| tally.voices(distinct_by, keep) >= need)
+        })
+    }
+
     /// How many voices agree, of all platforms together; of what is met, it does not matter.
     pub(super) fn agreeing(&self) -> usize {
         if self.rank == Rank::Met { 0 } else { self.tallies.values().map(|tally| tally.have).sum() }
@@ -55,6 +94,8 @@ pub(super) enum Rank {
     Short,
     Dissent,
     Equivocation,
+    /// A release of its sequence has a platform that the index lacks.
+    Lacking,
     Met,
 }
 
@@ -162,15 +203,22 @@ fn tally<'a>(
             tally.findings.insert(&vote.builder.name, finding);
         }
     }
-    let counted = |vote: &&&Vote<'_>| {
-        tally.findings.get(vote.builder.name.as_str()).is_some_and(|f| f.status == Status::Counted)
-    };
-    // The policy was read only if every builder has the domain; one without would not count.
-    let voices = here
+    let counted = |name: &str| tally.findings.get(name).is_some_and(|f| f.status == Status::Counted);
+    let ballots = here
         .iter()
-        .filter(counted)
-        .filter_map(|vote| Some((vote.builder.operator.as_str(), vote.builder.domain(distinct_by)?)));
-    tally.have = voices::most(&voices.collect());
+        .filter(|vote| vote.barred.is_none() && approves(vote, image) && counted(&vote.builder.name))
+        .map(|vote| Ballot {
+            builder: vote.builder,
+            git_ref: vote.statement.build.git_ref.as_deref(),
+            input: Input {
+                manifest: vote.statement.manifest(),
+                builder: vote.builder.name.clone(),
+                statement: vote.payload,
+            },
+        })
+        .collect();
+    tally.ballots = ballots;
+    tally.have = tally.voices(distinct_by, &|_| true);
     tally
 }
 

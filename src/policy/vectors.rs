@@ -78,7 +78,7 @@ fn run(folder: &Path) -> Result<(), String> {
     let judge = |evidence: &Evidence| decide(&policy, &candidate, evidence, now, &expected);
 
     let verdict = judge(&evidence);
-    let (want, got) = (wanted(&case.expect), told(&verdict));
+    let (want, got) = (wanted(&case.expect), told(&verdict) + &permitted(&case, &verdict));
     if want != got {
         return Err(format!("{}\nexpected:\n{want}got:\n{got}", case.why));
     }
@@ -93,8 +93,12 @@ fn run(folder: &Path) -> Result<(), String> {
     let mut strangers = evidence.clone();
     strangers.attestations.extend(evidence.attestations.iter().map(by_a_stranger));
     let told = told(&judge(&strangers));
-    let matrix =
-        |text: &str| text.lines().filter(|l| !l.starts_with("ignored")).collect::<Vec<_>>().join("\n");
+    let matrix = |text: &str| {
+        text.lines()
+            .filter(|l| !l.starts_with("ignored") && !l.starts_with("permits"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
     if matrix(&told) != matrix(&got) {
         return Err(format!("a stranger who repeats all statements changes it to:\n{told}from:\n{got}"));
     }
@@ -158,7 +162,22 @@ fn wanted(expect: &Expect) -> String {
     }
     list(&mut text, "waived", expect.waived.clone());
     list(&mut text, "ignored", expect.ignored.clone());
+    if let Some(tags) = &expect.permits {
+        let _ = writeln!(text, "permits {}", tags.join(" "));
+    }
     text
+}
+
+/// The tags that may move, where the case says which.
+fn permitted(case: &Case, verdict: &Verdict) -> String {
+    if case.expect.permits.is_none() {
+        return String::new();
+    }
+    let approval = verdict.approval();
+    let may =
+        |tag: &&String| approval.is_some_and(|approval| approval.permits(&tag.parse().unwrap()).is_some());
+    let tags: Vec<&str> = case.tags.iter().filter(may).map(String::as_str).collect();
+    format!("permits {}\n", tags.join(" "))
 }
 
 fn told(verdict: &Verdict) -> String {
@@ -298,7 +317,11 @@ fn candidate(case: &Case) -> Candidate {
         entries.push(entry);
         contents.push((child, pushed));
     }
-    let bytes = case.bytes.clone().map_or_else(|| index(&entries), String::into_bytes);
+    let bytes = match (&case.bytes, contents.first()) {
+        (Some(bytes), _) => bytes.clone().into_bytes(),
+        (None, Some((_, one))) if media_type::is_manifest(&case.media_type) => one.manifest.clone(),
+        (None, _) => index(&entries),
+    };
     let mut candidate = Candidate::read(case.repository.parse().unwrap(), &case.media_type, bytes);
     for descriptor in candidate.manifests().to_vec() {
         let Some((child, pushed)) = contents.iter().find(|(_, p)| p.digest() == descriptor.digest) else {

@@ -11,7 +11,7 @@ use crate::reason::Reason;
 
 use super::builder::Domain;
 use super::candidate::Refusal;
-use super::tag::{self, Bar, TagKind, TagRule};
+use super::tag::{Bar, Feed, TagKind, TagRule};
 use super::vote::Group;
 
 /// What was decided, and why, cell by cell.
@@ -78,7 +78,8 @@ pub struct Approval {
     pub(super) commit: Commit,
     pub(super) sequence: u64,
     pub(super) bar: Bar,
-    pub(super) tags: Vec<TagRule>,
+    /// The rules of its tags, each with whether the release is of a ref that feeds it.
+    pub(super) tags: Vec<(TagRule, bool)>,
     /// The statements that were counted.
     pub(super) counted: BTreeSet<Input>,
 }
@@ -233,6 +234,16 @@ impl Approval {
 
     /// How `tag` may move; `None` if it may not be moved at all, or needs a higher quorum.
     pub fn permits(&self, tag: &Tag) -> Option<TagKind> {
-        tag::find(&self.tags, tag).filter(|rule| rule.bar.quorum <= self.bar.quorum).map(|rule| rule.kind)
+        let (rule, fed) = self.rule(tag)?;
+        (*fed && rule.bar.quorum <= self.bar.quorum).then_some(rule.kind)
+    }
+
+    /// What `tag` takes, if the release is nothing of that.
+    pub fn is_not_fed(&self, tag: &Tag) -> Option<&Feed> {
+        self.rule(tag).filter(|(_, fed)| !fed).map(|(rule, _)| &rule.feed)
+    }
+
+    fn rule(&self, tag: &Tag) -> Option<&(TagRule, bool)> {
+        self.tags.iter().find(|(rule, _)| rule.matches(tag))
     }
 }

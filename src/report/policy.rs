@@ -43,6 +43,13 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
     let platforms = |map: &std::collections::BTreeMap<_, _>| {
         list(map.keys().map(|platform: &crate::oci::Platform| platform.to_string()).collect())
     };
+    let optional = rule.optional.keys().map(|platform| match rule.since.get(platform) {
+        Some(since) => format!("{platform} (required from the sequence {since} on)"),
+        None => platform.to_string(),
+    });
+    let optional = list(optional.collect());
+    let fed = rule.tag_rules().iter().filter(|tag| !tag.feed.is_open());
+    let fed = list(fed.map(|tag| format!("{} from {}", tag.tags, tag.feed)).collect());
     let age = |age: Option<SignedDuration>| age.map(|age| format!("{age:#}")).unwrap_or_default();
     let apart = match rule.distinct_by {
         Domain::Operator => "operators".to_owned(),
@@ -52,13 +59,15 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
     let run = rule.run.environment.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let lines = [
         ("platforms", platforms(&rule.required)),
-        ("optional", platforms(&rule.optional)),
+        ("optional", optional),
+        ("single", if rule.single { "one image without an index will do".to_owned() } else { String::new() }),
         ("quorum", format!("{} of {} {apart}, to run{run}", rule.run.quorum, rule.voices)),
         ("environments", list(environments)),
         ("hear all", if rule.hear_all { "every builder".to_owned() } else { String::new() }),
         ("sources", strings(&rule.sources)),
         ("targets", strings(&rule.targets)),
         ("refs", strings(&rule.refs)),
+        ("tags", fed),
         ("to promote", age(rule.max_age)),
         ("to verify", age(rule.verify_max_age)),
         ("epoch", rule.epoch.map(|epoch| epoch.to_string()).unwrap_or_default()),

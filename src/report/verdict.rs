@@ -41,6 +41,8 @@ pub enum Note {
     FilesAlone,
     /// Not every platform of the index was asked for.
     SomePlatforms,
+    /// The image has no index: it is a release of its own platform.
+    Single,
 }
 
 impl Note {
@@ -50,6 +52,7 @@ impl Note {
             Self::PackAlone => "pack-alone",
             Self::FilesAlone => "files-alone",
             Self::SomePlatforms => "some-platforms",
+            Self::Single => "single",
         }
     }
 
@@ -63,6 +66,7 @@ impl Note {
             Self::SomePlatforms => {
                 "judged for the platforms that were asked for: it says nothing of the others"
             }
+            Self::Single => "judged as one image without an index: it says nothing of other platforms",
         }
     }
 }
@@ -230,6 +234,10 @@ pub fn lacking(verdict: &Verdict) -> String {
 pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
     Some(match verdict.outcome {
         Outcome::Met(_) => return None,
+        Outcome::Refused if verdict.refusals.iter().any(|refusal| refusal.reason == Reason::NotAnIndex) => (
+            "refused",
+            "name the index that holds the image; or let the policy judge images alone: `single = true`",
+        ),
         Outcome::Refused => ("refused", "no vote can mend it; the report says what is wrong with the image"),
         Outcome::Equivocation => (
             "a builder contradicts itself",

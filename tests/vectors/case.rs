@@ -18,7 +18,8 @@ pub(crate) struct Case {
     /// The media type that the registry states for the image.
     #[serde(default = "index_type")]
     pub(crate) media_type: String,
-    /// The bytes of the image, where they are not the index of the children.
+    /// The bytes of the image, where they are not the index of the children; or, of one image without
+    /// an index, the manifest of the first.
     pub(crate) bytes: Option<String>,
     /// The clock of the machine that decides.
     #[serde(default = "now")]
@@ -170,6 +171,8 @@ pub(crate) struct Expect {
     /// Whose statements were waived.
     #[serde(default)]
     pub(crate) waived: Vec<String>,
+    /// Of `tags`, those that may move, where the case says so.
+    pub(crate) permits: Option<Vec<String>>,
     /// Why evidence was ignored, as reason codes.
     #[serde(default)]
     pub(crate) ignored: Vec<String>,

@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{PolicyError, name, rule};
-use crate::oci::{Platform, Repository, System, Tag};
+use crate::oci::{Config, Platform, Repository, System, Tag};
 use crate::policy::builder::{Builder, Domain};
 use crate::policy::decide::Purpose;
 use crate::policy::moment::{Age, Moment};
-use crate::policy::tag::{self, Bar, Glob, Pattern, TagKind, TagRule};
+use crate::policy::tag::{self, Bar, Feed, Glob, Pattern, TagKind, TagRule};
 use crate::policy::voices;
 
 /// What a release of an image must be.
@@ -23,6 +23,10 @@ pub struct ImageRule {
     pub required: BTreeMap<Platform, System>,
     /// Platforms that a release may have besides.
     pub optional: BTreeMap<Platform, System>,
+    /// Of the optional ones, those that every release of this sequence or a higher one has.
+    pub since: BTreeMap<Platform, u64>,
+    /// Whether one image without an index may be judged.
+    pub single: bool,
     /// What an image must meet to run: the strictest environment, unless the policy fixes one.
     pub run: Bar,
     /// The quorum of each environment.
@@ -80,6 +84,10 @@ pub(super) struct FileImage {
     platforms: Vec<String>,
     #[serde(default)]
     optional: Vec<String>,
+    #[serde(default)]
+    since: BTreeMap<String, u64>,
+    #[serde(default)]
+    single: bool,
     quorum: Option<NonZeroU32>,
     environments: Option<BTreeMap<String, NonZeroU32>>,
     verify: Option<String>,
@@ -111,6 +119,9 @@ struct FileTag {
     name: String,
     rule: FileTagKind,
     environment: Option<String>,
+    #[serde(default)]
+    refs: Vec<String>,
+    versions: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +147,16 @@ impl ImageRule {
         self.required.iter().chain(&self.optional).map(|(platform, system)| (platform, *system))
     }
 
+    /// The platform of one image without an index: of those that the rule names the one that the
+    /// configuration leaves open, else the one that it states.
+    pub(in crate::policy) fn platform_of(&self, config: &Config) -> Platform {
+        let mut fits = self.platforms().map(|(platform, _)| platform).filter(|p| config.fits(p));
+        match (fits.next(), fits.next()) {
+            (Some(one), None) => one.clone(),
+            _ => config.platform.clone(),
+        }
+    }
+
     /// How the policy lets `tag` move; `None` if it does not govern the tag.
     pub fn tag(&self, tag: &Tag) -> Option<TagKind> {
         tag::find(&self.tags, tag).map(|rule| rule.kind)
@@ -157,7 +178,8 @@ impl ImageRule {
         self.max_age.is_some() || self.verify_max_age.is_some() || self.epoch.is_some()
     }
 
-    pub(in crate::policy) fn tag_rules(&self) -> &[TagRule] {
+    /// The rules for its tags, in their order: the first that matches a tag holds.
+    pub fn tag_rules(&self) -> &[TagRule] {
         &self.tags
     }
 }
@@ -213,7 +235,7 @@ impl FileImage {
             return Err(rule(place, "names: one name cannot stand for every repository below a path"));
         }
         let mut seen = BTreeSet::new();
-        let mut platforms = |list: &[String]| -> Result<BTreeMap<Platform, System>, PolicyError> {
+        let mut platforms = |list: &[&String]| -> Result<BTreeMap<Platform, System>, PolicyError> {
             let mut map = BTreeMap::new();
             for text in list {
                 let platform: Platform = text.parse().map_err(|e: crate::oci::platform::PlatformError| {
@@ -228,8 +250,14 @@ impl FileImage {
             }
             Ok(map)
         };
-        let required = platforms(&self.platforms)?;
-        let optional = platforms(&self.optional)?;
+        let required = platforms(&self.platforms.iter().collect::<Vec<_>>())?;
+        let mut optional = platforms(&self.optional.iter().collect::<Vec<_>>())?;
+        let mut since = BTreeMap::new();
+        for (text, sequence) in &self.since {
+            let named = platforms(&[text])?;
+            since.extend(named.keys().map(|platform| (platform.clone(), *sequence)));
+            optional.extend(named);
+        }
         if required.is_empty() {
             return Err(rule(place, "platforms: at least one platform must be required"));
         }
@@ -282,6 +310,8 @@ impl FileImage {
             names,
             required,
             optional,
+            since,
+            single: self.single,
             run,
             environments,
             distinct_by: self.distinct_by,
@@ -310,7 +340,16 @@ impl FileTag {
             FileTagKind::Immutable => TagKind::Immutable,
             FileTagKind::Forward => TagKind::Forward,
         };
-        Ok(TagRule { tags: Pattern::Glob(Glob::new(&self.name)), kind, bar })
+        for git_ref in &self.refs {
+            name(place, "tag: refs", git_ref)?;
+        }
+        let versions = self.versions.map(|range| {
+            let bad = |why| rule(place, format!("tag: versions: {range:?} is no range of versions: {why}"));
+            range.parse().map_err(|why: semver::Error| bad(why))
+        });
+        let refs = self.refs.iter().map(|git_ref| Glob::new(git_ref)).collect();
+        let feed = Feed { refs, versions: versions.transpose()? };
+        Ok(TagRule { tags: Pattern::Glob(Glob::new(&self.name)), kind, bar, feed })
     }
 }
 

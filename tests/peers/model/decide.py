@@ -4,7 +4,7 @@
 
 Written from docs/ alone: policy.md says what the fields of a policy mean, concepts.md how the
 decision goes, reasons.md what each reason is, predicates/ what a statement is. The five points
-that a release must hold are the five functions from `the_index` to `their_standing`; `decide`
+that a release must hold are `Image` and the four functions from `their_build` to `their_standing`; `decide`
 puts them together. Nothing here is shared with the crate.
 """
 
@@ -242,12 +242,15 @@ class Rule:
             t,
             "policy",
             ["repository", "platforms"],
-            "optional quorum environments verify distinct_by hear_all sources targets refs "
+            "optional since single quorum environments verify distinct_by hear_all sources targets refs "
             "required_fields max_age verify_max_age epoch min_sequence names tag".split(),
         )
         self.repository = t["repository"]
         self.required = [parts(p) for p in t["platforms"]]
-        self.optional = [parts(p) for p in t.get("optional", [])]
+        self.since = {parts(p): sequence for p, sequence in t.get("since", {}).items()}
+        need(all(type(s) is int and s >= 0 for s in self.since.values()), "policy", "since")
+        self.optional = [parts(p) for p in t.get("optional", [])] + list(self.since)
+        self.single = t.get("single", False)
         every = self.required + self.optional
         need(self.required and len(every) == len(set(every)), "policy", "platforms")
         need(("quorum" in t) != ("environments" in t), "policy", "quorum or environments")
@@ -272,7 +275,8 @@ class Rule:
         self.min_sequence = t.get("min_sequence", 0)
         self.names = t.get("names")
         self.tags = [
-            table(tag, "policy", ["name", "rule"], ["environment"]) for tag in t.get("tag", [])
+            table(tag, "policy", ["name", "rule"], ["environment", "refs", "versions"])
+            for tag in t.get("tag", [])
         ]
 
     def matches(self, repository):
@@ -470,8 +474,9 @@ def index_children(image):
     return index["manifests"]
 
 
-def the_child(child, said, manifests, configs):
-    """The manifest and configuration behind a descriptor; gives the configuration's digest."""
+def the_child(child, said, manifests, configs, rule):
+    """The manifest and configuration behind a descriptor; gives the platform and the
+    configuration's digest. Of one image without an index the configuration says the platform."""
     why = "child-malformed"
     text = manifests.get(child["digest"])
     need(text is not None, "child-absent", child["digest"])
@@ -509,9 +514,15 @@ def the_child(child, said, manifests, configs):
     own = platform(config["os"], config["architecture"], config.get("variant"))
     # nix2container writes no variant: then the system decides.
     without = config["architecture"] == "arm" and not config.get("variant")
-    fits = own == said or without and said.startswith(config["os"] + "/arm/")
-    need(fits, "child-platform", own)
-    return manifest["config"]["digest"]
+
+    def fits(p):
+        return own == p or without and p.startswith(config["os"] + "/arm/")
+
+    if said is None:
+        named = [p for p in rule.required + rule.optional if fits(p)]
+        said = named[0] if len(named) == 1 else own
+    need(fits(said), "child-platform", own)
+    return said, manifest["config"]["digest"]
 
 
 def descriptor(d, why):
@@ -545,30 +556,62 @@ def is_what(d, text, why):
 # --- The decision: five points that must all hold -----------------------------------------------
 
 
-def the_index(rule, image, manifests, configs):
+class Image:
     """Point 1: every required platform once, beyond them optional ones, once each; each child's
-    configuration says the same platform. Gives what refuses the image, and for the platforms
-    {platform: (manifest, configuration)} as far as they are known."""
-    try:
-        children = index_children(image)
-    except Broken as e:
-        return [e.args], {}
-    refusals, found, seen = [], {}, set()
-    for child in children:
+    configuration says the same platform. `refusals` is what refuses the image, `found` has
+    {platform: (manifest, configuration)} as far as they are known, `has` what the image has, in good
+    order or not."""
+
+    def __init__(self, rule, image, manifests, configs, expect):
+        self.refusals, self.found, self.has = [], {}, set()
+        # policy.md, "Platforms": one image alone is run as a release of its own platform.
+        self.alone = False
+        self.rule, self.whole = rule, False
         try:
-            need(child["mediaType"] in (OCI[0], DOCKER[0]), "index-nested", child["mediaType"])
+            if rule.single and image["mediaType"] in (OCI[0], DOCKER[0]):
+                text = image["bytes"]
+                itself = {
+                    "mediaType": image["mediaType"],
+                    "digest": sha256(text),
+                    "size": len(text.encode()),
+                }
+                p, config = the_child(itself, None, {itself["digest"]: text}, configs, rule)
+                self.add(p, itself["digest"], config)
+                self.alone = expect["purpose"] == "verify"
+                self.whole = not self.alone
+            else:
+                children = index_children(image)
+                self.whole = True
+                for child in children:
+                    self.child(child, manifests, configs)
+        except Broken as e:
+            self.refusals.append(e.args)
+        if self.whole:
+            missing = [p for p in rule.required if p not in self.has]
+            self.refusals += [("platform-missing", p) for p in missing]
+
+    def child(self, child, manifests, configs):
+        try:
             need("platform" in child, "index-malformed", "no platform")
             p = platform(*(child["platform"].get(k) for k in ("os", "architecture", "variant")))
-            if p not in rule.required and p not in rule.optional:
-                refusals.append(("platform-extra", p))
-            if p in seen:
-                refusals.append(("platform-twice", p))
-            seen.add(p)
-            found[p] = (child["digest"], the_child(child, p, manifests, configs))
+            twice = p in self.has
+            self.has.add(p)
+            need(child["mediaType"] in (OCI[0], DOCKER[0]), "index-nested", child["mediaType"])
+            self.add(p, child["digest"], the_child(child, p, manifests, configs, self.rule)[1])
+            need(not twice, "platform-twice", p)
         except Broken as e:
-            refusals.append(e.args)
-    refusals += [("platform-missing", p) for p in rule.required if p not in seen]
-    return refusals, found
+            self.refusals.append(e.args)
+
+    def add(self, p, manifest, config):
+        self.has.add(p)
+        self.found[p] = (manifest, config)
+        if p not in self.rule.required and p not in self.rule.optional:
+            self.refusals.append(("platform-extra", p))
+
+    def lacks(self, sequence):
+        """What a release of this sequence must have besides."""
+        since = self.rule.since.items()
+        return [p for p, s in since if self.whole and s <= sequence and p not in self.has]
 
 
 def their_build(rule, repository, expect, said):
@@ -675,7 +718,8 @@ def their_standing(policy, rule, expect, now, said):
 class Group:
     """What is said of one build, held against the index."""
 
-    def __init__(self, policy, rule, n, found, said):
+    def __init__(self, policy, rule, n, image, said):
+        found = image.found
         self.commit, self.sequence = said[0].st.commit, said[0].st.sequence
         self.group = said[0].st.group
         name, source, target, commit, sequence = self.group
@@ -721,6 +765,9 @@ class Group:
         # A group that nobody may speak in is none.
         self.speaks = bool(objections) or any(s.heard for s in said)
         self.word = next((w for w in WORDS if w in objections), "short" if short else "met")
+        self.lacks = image.lacks(self.sequence)
+        if self.lacks:
+            self.word = "refused"
 
     def holds(self, st, p):
         return st.group == self.group and st.platform == p
@@ -733,7 +780,8 @@ def decide(case):
     rule = pol.rule(case["repository"])
     if rule is None:
         return answer("refused", note="no-rule")
-    refusals, found = the_index(rule, case["image"], case["manifests"], case["configs"])
+    image = Image(rule, case["image"], case["manifests"], case["configs"], expect)
+    refusals, found = image.refusals, image.found
     n = rule.quorum(expect)
     proven, groups, notes = [], {}, []
     for raw in case["statements"]:
@@ -754,14 +802,15 @@ def decide(case):
             said.foreign |= said.heard
         said.reason = said.reason or other
         notes.append(f"{builder.name} {st.platform} {st.commit[:7]}@{st.sequence}: {said.reason}")
-    judged = [Group(pol, rule, n, found, said) for said in groups.values()]
+    judged = [Group(pol, rule, n, image, said) for said in groups.values()]
     # "One group that is met is enough; of several, the highest sequence is reported. If none is met,
     # the worst is, and of several that one in which most agree."
-    order = ("short", "dissent", "equivocation", "met")
+    order = ("short", "dissent", "equivocation", "refused", "met")
     rank = lambda g: (order.index(g.word), g.word != "met" and sum(g.have.values()), g.order)
     best = max((g for g in judged if g.speaks), key=rank, default=None)
     platforms = {}
-    for p in {*rule.required, *found, *(best.disputed if best else ())}:
+    required = () if image.alone else rule.required
+    for p in {*required, *found, *((*best.disputed, *best.lacks) if best else ())}:
         cells = dict(best.cells.get(p, {})) if best else {}
         for b in pol.builders:
             if b.name not in cells:
