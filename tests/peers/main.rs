@@ -26,6 +26,7 @@ mod peers;
 mod process;
 mod project;
 mod proxy;
+mod publish;
 mod push;
 #[path = "../range/mod.rs"]
 mod range;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     trials.extend(model::trials(&peers));
     trials.extend(nix::trials(&peers));
     trials.extend(manual::trials(&peers));
+    trials.extend(publish::trials(&peers));
     trials.extend(push::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));
