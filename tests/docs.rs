@@ -33,6 +33,7 @@ const PAGES: &[&str] = &[
     "docs/verify.md",
     "docs/policy.md",
     "docs/nix.md",
+    "docs/rebuilder.md",
     "docs/concepts.md",
     "docs/disagreement.md",
     "docs/threat-model.md",

@@ -71,6 +71,9 @@ fn every_command_prints_what_its_schema_says() {
     of(&["key", "public", "github.key"], 0, "key.v1.json");
     of(&["key", "generate", "github.key"], 2, "error.v1.json");
     of(&["nar-hash", "github.key"], 0, "nar-hash.v1.json");
+    assert_eq!(of(&["completions", "fish"], 0, "completions.v1.json")["shell"], "fish");
+    assert_eq!(of(&["man"], 0, "man.v1.json")["pages"][0]["file"], "quorate.1");
+    assert!(of(&["man", "pages"], 0, "man.v1.json")["pages"].as_array().unwrap().len() > 14);
     of(&["nar-hash", "absent"], 2, "error.v1.json");
     let [amd64, arm64] = ["amd64", "arm64"].map(|name| shop.at(&format!("git-1-{name}")));
     of(&["assemble", image, &amd64, &arm64], 0, "assemble.v1.json");

@@ -3,8 +3,10 @@
 mod assemble;
 mod attest;
 mod build;
+mod completions;
 mod inspect;
 mod key;
+mod man;
 mod nar_hash;
 mod pack;
 mod policy;
@@ -147,6 +149,8 @@ enum Command {
     Policy(policy::Arguments),
     NarHash(nar_hash::Arguments),
     Predicate(predicate::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 /// The policy and whom to believe: options of `promote` and `verify`.
@@ -363,6 +367,8 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Error> {
             Command::Policy(arguments) => arguments.run(),
             Command::NarHash(arguments) => arguments.run(),
             Command::Predicate(arguments) => Box::pin(arguments.run(&cli.global, printer)).await,
+            Command::Completions(arguments) => Ok(arguments.run()),
+            Command::Man(arguments) => arguments.run(),
         }
     };
     runtime.block_on(interrupt.run(work))
@@ -394,9 +400,12 @@ impl Command {
             Self::Pack(_) => report::pack::MEDIA_TYPE,
             Self::Inspect(_) => report::inspect::MEDIA_TYPE,
             Self::Policy(_) => report::policy::MEDIA_TYPE,
-            Self::Key(_) | Self::NarHash(_) | Self::Predicate(_) | Self::Resolve(_) => {
-                "application/vnd.quorate.error.v1+json"
-            }
+            Self::Key(_)
+            | Self::NarHash(_)
+            | Self::Predicate(_)
+            | Self::Resolve(_)
+            | Self::Completions(_)
+            | Self::Man(_) => "application/vnd.quorate.error.v1+json",
         }
     }
 }

@@ -17,6 +17,7 @@ mod cosign;
 mod fire;
 mod image_spec;
 mod keyless;
+mod manual;
 mod model;
 mod mutations;
 mod nar;
@@ -25,6 +26,7 @@ mod peers;
 mod process;
 mod project;
 mod proxy;
+mod publish;
 mod push;
 #[path = "../range/mod.rs"]
 mod range;
@@ -67,6 +69,8 @@ fn main() -> ExitCode {
     trials.extend(nar::trials(&peers));
     trials.extend(model::trials(&peers));
     trials.extend(nix::trials(&peers));
+    trials.extend(manual::trials(&peers));
+    trials.extend(publish::trials(&peers));
     trials.extend(push::trials(&peers));
     trials.extend(image_spec::trials(&peers));
     trials.extend(bundles::trials(&peers));

@@ -34,7 +34,7 @@ const APP: &str = r#"
 type Test = fn(&Path);
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    let tests: [(&str, Test); 10] = [
+    let tests: [(&str, Test); 11] = [
         ("its_own_tests_hold", own_tests),
         ("it_knows_the_systems_that_the_binary_knows", systems),
         ("refusals_say_why", refusals),
@@ -45,6 +45,7 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
         ("an_image_upon_another", from_image),
         ("a_module_that_is_not_enabled_makes_nothing", disabled),
         ("recipes_go_to_just_flake_where_it_is", just_flake),
+        ("the_flake_of_the_example", example),
     ];
     let mut trials: Vec<Trial> = tests
         .into_iter()
@@ -446,4 +447,33 @@ fn words(program: &Path, just: &Path) {
     // One that fails fails the recipe; where all are tried, after the others.
     assert!(!run(just, folder.path(), &["image-verify", "app", "fail"]).0);
     assert!(!run(just, folder.path(), &["image-push-all", "fail"]).0);
+}
+
+/// `examples/jackpkgs`: a flake as a user writes it.
+fn example(program: &Path) {
+    let example = format!("import {ROOT}/tests/peers/nix/example.nix {ROOT}/examples/jackpkgs/flake.nix");
+    let all = value(
+        program,
+        &format!(
+            "with {example}; {{ names = builtins.attrNames flake.images; plans = flake.imageManifests; \
+             image = flake.images.klotho-aarch64; recipes = made.just-flake.features.images.justfile; }}"
+        ),
+    );
+    assert_eq!(all["names"], json!(["klotho", "klotho-aarch64", "poseidon", "poseidon-aarch64"]));
+    assert_eq!(all["image"]["system"], "aarch64-linux");
+    assert_eq!(all["image"]["config"]["Entrypoint"], json!(["/bin/klotho"]));
+    let plan = json!({
+        "version": 1,
+        "repository": "us-east1-docker.pkg.dev/addendalabs/yard/poseidon",
+        "images": [
+            {"system": "x86_64-linux", "suffix": "amd64"},
+            {"system": "aarch64-linux", "suffix": "arm64"},
+        ],
+    });
+    assert_eq!(all["plans"]["poseidon"], plan);
+    let recipes = all["recipes"].as_str().unwrap();
+    assert!(recipes.contains("'promote' '--creds' 'gcp'"), "{recipes}");
+    let policy = fs::read_to_string(format!("{ROOT}/examples/jackpkgs/quorate.toml")).unwrap();
+    let rule = policy.lines().find_map(|line| line.strip_prefix("repository = \"")?.strip_suffix("/*\""));
+    assert_eq!(rule, all["plans"]["klotho"]["repository"].as_str().unwrap().strip_suffix("/klotho"));
 }

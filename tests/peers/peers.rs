@@ -49,12 +49,16 @@ pub(crate) enum Peer {
     Node,
     /// Python 3.11 or later.
     Python,
+    /// The shell that most completions are for.
+    Bash,
+    /// A formatter of manual pages that says what is wrong with them.
+    Mandoc,
     /// The golden data made by real tools.
     Vectors,
 }
 
 impl Peer {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -75,6 +79,8 @@ impl Peer {
         Self::NodeSigstore,
         Self::Node,
         Self::Python,
+        Self::Bash,
+        Self::Mandoc,
         Self::Vectors,
     ];
 
@@ -101,6 +107,8 @@ impl Peer {
             Self::NodeSigstore => "node-sigstore",
             Self::Node => "node",
             Self::Python => "python3",
+            Self::Bash => "bash",
+            Self::Mandoc => "mandoc",
             Self::Vectors => "vectors",
         }
     }

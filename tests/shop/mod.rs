@@ -26,6 +26,17 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs a command to its end.
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.stdin(Stdio::null()).output().expect("it runs");
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// The JSON that was printed; it must be as its published schema says.
     #[track_caller]
     pub fn json(&self) -> Value {
@@ -121,21 +132,25 @@ impl Shop {
     }
 
     pub fn quorate_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
-        let output = self
-            .command(arguments)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .expect("run quorate");
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Run::of(self.command(arguments).envs(environment.iter().copied()))
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        self.program(env!("CARGO_BIN_EXE_quorate").as_ref(), arguments)
+    }
+
+    /// Another program in the same place: a script, which finds `quorate` on its `PATH`.
+    pub fn script(&self, script: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.program(script, arguments);
+        let ours = Path::new(env!("CARGO_BIN_EXE_quorate")).parent().unwrap().to_owned();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let all = [ours].into_iter().chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(all).unwrap());
+        command
+    }
+
+    fn program(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("QUORATE_") {
