@@ -49,12 +49,18 @@ pub(crate) enum Peer {
     Node,
     /// Python 3.11 or later.
     Python,
+    /// Runs workflows of GitHub Actions here.
+    Act,
+    /// Looks for weak places in workflows.
+    Zizmor,
+    /// Has the schemas of CI files.
+    CheckJsonschema,
     /// The golden data made by real tools.
     Vectors,
 }
 
 impl Peer {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 24] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -75,6 +81,9 @@ impl Peer {
         Self::NodeSigstore,
         Self::Node,
         Self::Python,
+        Self::Act,
+        Self::Zizmor,
+        Self::CheckJsonschema,
         Self::Vectors,
     ];
 
@@ -101,6 +110,9 @@ impl Peer {
             Self::NodeSigstore => "node-sigstore",
             Self::Node => "node",
             Self::Python => "python3",
+            Self::Act => "act",
+            Self::Zizmor => "zizmor",
+            Self::CheckJsonschema => "check-jsonschema",
             Self::Vectors => "vectors",
         }
     }
