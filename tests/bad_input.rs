@@ -52,6 +52,10 @@ fn malformed_options() {
         (vec!["promote", image, "--tag", "stable"], "no rule for the tag `stable`"),
         (vec!["promote", image, "--tag", "latest", "--adopt", "sha256:aa"], "not a digest"),
         (vec!["verify", image, "--expect-commit", "main"], "not a commit"),
+        // What a CI job meant to fill in.
+        (vec!["verify", image, "--expect-commit="], "--expect-commit"),
+        (vec!["verify", image, "--policy-digest="], "--policy-digest"),
+        (vec!["verify", image, "--quorum="], "--quorum"),
         (vec!["verify", image, "--policy-digest", &release.digest], "not the pinned"),
         (vec!["verify", &shop.at("absent")], "there is no image"),
     ] {
@@ -62,6 +66,11 @@ fn malformed_options() {
     shop.quorate(&["verify", image, "--policy-digest", digest.trim_matches('"')])
         .exits(1)
         .says("quorum is not met");
+    // That of nothing: it is said aloud.
+    let any = ["verify", image, "--policy-digest", "any", "--expect-commit", "any", "--quorum", "any"];
+    shop.quorate(&any).exits(1).says("quorum is not met");
+    let empty = [("QUORATE_POLICY_DIGEST", "")];
+    shop.quorate_with(&["verify", image], &empty).exits(2).says("--policy-digest");
 }
 
 #[test]

@@ -162,6 +162,14 @@ fn text_of_others_is_no_command() {
         assert_eq!(names(&told), ["json"]);
         assert!(!summary.contains("\n::"), "{summary}");
     }
+    // An argument, which is repeated in a refusal before anything is run.
+    for arguments in [&["verify", hostile][..], &["promote", &target, "--tag", hostile], &[hostile]] {
+        let (run, told, summary) = step(&shop, arguments);
+        let run = run.exits(2).says("evil");
+        assert_eq!(commands(&run), Vec::<String>::new(), "{}", run.stderr);
+        assert!(run.stderr.contains("\n::error title=quorate::"), "{}", run.stderr);
+        assert!(told.is_empty() && summary.is_empty());
+    }
     // A label, which is repeated in a refusal.
     let mut image = shop::build("amd64", "hello");
     let mut config: Value = serde_json::from_slice(&image.config).unwrap();

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -160,26 +161,42 @@ struct Judgement {
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]
     policy: PathBuf,
     /// Refuse any other policy than the one with this SHA-256
-    #[arg(long, value_name = "DIGEST", env = "QUORATE_POLICY_DIGEST")]
-    policy_digest: Option<crate::oci::Digest>,
+    #[arg(long, value_name = "DIGEST", default_value = ANY, env = "QUORATE_POLICY_DIGEST")]
+    policy_digest: Wanted<crate::oci::Digest>,
     #[command(flatten)]
     trust: TrustArguments,
     /// Require more operators than the policy does; never fewer
-    #[arg(long, value_name = "N", env = "QUORATE_QUORUM")]
-    quorum: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", default_value = ANY, env = "QUORATE_QUORUM")]
+    quorum: Wanted<NonZeroU32>,
     /// Judge as for this environment of the policy; never one that asks for less than the tags, or
     /// for `verify` the policy, ask for
     #[arg(long, value_name = "NAME", env = "QUORATE_ENVIRONMENT")]
     environment: Option<String>,
     /// The commit that the release must be of
-    #[arg(long, value_name = "COMMIT", env = "QUORATE_EXPECT_COMMIT")]
-    expect_commit: Option<crate::attestation::Commit>,
+    #[arg(long, value_name = "COMMIT", default_value = ANY, env = "QUORATE_EXPECT_COMMIT")]
+    expect_commit: Wanted<crate::attestation::Commit>,
+}
+
+/// How to say that nothing is wanted.
+const ANY: &str = "any";
+
+/// What is wanted beyond the policy, if anything is. Only `any` stands for nothing: what a CI job
+/// meant to fill in and left empty is a wrong request, and asks for no less.
+#[derive(Debug, Clone)]
+struct Wanted<T>(Option<T>);
+
+impl<T: FromStr> FromStr for Wanted<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == ANY { Ok(Self(None)) } else { text.parse().map(|wanted| Self(Some(wanted))) }
+    }
 }
 
 impl Judgement {
     fn policy(&self) -> Result<Policy, Error> {
         let policy = files::policy(&self.policy)?;
-        if let Some(pinned) = self.policy_digest
+        if let Wanted(Some(pinned)) = self.policy_digest
             && pinned != policy.digest()
         {
             let shown = self.policy.display();
@@ -200,7 +217,7 @@ impl Judgement {
         purpose: &Purpose,
     ) -> Result<Option<NonZeroU32>, Error> {
         let (Some(name), Some(rule)) = (&self.environment, policy.image(repository)) else {
-            return Ok(self.quorum);
+            return Ok(self.quorum.0);
         };
         let Some(quorum) = rule.environments.get(name) else {
             let known: Vec<&str> = rule.environments.keys().map(String::as_str).collect();
@@ -218,7 +235,7 @@ impl Judgement {
             ))
             .hint("the option can raise the quorum, never lower it"));
         }
-        Ok(Some(self.quorum.map_or(*quorum, |raised| raised.max(*quorum))))
+        Ok(Some(self.quorum.0.map_or(*quorum, |raised| raised.max(*quorum))))
     }
 }
 
@@ -290,12 +307,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are data; clap puts everything else on stderr.
-            let printed = error.print().is_ok();
             return match error.exit_code() {
-                0 if printed => ExitCode::SUCCESS,
-                0 => ExitCode::from(UNDECIDED),
-                _ => ExitCode::from(REQUEST),
+                // Help and version are data.
+                0 => error.print().map_or(ExitCode::from(UNDECIDED), |()| ExitCode::SUCCESS),
+                _ => {
+                    wrong(&error);
+                    ExitCode::from(REQUEST)
+                }
             };
         }
     };
@@ -343,6 +361,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // A "yes" that nobody could read is none.
         0 if printed.is_err() || kept.is_err() || told.is_err() => ExitCode::from(UNDECIDED),
         code => ExitCode::from(code),
+    }
+}
+
+/// Says what is wrong with the arguments. It repeats them, so a CI job is told through the printer:
+/// a branch or an input may be named like a command to the runner.
+fn wrong(error: &clap::Error) {
+    if Ci::detect(ci::Setting::Auto).is_some() {
+        let text = error.render().to_string();
+        let text = text.trim_start_matches("error: ").trim_end();
+        Printer::new(Color::Never, false, true).error(&Error::request(text));
+    } else {
+        let _ = error.print();
     }
 }
 

@@ -50,7 +50,7 @@ impl Arguments {
         let request = Request {
             image: self.image.clone(),
             quorum: self.judgement.quorum(&policy, repository, &Purpose::Verify)?,
-            commit: self.judgement.expect_commit.clone(),
+            commit: self.judgement.expect_commit.0.clone(),
             attach: self.attach,
         };
         let keep = |bytes: &[u8]| match &self.out {

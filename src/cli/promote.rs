@@ -147,7 +147,7 @@ impl Arguments {
             to: self.to.clone(),
             tags: self.tags.clone(),
             quorum,
-            commit: self.judgement.expect_commit.clone(),
+            commit: self.judgement.expect_commit.0.clone(),
             old,
             allow: Allowances { rollback: self.allow_rollback, adopt: self.adopt },
             wait: self.wait,

@@ -168,7 +168,7 @@ impl Arguments {
             bundles: bundles.to_vec(),
             platforms: self.platform.iter().cloned().collect(),
             quorum: self.judgement.quorum(policy, &image.repository, &Purpose::Verify)?,
-            commit: self.judgement.expect_commit.clone(),
+            commit: self.judgement.expect_commit.0.clone(),
             explain: self.explain_split,
         })
     }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod access;
+mod actions;
 mod assemblers;
 mod bundles;
 mod clients;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     trials.extend(release::trials(&peers));
     trials.extend(fire::trials(&peers));
     trials.extend(access::trials(&peers));
+    trials.extend(actions::trials(&peers));
     trials.extend(assemblers::trials(&peers));
     trials.extend(stores::trials(&peers));
     trials.extend(votes_at_once::trials(&peers));

@@ -53,12 +53,18 @@ pub(crate) enum Peer {
     Bash,
     /// A formatter of manual pages that says what is wrong with them.
     Mandoc,
+    /// Runs workflows of GitHub Actions here.
+    Act,
+    /// Looks for weak places in workflows.
+    Zizmor,
+    /// Has the schemas of CI files.
+    CheckJsonschema,
     /// The golden data made by real tools.
     Vectors,
 }
 
 impl Peer {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 26] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -81,6 +87,9 @@ impl Peer {
         Self::Python,
         Self::Bash,
         Self::Mandoc,
+        Self::Act,
+        Self::Zizmor,
+        Self::CheckJsonschema,
         Self::Vectors,
     ];
 
@@ -109,6 +118,9 @@ impl Peer {
             Self::Python => "python3",
             Self::Bash => "bash",
             Self::Mandoc => "mandoc",
+            Self::Act => "act",
+            Self::Zizmor => "zizmor",
+            Self::CheckJsonschema => "check-jsonschema",
             Self::Vectors => "vectors",
         }
     }
