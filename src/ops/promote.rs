@@ -167,7 +167,8 @@ async fn promote(
     }
     report.tags = steps.into_iter().map(|step| step.report).collect();
     if report.outcome().is_yes() {
-        let removals = request.interrupt.within(Duration::ZERO, untag(registry, place, release, request)).await;
+        let removals =
+            request.interrupt.within(Duration::ZERO, untag(registry, place, release, request)).await;
         for (tag, removal) in request.untag.iter().zip(removals.unwrap_or_default()) {
             match removal {
                 Ok(removal) => report.untagged.push(UntagReport { tag: tag.tag().clone(), removal }),
