@@ -271,7 +271,7 @@ fn a_flood_of_evidence() {
             let slot = plane::slot("a");
             // A time limit for each, however slow the machine.
             plane::anonymous()
-                .attach(&repository, &descriptor, &slot, &bundle, plane::annotations(plane::TYPE))
+                .attach(true, &repository, &descriptor, &slot, &bundle, plane::annotations(plane::TYPE))
                 .await
                 .unwrap();
         }

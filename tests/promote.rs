@@ -452,3 +452,32 @@ fn tags_of_a_large_index_are_read_back_as_those_of_a_small_one() {
         }
     }
 }
+
+#[test]
+fn the_environment_of_a_job_serves_each_command_its_own() {
+    let shop = Shop::open();
+    let job = [
+        ("QUORATE_PROMOTE_TAG", "latest"),
+        ("QUORATE_ASSEMBLE_TAG", "git-2"),
+        ("QUORATE_COMMIT", COMMIT),
+        ("QUORATE_BUNDLE", "bundles"),
+    ];
+    let release = shop.release("git-1", "hello");
+    let (repository, images) = (shop.repository(), ["git-1-amd64", "git-1-arm64"].map(|tag| shop.at(tag)));
+    // The images do not say which commit they are of, and `latest` is not for `assemble` to write.
+    shop.quorate_with(&["assemble", &repository, &images[0], &images[1]], &job).exits(0);
+    assert_eq!((shop.named("git-2").as_ref(), shop.named("latest")), (Some(&release.digest), None));
+    let refused = [("QUORATE_ASSEMBLE_TAG", "latest")];
+    let assemble = ["assemble", &repository, &images[0], &images[1]];
+    shop.quorate_with(&assemble, &refused).exits(2).says("does not write the tag `latest`");
+    for (builder, key) in [("github", "github.key"), ("garnix", "garnix.key")] {
+        for ((_, system), image) in [AMD64, ARM64].iter().zip(&release.images) {
+            let arguments = ["attest", &release.reference, "--builder", builder, "--key", key];
+            let build = ["--system", system, "--config-digest", &image.config_digest];
+            let more = ["--sequence", "1", "--nar-hash", shop::NAR_HASH, "--no-infer"];
+            shop.quorate_with(&[&arguments[..], &build, &more].concat(), &job).exits(0);
+        }
+    }
+    shop.quorate_with(&["promote", &release.reference], &job).exits(0);
+    assert_eq!(shop.named("latest"), Some(release.digest));
+}

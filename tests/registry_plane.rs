@@ -653,7 +653,14 @@ async fn a_second_bundle_takes_the_next_tag() {
     let registry = anonymous();
     for k in 0..4 {
         let attached = registry
-            .attach(&repository(&bed), &subject, &slot("a"), &bundle(&k.to_string()), annotations(TYPE))
+            .attach(
+                false,
+                &repository(&bed),
+                &subject,
+                &slot("a"),
+                &bundle(&k.to_string()),
+                annotations(TYPE),
+            )
             .await
             .unwrap();
         let Place::Tag(tag) = attached.place else {
@@ -775,8 +782,10 @@ async fn the_shared_tag_gives_hints_only() {
     put(&bed, &shared, media_type::MANIFEST, &raw.bytes);
     let found = collected(&anonymous(), &bed, &subject, &["a"]).await;
     assert!(found.unwrap().is_empty());
-    let attached =
-        anonymous().attach(&repository, &subject, &slot("a"), &bundle("a"), annotations(TYPE)).await.unwrap();
+    let attached = anonymous()
+        .attach(false, &repository, &subject, &slot("a"), &bundle("a"), annotations(TYPE))
+        .await
+        .unwrap();
     assert_eq!(attached.notes.len(), 1, "the shared tag is left alone");
     put(&bed, &shared, media_type::MANIFEST, good.bytes());
     assert_eq!(reason(collected(&anonymous(), &bed, &subject, &["a"]).await), "registry-malformed");
@@ -816,7 +825,14 @@ async fn junk_beside_evidence_is_reported_and_harmless() {
     assert_eq!(
         reason(
             registry
-                .attach(&repository, &subject, &slot("a"), &vec![b' '; 1024 * 1024 + 1], BTreeMap::new())
+                .attach(
+                    true,
+                    &repository,
+                    &subject,
+                    &slot("a"),
+                    &vec![b' '; 1024 * 1024 + 1],
+                    BTreeMap::new()
+                )
                 .await
         ),
         "registry-too-large"
@@ -826,18 +842,19 @@ async fn junk_beside_evidence_is_reported_and_harmless() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_attach_overlaps_what_it_can() {
     let bed = bearer(Duration::from_secs(300), Duration::from_millis(40));
-    let subject = subject_in(&bed);
-    let registry = known(&bed);
-    attach(&registry, &bed, &subject, "a").await;
-    assert_eq!(statuses(&bed, "GET", "/token"), [200]);
-    let cold = (bed.log().len(), bed.depth());
-    bed.clear_log();
-    // Its own token is asked for, and the empty configuration is there already.
-    attach(&known(&bed), &bed, &subject, "b").await;
-    let warm = (bed.log().len(), bed.depth());
-    // 401, token, (list, is the configuration there, begin upload), end of upload, manifest, list.
-    assert_eq!(warm, (8, 6));
-    assert!(cold.0 <= 10 && cold.1 <= 7, "{cold:?}");
+    let (subject, repository) = (subject_in(&bed), repository(&bed));
+    let cold = async |name: &str| {
+        bed.clear_log();
+        let (slot, bundle) = (slot(name), bundle(name));
+        known(&bed).attach(true, &repository, &subject, &slot, &bundle, annotations(TYPE)).await.unwrap();
+        assert_eq!(statuses(&bed, "GET", "/token"), [200]);
+        (bed.log().len(), bed.depth())
+    };
+    let first = cold("a").await;
+    assert!(first.0 <= 9 && first.1 <= 7, "{first:?}");
+    // The empty configuration is there already: 401, token, (is the configuration there, begin
+    // upload), end of upload, manifest, list.
+    assert_eq!(cold("b").await, (7, 6));
 }
 
 #[tokio::test(flavor = "multi_thread")]

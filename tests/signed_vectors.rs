@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use quorate::attestation::{self, Build, Bundle, Content, envelope};
-use quorate::edge::registry::{Options, Registry};
+use quorate::edge::registry::{Options, Referrers, Registry};
 use quorate::edge::service::Service;
 use quorate::edge::signer::{KeyPair, KeySource};
 use quorate::edge::{log, tsa};
@@ -245,7 +245,12 @@ impl Stage<'_> {
             let bundle =
                 Bundle::keyed(envelope::seal(payload, signature), signer.public(), vec![entry], vec![stamp]);
             let json = bundle.to_json().unwrap();
-            registry.attach(&self.repository, &subject, &slot, json.as_bytes(), annotations).await.unwrap();
+            let by_api = registry.referrers(&self.repository, subject.digest).await.unwrap();
+            let by_api = matches!(by_api, Referrers::Listed(_));
+            registry
+                .attach(by_api, &self.repository, &subject, &slot, json.as_bytes(), annotations)
+                .await
+                .unwrap();
         });
     }
 }

@@ -104,7 +104,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", env = "QUORATE_PLAN")]
     plan: Option<PathBuf>,
     /// A further candidate tag; may be repeated
-    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', env = "QUORATE_TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', env = "QUORATE_ASSEMBLE_TAG")]
     tags: Vec<Tag>,
     /// Take candidate tags and annotations from `DOCKER_METADATA_OUTPUT_JSON`, the output of
     /// docker/metadata-action. A `latest` in it is refused like any other: set its
@@ -116,7 +116,7 @@ pub(super) struct Arguments {
     platforms: Vec<Platform>,
     /// The commit that every image must say it was built from (label or annotation
     /// `org.opencontainers.image.revision`)
-    #[arg(long, value_name = "COMMIT", env = "QUORATE_COMMIT")]
+    #[arg(long, value_name = "COMMIT", env = "QUORATE_ASSEMBLE_COMMIT")]
     commit: Option<Commit>,
     /// The policy whose tags are not to be written, and whose platforms there must be
     #[arg(long, value_name = "FILE", env = "QUORATE_POLICY")]

@@ -71,7 +71,7 @@ pub(super) struct Arguments {
     /// Attach this bundle, which was signed elsewhere, after verifying it and comparing what it
     /// says with the image. Needs `--public-key` or `--policy`; nothing is signed, and the options
     /// on what was built and on signing are not looked at
-    #[arg(long, value_name = "FILE", env = "QUORATE_BUNDLE", conflicts_with_all = ["bundle_out", "no_attach", "record_dissent"])]
+    #[arg(long, value_name = "FILE", env = "QUORATE_ATTEST_BUNDLE", conflicts_with_all = ["bundle_out", "no_attach", "record_dissent"])]
     bundle: Option<PathBuf>,
     /// With `--bundle`: whose signature it must have
     #[arg(long, value_name = "FILE", env = "QUORATE_PUBLIC_KEY")]

@@ -78,7 +78,8 @@ Exit codes:
 Only 0 may let a pipeline go on.
 
 Every option can be given as QUORATE_OPTION in the environment: `--trusted-root` is
-QUORATE_TRUSTED_ROOT.";
+QUORATE_TRUSTED_ROOT. Where commands have an option of one name for different things, the variable
+names the command: `promote --tag` is QUORATE_PROMOTE_TAG.";
 
 /// Options of every command.
 #[derive(Args)]

@@ -52,7 +52,13 @@ pub(super) struct Arguments {
     /// The image: `host/repository:tag` or `host/repository@digest`; a tag is resolved once
     image: Reference,
     /// A tag that shall name the image; may be repeated
-    #[arg(long = "tag", value_name = "TAG", required = true, value_delimiter = ',', env = "QUORATE_TAG")]
+    #[arg(
+        long = "tag",
+        value_name = "TAG",
+        required = true,
+        value_delimiter = ',',
+        env = "QUORATE_PROMOTE_TAG"
+    )]
     tags: Vec<Tag>,
     #[command(flatten)]
     judgement: Judgement,
@@ -93,7 +99,7 @@ pub(super) struct Arguments {
     verifier_id: Verifier,
     /// With `--record`: the private key that signs it (PKCS#8 PEM, may be encrypted): a file, or
     /// `env:NAME`. It must be no builder's key. Without, the CI job's identity signs
-    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "FILE|env:NAME", env = "QUORATE_PROMOTE_KEY", hide_env_values = true)]
     key: Option<KeySource>,
     /// The environment variable that holds the passphrase of an encrypted key
     #[arg(long, value_name = "NAME", env = "QUORATE_KEY_PASSPHRASE_ENV", default_value = PASSPHRASE)]

@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "TARGET", required = true, value_parser = target)]
     targets: Vec<(Repository, Option<Tag>)>,
     /// A further tag in every target; may be repeated
-    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', env = "QUORATE_TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', env = "QUORATE_PUSH_TAG")]
     tags: Vec<Tag>,
     /// Tag with the commit: `git-<commit>`
     #[arg(long, value_name = "COMMIT", env = "QUORATE_TAG_COMMIT")]

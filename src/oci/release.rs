@@ -10,6 +10,7 @@ use super::{
     Annotations, Config, Descriptor, Digest, ImageIndex, Manifest, Place, Platform, Reference, System,
     Target, media_type,
 };
+use crate::reason::codes;
 
 /// Where an image says which commit it was built from: a label, or an annotation of its manifest
 /// (image-spec, `annotations.md`).
@@ -17,32 +18,12 @@ const REVISION: &str = "org.opencontainers.image.revision";
 /// What BuildKit writes on entries of an index that are no images.
 const BUILDKIT_REFERENCE: &str = "vnd.docker.reference.type";
 
-macro_rules! faults {
-    ($($(#[doc = $text:literal])* $name:ident = $code:literal, $hint:literal;)*) => {
-        /// Why images do not make a release.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Fault {
-            $($(#[doc = $text])* $name,)*
-        }
+codes! {
+    /// Why images do not make a release.
+    Fault;
+    /// What to do about it.
+    hint;
 
-        impl Fault {
-            /// Every fault, in the order of the reference page.
-            pub const ALL: &'static [Self] = &[$(Self::$name),*];
-
-            /// The stable reason code.
-            pub fn code(self) -> &'static str {
-                match self { $(Self::$name => $code,)* }
-            }
-
-            /// What to do about it.
-            pub fn hint(self) -> &'static str {
-                match self { $(Self::$name => $hint,)* }
-            }
-        }
-    };
-}
-
-faults! {
     /// A source is an artifact.
     NotAnImage = "source-not-an-image", "name the image, not something that is attached to it";
     /// A manifest, index or configuration is malformed or absent, or sends readers elsewhere.

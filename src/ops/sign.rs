@@ -148,8 +148,7 @@ impl Pen<'_> {
     }
 }
 
-/// Attaches a bundle to what it is about. Whether the registry lists referrers, whoever looked what
-/// is there knows.
+/// Attaches a bundle to what it is about.
 #[allow(clippy::too_many_arguments, reason = "each says another thing")]
 pub(super) async fn attach(
     registry: &Registry,
@@ -170,8 +169,7 @@ pub(super) async fn attach(
         let time = time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         ("org.opencontainers.image.created".to_owned(), time)
     }));
-    let attached =
-        registry.attach_where(listed, repository, subject, slot, bundle, annotations.collect()).await?;
+    let attached = registry.attach(listed, repository, subject, slot, bundle, annotations.collect()).await?;
     Ok(Attached {
         manifest: attached.manifest,
         place: match attached.place {

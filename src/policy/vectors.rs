@@ -342,7 +342,8 @@ fn evidence(case: &Case) -> Evidence {
         .rejected
         .iter()
         .map(|rejected| {
-            let reason = Reason::from_code(&rejected.reason).expect("`reason` is a reason code");
+            let reason = Reason::ALL.iter().find(|reason| reason.code() == rejected.reason);
+            let reason = *reason.expect("`reason` is a reason code");
             let image = rejected.image.as_ref();
             Rejection {
                 bundle: Digest::of(format!("{rejected:?}").as_bytes()),

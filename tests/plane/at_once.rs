@@ -25,7 +25,7 @@ pub async fn sixteen_at_once(host: &str, name: &str) -> (usize, usize) {
         let registry = Registry::new(Options::default())?;
         let bundle = format!(r#"{{"bundle":"{slot}"}}"#).into_bytes();
         let kind = ("dev.sigstore.bundle.predicateType".to_owned(), TYPE.to_owned());
-        registry.attach(&repository, &subject, slot, &bundle, BTreeMap::from([kind])).await
+        registry.attach(false, &repository, &subject, slot, &bundle, BTreeMap::from([kind])).await
     }));
     let attached = attached.await.unwrap();
     assert!(attached.iter().all(|one| matches!(one.place, Place::Tag(_))), "there is no referrers API");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate::edge::registry::{Credentials, Error, Options, Place, Registry, Secret, Source};
+use quorate::edge::registry::{Credentials, Error, Options, Place, Referrers, Registry, Secret, Source};
 use quorate::oci::{Descriptor, Reference, Repository, Slot, media_type};
 use quorate_bed::image::Image;
 use quorate_bed::{Answer, Auth, FaultAction, Registry as Bed, RegistryOptions};
@@ -99,9 +99,15 @@ pub fn say(code: u16) -> FaultAction {
     FaultAction::Status(Answer::status(code))
 }
 
+/// Whether the registry has the referrers API.
+pub async fn by_api(registry: &Registry, repository: &Repository, subject: &Descriptor) -> bool {
+    matches!(registry.referrers(repository, subject.digest).await.unwrap(), Referrers::Listed(_))
+}
+
 pub async fn attach(registry: &Registry, bed: &Bed, subject: &Descriptor, name: &str) -> Place {
+    let by_api = by_api(registry, &repository(bed), subject).await;
     let attached = registry
-        .attach(&repository(bed), subject, &slot(name), &bundle(name), annotations(TYPE))
+        .attach(by_api, &repository(bed), subject, &slot(name), &bundle(name), annotations(TYPE))
         .await
         .unwrap();
     attached.place

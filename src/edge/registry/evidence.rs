@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::{try_join, try_join_all, try_join3};
+use futures_util::future::{try_join, try_join_all};
 
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Slot, Tag, media_type};
 use crate::reason::Reason;
@@ -78,42 +78,15 @@ enum Read {
 }
 
 impl Registry {
-    /// Attaches a bundle to `subject`, and looks that it can be found.
+    /// Attaches a bundle to `subject`, and looks that it can be found. Whether the registry has the
+    /// referrers API (`by_api`), whoever looked what is there knows.
     ///
-    /// With the referrers API the manifest is pushed by digest. Without it, the first absent
-    /// derived tag of the slot is taken, and the shared referrers tag is brought up to date as
-    /// well as can be. Attaching the very same manifest again changes nothing.
+    /// With the API the manifest is pushed by digest. Without it, the first absent derived tag of
+    /// the slot is taken, and the shared referrers tag is brought up to date as well as can be.
+    /// Attaching the very same manifest again changes nothing.
     pub async fn attach(
         &self,
-        repository: &Repository,
-        subject: &Descriptor,
-        slot: &Slot,
-        bundle: &[u8],
-        annotations: BTreeMap<String, String>,
-    ) -> Result<Attached, Error> {
-        let asked =
-            async { Ok(matches!(self.referrers(repository, subject.digest).await?, Referrers::Listed(_))) };
-        Box::pin(self.attach_when(asked, repository, subject, slot, bundle, annotations)).await
-    }
-
-    /// The same, where it is known whether the registry has the referrers API.
-    #[allow(clippy::too_many_arguments, reason = "each says another thing")]
-    pub async fn attach_where(
-        &self,
         by_api: bool,
-        repository: &Repository,
-        subject: &Descriptor,
-        slot: &Slot,
-        bundle: &[u8],
-        annotations: BTreeMap<String, String>,
-    ) -> Result<Attached, Error> {
-        self.attach_when(async { Ok(by_api) }, repository, subject, slot, bundle, annotations).await
-    }
-
-    /// The same, while that is found out.
-    async fn attach_when(
-        &self,
-        by_api: impl Future<Output = Result<bool, Error>>,
         repository: &Repository,
         subject: &Descriptor,
         slot: &Slot,
@@ -128,12 +101,8 @@ impl Registry {
         let manifest = Manifest::artifact(media_type::BUNDLE, layer, subject, annotations)
             .map_err(|error| Error::Setup(error.to_string()))?;
         self.announce(repository, Access::Push)?;
-        let (by_api, ..) = try_join3(
-            by_api,
-            self.upload_blob(repository, bundle.to_vec()),
-            self.push_blob(repository, b"{}".to_vec()),
-        )
-        .await?;
+        try_join(self.upload_blob(repository, bundle.to_vec()), self.push_blob(repository, b"{}".to_vec()))
+            .await?;
         let digest = manifest.digest();
         let by_digest = self.push_manifest(repository, media_type::MANIFEST, manifest.bytes());
         if by_api {
