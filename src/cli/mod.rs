@@ -308,13 +308,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            return match error.exit_code() {
-                // Help and version are data.
-                0 => error.print().map_or(ExitCode::from(UNDECIDED), |()| ExitCode::SUCCESS),
-                _ => {
-                    wrong(&error);
-                    ExitCode::from(REQUEST)
-                }
+            // Help and version are data.
+            return if error.exit_code() == 0 {
+                error.print().map_or(ExitCode::from(UNDECIDED), |()| ExitCode::SUCCESS)
+            } else {
+                wrong(&error);
+                ExitCode::from(REQUEST)
             };
         }
     };

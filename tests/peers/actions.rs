@@ -56,6 +56,8 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
 struct Checkout<'a> {
     act: &'a Path,
     shop: Shop,
+    /// Whether our program is on `PATH`.
+    installed: bool,
     variables: Vec<(&'static str, String)>,
     /// Names, and their values, which are secrets.
     secrets: Vec<(&'static str, String)>,
@@ -89,7 +91,7 @@ impl<'a> Checkout<'a> {
             ("KEY_OF_GARNIX", fs::read_to_string(shop.path("garnix.key")).unwrap()),
         ];
         let variables = vec![("REGISTRY", shop.host())];
-        let checkout = Self { act, shop, variables, secrets };
+        let checkout = Self { act, shop, installed: true, variables, secrets };
         for folder in ["repository/builds", "artifacts", "seen"] {
             fs::create_dir_all(checkout.path(folder)).unwrap();
         }
@@ -100,6 +102,19 @@ impl<'a> Checkout<'a> {
         for file in ["quorate.toml", "github.key.pub", "garnix.key.pub", "basement.key.pub"] {
             fs::copy(checkout.path(file), checkout.path("repository").join(file)).unwrap();
         }
+        fs::copy(checkout.path("root.json"), checkout.path("repository/trusted_root.json")).unwrap();
+        let service = |url: String, version: u32| {
+            let since = json!({"start": "2020-01-01T00:00:00Z"});
+            json!([{"url": url, "majorApiVersion": version, "validFor": since, "operator": "bed"}])
+        };
+        let services = json!({
+            "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
+            "rekorTlogUrls": service(checkout.shop.bed.log.url(), 2),
+            "rekorTlogConfig": {"selector": "ANY"},
+            "tsaUrls": service(checkout.shop.bed.tsa.url(), 1),
+            "tsaConfig": {"selector": "ANY"},
+        });
+        checkout.shop.write("repository/signing_config.json", services.to_string());
         for folder in [".github/actions", ".github/workflows", ".forgejo"] {
             copy(&Path::new(ROOT).join(folder), &checkout.path("repository").join(folder));
         }
@@ -135,7 +150,8 @@ impl<'a> Checkout<'a> {
         let binary = Path::new(env!("CARGO_BIN_EXE_quorate")).parent().unwrap();
         let stubs = Path::new(ROOT).join("tests/peers/actions/stubs/bin");
         let path = std::env::var_os("PATH").unwrap();
-        let folders = [binary.to_owned(), stubs].into_iter().chain(std::env::split_paths(&path));
+        let ours = self.installed.then(|| binary.to_owned());
+        let folders = ours.into_iter().chain([stubs]).chain(std::env::split_paths(&path));
         std::env::join_paths(folders).unwrap()
     }
 
@@ -164,9 +180,6 @@ impl<'a> Checkout<'a> {
             act.arg("--local-repository").arg(format!("{pinned}={}", stub.display()));
         }
         let environment = [
-            ("QUORATE_TRUSTED_ROOT", self.path("root.json").display().to_string()),
-            ("QUORATE_REKOR_URL", self.shop.bed.log.url()),
-            ("QUORATE_TSA_URL", self.shop.bed.tsa.url()),
             ("QUORATE_BINARY", binary.display().to_string()),
             ("ARTIFACTS", self.path("artifacts").display().to_string()),
             ("SEEN", self.path("seen").display().to_string()),
@@ -362,7 +375,13 @@ fn setup(act: &Path) {
     checkout.variables.push(("FOLDER", given.display().to_string()));
     checkout.run("setup.yml").exits(0).says(&format!("found {}/quorate", given.display()));
     checkout.variables.push(("FOLDER", checkout.path("absent").display().to_string()));
-    checkout.run("setup.yml").exits(1);
+    checkout.run("setup.yml").exits(1).says("there is no program in the folder");
+
+    let mut checkout = Checkout::open(act);
+    checkout.installed = false;
+    checkout.run("setup.yml").exits(1).says("build-with is neither nix nor cargo");
+    checkout.variables.push(("BUILD_WITH", "nix".into()));
+    checkout.run("setup.yml").exits(0).says("/quorate/bin/quorate");
 }
 
 fn audited(zizmor: &Path) {
