@@ -6,12 +6,12 @@ mod shop;
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use quorate_bed::issuer::{github_job, gitlab_job};
 use quorate_bed::{
-    Answer, Fault, FaultAction, Fulcio, Issuer, Misissue, RegistryOptions, RekorV1, keyless_root,
+    Answer, Fault, FaultAction, Fulcio, Issuer, Misissue, RegistryOptions, RekorV1, client, keyless_root,
 };
 use serde_json::{Value, json};
 use shop::{AMD64, ARM64, COMMIT, NAR_HASH, OTHER_COMMIT, Release, Run, Shop, cell};
@@ -571,74 +571,218 @@ fn services_come_from_one_place() {
     works.shop.quorate(&["verify", &release.reference]).exits(0);
 }
 
-/// Kills a run when its request at `position` has arrived; whether there was such a request.
-fn kill_at(works: &Works, arguments: &[String], position: usize) -> bool {
-    let registry = &works.shop.bed.registry;
-    registry.clear_log();
-    registry.fault(Fault::new(FaultAction::Hang).skip(position).times(1));
-    let mut command = works.shop.command(&[]);
-    command.args(arguments).env("JOB_TOKEN", works.own()).envs(works.environment(Log::V1));
-    command.env_remove("QUORATE_TSA_URL").stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    let patience = Instant::now() + Duration::from_secs(20);
-    let ended = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break Some(status);
-        }
-        if registry.log().len() > position {
-            break None;
-        }
-        assert!(Instant::now() < patience, "request {position} never came");
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    let _ = child.kill();
-    child.wait().unwrap();
-    registry.clear_faults();
-    assert!(ended.is_none_or(|status| status.success()), "a run that was not killed failed");
-    ended.is_none()
+/// Who is asked in the course of a run.
+#[derive(Clone, Copy, Debug)]
+enum Server {
+    Registry,
+    Fulcio,
+    Log,
+    Tsa,
 }
+
+impl Server {
+    const ALL: [Self; 4] = [Self::Registry, Self::Fulcio, Self::Log, Self::Tsa];
+
+    fn fault(self, works: &Works, log: Log, fault: Fault) {
+        match (self, log) {
+            (Self::Registry, _) => works.shop.bed.registry.fault(fault),
+            (Self::Fulcio, _) => works.fulcio.fault(fault),
+            (Self::Log, Log::V1) => works.rekor.fault(fault),
+            (Self::Log, Log::V2) => works.shop.bed.log.fault(fault),
+            (Self::Tsa, _) => works.shop.bed.tsa.fault(fault),
+        }
+    }
+
+    fn behave(self, works: &Works, log: Log) {
+        match (self, log) {
+            (Self::Registry, _) => works.shop.bed.registry.clear_faults(),
+            (Self::Fulcio, _) => works.fulcio.clear_faults(),
+            (Self::Log, Log::V1) => works.rekor.clear_faults(),
+            (Self::Log, Log::V2) => works.shop.bed.log.clear_faults(),
+            (Self::Tsa, _) => works.shop.bed.tsa.clear_faults(),
+        }
+    }
+
+    fn requests(self, works: &Works, log: Log) -> usize {
+        match (self, log) {
+            (Self::Registry, _) => works.shop.bed.registry.log().len(),
+            (Self::Fulcio, _) => works.fulcio.request_count(),
+            (Self::Log, Log::V1) => works.rekor.request_count(),
+            (Self::Log, Log::V2) => works.shop.bed.log.request_count(),
+            (Self::Tsa, _) => works.shop.bed.tsa.request_count(),
+        }
+    }
+}
+
+impl Works {
+    /// A release of one platform, for which one vote is enough: its name, and the arguments of
+    /// `attest` for it.
+    fn single(&self, name: &str) -> (String, Vec<String>) {
+        let policy = format!(
+            "version = 1\n\n[[image]]\nrepository = \"{}\"\nplatforms = [\"linux/amd64\"]\nquorum = 1\n\n\
+             [[builder]]\nname = \"own\"\noperator = \"Acme\"\nissuer = \"{GITHUB}\"\n\
+             san = \"https://github.com/acme/app/.github/workflows/build.yml@{MAIN}\"\n",
+            self.shop.repository()
+        );
+        self.shop.write("quorate.toml", policy);
+        let (reference, pushed) = (self.shop.at(name), format!("{name}-amd64"));
+        let image = self.shop.push(&pushed, AMD64.0, name);
+        self.shop.quorate(&["assemble", &reference, &self.shop.at(&pushed)]).exits(0);
+        let config = image.config_digest.as_str();
+        let arguments = ["attest", &reference, "--builder", "own", "--system", AMD64.1];
+        let said = ["--config-digest", config, "--nar-hash", NAR_HASH, "--commit", COMMIT, "--sequence", "1"];
+        let source = ["--source-uri", SOURCE, "--ref", MAIN, "--no-infer", "-o", "json"];
+        let arguments = [&arguments[..], &said, &source, &["--identity-token", "env:JOB_TOKEN"]].concat();
+        (reference.clone(), arguments.into_iter().map(str::to_owned).collect())
+    }
+
+    fn single_attest(&self, log: Log, arguments: &[String], more: &[&str]) -> Run {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        self.run(log, &arguments, &[("JOB_TOKEN", &self.own())])
+    }
+
+    /// How many bundles are attached to the image of that release, asked behind the binary's back.
+    fn attached(&self, reference: &str, referrers: bool) -> usize {
+        let (_, tag) = reference.rsplit_once(':').unwrap();
+        let digest = self.shop.named(&format!("{tag}-amd64")).unwrap();
+        if !referrers {
+            let tag = |k: usize| format!("{}.q-own.{k}", digest.replace(':', "-"));
+            return (0..9).filter(|k| self.shop.named(&tag(*k)).is_some()).count();
+        }
+        let path = format!("/v2/acme/app/referrers/{digest}");
+        let listed: Value =
+            serde_json::from_slice(&client::get(&self.shop.host(), &path, None).unwrap().body).unwrap();
+        listed["manifests"].as_array().unwrap().len()
+    }
+
+    fn spawn(&self, log: Log, arguments: &[String]) -> Child {
+        let mut command = self.shop.command(&[]);
+        command.args(arguments).env("JOB_TOKEN", self.own()).envs(self.environment(log));
+        if log == Log::V1 {
+            command.env_remove("QUORATE_TSA_URL");
+        }
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Kills a run when its request at `position` has arrived there; whether there was such a
+    /// request.
+    fn kills(&self, log: Log, server: Server, arguments: &[String], position: usize) -> bool {
+        let before = server.requests(self, log);
+        server.fault(self, log, Fault::new(FaultAction::Hang).skip(position).times(1));
+        let mut child = self.spawn(log, arguments);
+        let patience = Instant::now() + Duration::from_secs(60);
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if server.requests(self, log) - before > position {
+                break None;
+            }
+            assert!(Instant::now() < patience, "request {position} never came");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let _ = child.kill();
+        child.wait().unwrap();
+        server.behave(self, log);
+        assert!(ended.is_none_or(|status| status.success()), "a run that was not killed failed");
+        ended.is_none()
+    }
+
+    /// Asserts that the next run makes one vote of what a killed one left, and the one after it
+    /// finds that.
+    #[track_caller]
+    fn made_good(&self, log: Log, referrers: bool, reference: &str, arguments: &[String], what: &str) {
+        self.single_attest(log, arguments, &[]).exits(0);
+        let again = self.single_attest(log, arguments, &[]).exits(0).json();
+        assert_eq!(again["outcome"], "already", "{what}");
+        assert_eq!(self.attached(reference, referrers), 1, "{what}");
+        let verdict = self.shop.quorate(&["verify", reference, "-o", "json"]).exits(0).json();
+        assert_eq!(verdict["platforms"][0]["have"], 1, "{what}");
+        assert_eq!(verdict["ignored"], json!([]), "{what}");
+    }
+}
+
+/// What there is in a run: the log, whether the registry has the referrers API, and the least
+/// number of requests to each of [`Server::ALL`].
+const RUNS: [(Log, bool, [usize; 4]); 2] = [(Log::V1, true, [10, 1, 1, 0]), (Log::V2, false, [15, 1, 1, 1])];
 
 #[test]
 fn a_run_that_is_killed_anywhere_is_made_good_by_the_next() {
-    for (referrers, requests) in [(true, 10), (false, 15)] {
+    for (log, referrers, requests) in RUNS {
         let works = Works::new(RegistryOptions { referrers, ..Default::default() });
-        for position in 0.. {
-            let image = works.shop.push(&format!("git-{position}"), "amd64", &format!("hello {position}"));
-            let reference = works.shop.at(&format!("git-{position}"));
-            let arguments: Vec<String> = [
-                "attest",
-                &reference,
-                "--builder",
-                "own",
-                "--system",
-                AMD64.1,
-                "--config-digest",
-                &image.config_digest,
-                "--nar-hash",
-                NAR_HASH,
-                "--commit",
-                COMMIT,
-                "--sequence",
-                "1",
-                "--no-infer",
-                "--identity-token",
-                "env:JOB_TOKEN",
-                "-o",
-                "json",
-            ]
-            .map(str::to_owned)
-            .to_vec();
-            if !kill_at(&works, &arguments, position) {
-                assert!(position >= requests, "there were but {position} requests");
-                break;
+        for (server, requests) in Server::ALL.into_iter().zip(requests) {
+            for position in 0.. {
+                let what = format!("{server:?}, {position}");
+                let name = format!("git-{server:?}-{position}").to_lowercase();
+                let (reference, arguments) = works.single(&name);
+                if !works.kills(log, server, &arguments, position) {
+                    assert!(position >= requests, "{what}: there were but {position} requests");
+                    break;
+                }
+                works.made_good(log, referrers, &reference, &arguments, &what);
             }
-            let token = works.own();
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            // The next run makes an attestation, unless the first had: one more finds it, and
-            // believes it.
-            works.run(Log::V1, &arguments, &[("JOB_TOKEN", &token)]).exits(0);
-            let run = works.run(Log::V1, &arguments, &[("JOB_TOKEN", &token)]).exits(0);
-            assert_eq!(run.json()["outcome"], "already", "killed at {position}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_when_the_log_has_its_entry_is_made_good_by_the_next() {
+    for (log, referrers, _) in RUNS {
+        let works = Works::new(RegistryOptions { referrers, ..Default::default() });
+        let (reference, arguments) = works.single("git-1");
+        let size = || if log == Log::V1 { works.rekor.size() } else { works.shop.bed.log.size() };
+        // The entry is there, and the answer that says so never comes.
+        let server = Server::Log;
+        server.fault(&works, log, Fault::new(FaultAction::AfterWriteHang));
+        let mut child = works.spawn(log, &arguments);
+        let patience = Instant::now() + Duration::from_secs(60);
+        while size() == 0 {
+            assert!(Instant::now() < patience, "the entry never came");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+        server.behave(&works, log);
+        assert_eq!(works.attached(&reference, referrers), 0);
+        works.made_good(log, referrers, &reference, &arguments, "killed after the log");
+        // Another key, another signature: the first entry is of no bundle.
+        assert_eq!(size(), 2);
+    }
+}
+
+#[test]
+fn an_outage_of_any_server_ends_or_is_reported() {
+    for (log, referrers, requests) in RUNS {
+        let works = Works::new(RegistryOptions { referrers, ..Default::default() });
+        for (server, requests) in Server::ALL.into_iter().zip(requests) {
+            if requests == 0 {
+                continue;
+            }
+            let (reference, arguments) = works.single(&format!("git-{server:?}").to_lowercase());
+            let attached = || works.attached(&reference, referrers);
+            let registry = matches!(server, Server::Registry);
+            for (action, seconds, says, of_registry) in [
+                (FaultAction::Status(Answer::status(503)), "60", "answered 503", "registry-server-error"),
+                (FaultAction::Reset, "60", "error sending request", "registry-unreachable"),
+                (FaultAction::Hang, "2", "the time of the run is over", "registry-timeout"),
+            ] {
+                let what = format!("{server:?} {action:?}");
+                server.fault(&works, log, Fault::new(action));
+                works.shop.bed.registry.clear_log();
+                let run = works.single_attest(log, &arguments, &["--timeout", seconds]);
+                let written = works.shop.bed.registry.writes();
+                server.behave(&works, log);
+                assert!(run.code == 3, "{what}: exit code {}\n{}", run.code, run.stderr);
+                run.says(if registry { of_registry } else { says });
+                assert!(written.is_empty(), "{what}: {written:?}");
+                assert_eq!(attached(), 0, "{what}");
+            }
+            // Once: it is asked again.
+            server.fault(&works, log, Fault::status(503).times(1));
+            let run = works.single_attest(log, &arguments, &[]);
+            server.behave(&works, log);
+            assert_eq!(run.exits(0).json()["outcome"], "attested", "{server:?}");
+            works.made_good(log, referrers, &reference, &arguments, "after an outage");
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum FaultAction {
     Delay(Duration),
     /// Do what was asked, then answer this: the write that succeeded and was never confirmed.
     AfterWriteStatus(Answer),
+    /// Do what was asked, and never answer.
+    AfterWriteHang,
     /// A page of HTML with status 200, as a captive portal or a misrouted proxy sends.
     Html,
 }

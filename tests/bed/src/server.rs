@@ -223,6 +223,10 @@ impl Shared {
                 real.await;
                 made_up(&answer)
             }
+            Some(FaultAction::AfterWriteHang) => {
+                real.await;
+                pending().await
+            }
             Some(FaultAction::Replace(bytes)) => with_body(real.await, bytes.into()),
             Some(FaultAction::Truncate) => {
                 let response = real.await;
