@@ -6,6 +6,7 @@
 mod shop;
 
 use std::fs;
+use std::time::Duration;
 
 use quorate_bed::image::{self, Image};
 use quorate_bed::{Answer, Fault, FaultAction, Registry, RegistryOptions, client};
@@ -129,8 +130,8 @@ fn what_comes_over_is_what_its_digest_says_or_nothing_is_named() {
     other_bytes[0] ^= 1;
     let bytes = |bytes: &[u8]| Answer::status(200).body("application/octet-stream", bytes);
     for (answer, code, says) in [
-        (bytes(&other_bytes), 3, "of digest"),
-        (bytes(&images[1].layer[1..]), 3, "of digest"),
+        (bytes(&other_bytes), 3, "registry-digest-mismatch"),
+        (bytes(&images[1].layer[1..]), 3, "registry-digest-mismatch"),
         (bytes(&longer), 3, "registry-too-large"),
         (Answer::status(404), 2, "does not have the blob"),
         (Answer::status(403), 3, "registry-denied"),
@@ -144,8 +145,86 @@ fn what_comes_over_is_what_its_digest_says_or_nothing_is_named() {
         assert_eq!(shop.named("c"), None);
         let named = client::manifest(&shop.host(), "acme/app", &images[1].manifest_digest).unwrap();
         assert_eq!(named.status, 404, "{answer:?}");
+        let uploads = shop.bed.registry.log().into_iter().filter(|r| {
+            r.method == "PUT"
+                && r.query.as_ref().is_some_and(|query| query.contains(&images[1].layer_digest[7..]))
+        });
+        for upload in uploads {
+            assert_eq!(upload.status, None, "{answer:?}: no blob was sent to its end");
+        }
         other.clear_faults();
         complete(&shop, assemble(&shop, &shop.at("c"), &there, &[]), &images);
+    }
+}
+
+/// How often a blob was read, and how often it was sent to its end.
+fn passed(from: &Registry, to: &Registry, digest: &str) -> (usize, usize) {
+    let reads = from.log().into_iter().filter(|r| r.method == "GET" && r.path.ends_with(digest));
+    let uploads = to.log().into_iter().filter(|r| {
+        r.method == "PUT"
+            && r.status == Some(201)
+            && r.query.as_ref().is_some_and(|q| q.contains(&digest[7..]))
+    });
+    (reads.count(), uploads.count())
+}
+
+#[test]
+fn a_blob_is_sent_while_it_is_read() {
+    let latency = Duration::from_millis(60);
+    let shop = Shop::new(RegistryOptions { latency, ..RegistryOptions::default() });
+    let other = Registry::start(RegistryOptions { latency, ..RegistryOptions::default() });
+    // More than is read at once.
+    let files: [(&str, &[u8], u32); 1] = [("data", &vec![7; 8 << 20], 0o644)];
+    let image = Image::build("linux", "amd64", None, &files);
+    image.push(&other.host(), "builds/app", "git-1-amd64").unwrap();
+    let there = [format!("{}/builds/app:git-1-amd64", other.host())];
+    shop.bed.registry.clear_log();
+    other.clear_log();
+    // It does not lie anywhere in between.
+    let run = |target: &str| {
+        let arguments = ["assemble", target, &there[0], "--platforms", "linux/amd64", "-o", "json"];
+        shop.quorate_with(&arguments, &[("TMPDIR", "absent")])
+    };
+    complete(&shop, run(&shop.at("c")), std::slice::from_ref(&image));
+    assert_eq!(passed(&other, &shop.bed.registry, &image.layer_digest), (1, 1));
+    // The upload is begun before the blob is answered.
+    let (read, sent) = (other.log(), shop.bed.registry.log());
+    let read = read.iter().find(|r| r.path.ends_with(&image.layer_digest)).unwrap();
+    let begun: Vec<_> = sent.iter().filter(|r| r.method == "POST").collect();
+    assert_eq!(begun.len(), 2);
+    assert!(
+        begun.iter().any(|post| post.started < read.ended.unwrap() && read.started < post.ended.unwrap())
+    );
+}
+
+#[test]
+fn what_fails_on_the_way_is_read_whole_and_sent_again() {
+    let status = |code| FaultAction::Status(Answer::status(code));
+    // Where it fails, how, how often the layer is then read, and what is said if it fails for good.
+    for (at_source, method, action, reads, says) in [
+        (true, "GET", FaultAction::HalfBody, 2, "registry-unreachable"),
+        (true, "GET", FaultAction::Reset, 2, "registry-unreachable"),
+        (true, "GET", status(503), 2, "registry-server-error"),
+        (false, "PUT", FaultAction::Reset, 2, "registry-unreachable"),
+        (false, "PUT", status(503), 2, "registry-server-error"),
+        (false, "PUT", status(401), 2, "registry-denied"),
+        (false, "PUT", status(403), 2, "registry-denied"),
+    ] {
+        let (shop, other) = (Shop::open(), Registry::start(RegistryOptions::default()));
+        let images = push(&other.host(), "builds/app");
+        let there = sources(&format!("{}/builds/app", other.host()));
+        let layer = &images[1].layer_digest;
+        let fault = Fault::new(action.clone()).method(method).path(&layer[7..]);
+        let faulty = if at_source { &other } else { &shop.bed.registry };
+        faulty.fault(fault.clone());
+        assemble(&shop, &shop.at("c"), &there, &["--timeout", "20"]).exits(3).says(says);
+        assert_eq!(shop.named("c"), None, "{method} {action:?}");
+        assert_eq!(passed(&other, &shop.bed.registry, layer).1, 0, "{method} {action:?}");
+        faulty.clear_faults();
+        faulty.fault(fault.times(1));
+        other.clear_log();
+        complete(&shop, assemble(&shop, &shop.at("c"), &there, &[]), &images);
+        assert_eq!(passed(&other, &shop.bed.registry, layer), (reads, 1), "{method} {action:?}");
     }
 }
 

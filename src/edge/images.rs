@@ -162,6 +162,12 @@ async fn bring_blob(registry: &Registry, from: &Store, to: &Store, blob: &Descri
         (_, Store::Layout(path)) if Layout::create(path)?.has(blob) => return Ok(()),
         _ => {}
     }
+    if let (Store::Repository(from), Store::Repository(to)) = (from, to)
+        && from.host() != to.host()
+        && registry.relay_blob(from, to, blob).await?
+    {
+        return Ok(());
+    }
     let file = fetch(registry, from, blob).await?;
     match to {
         Store::Repository(to) => registry.upload_file(to, file, blob.size, blob.digest).await?,

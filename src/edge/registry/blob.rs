@@ -7,7 +7,7 @@ use crate::oci::{Digest, Repository};
 use super::Registry;
 use super::error::Error;
 use super::host::Access;
-use super::transport::{Call, Follow, Sink};
+use super::transport::{Call, Follow, Outlet, Sink};
 
 impl Registry {
     /// Fetches a blob of `size` bytes into memory. `Ok(None)` only when the registry says 404.
@@ -66,7 +66,7 @@ impl Registry {
         let path = repository.path();
         let call = host.call(Method::GET, path, &format!("blobs/{digest}"), Access::Pull)?;
         let asked = call.asked(&host);
-        let call = Call { limit: size, sink: Some(sink), follow: Follow::Anywhere, ..call };
+        let call = Call { limit: size, outlet: Some(Outlet::Sink(sink)), follow: Follow::Anywhere, ..call };
         let answer = self.send(&host, call).await?;
         match answer.status {
             StatusCode::OK => Ok(true),

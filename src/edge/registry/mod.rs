@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifest, blob, upload, tags, referrers   what is asked (distribution-spec)
-//! evidence                             bundles: attached and collected
+//! evidence, relay                      bundles, attached and collected; blobs, passed on
 //!        │ Call
 //! transport ─ retry                    limits, redirects, asking again
 //!   ├─ host ─ auth ─ challenge, realm, credentials ─ source, program
@@ -30,6 +30,7 @@ mod pages;
 pub(in crate::edge) mod program;
 mod realm;
 mod referrers;
+mod relay;
 mod retry;
 mod secret;
 mod source;

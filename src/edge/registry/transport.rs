@@ -13,6 +13,7 @@ use reqwest::header::{
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
 use url::Url;
 
 use super::Registry;
@@ -21,6 +22,7 @@ use super::auth::learn;
 use super::clients::Way;
 use super::error::{Asked, Error, Reply, shown};
 use super::host::{Access, Host};
+use super::relay::Relay;
 use super::retry;
 
 /// Redirects followed for one request.
@@ -58,6 +60,14 @@ pub(super) enum Proof {
 /// Takes the body of a success as it comes: `None` when one begins, then its pieces.
 pub(in crate::edge) type Sink = Arc<Mutex<dyn FnMut(Option<&[u8]>) + Send>>;
 
+/// Where the body of a success goes, if not into the answer.
+#[derive(Clone)]
+pub(super) enum Outlet {
+    Sink(Sink),
+    /// To whoever takes the pieces of one body, no faster than they are taken.
+    Pipe(mpsc::Sender<Bytes>),
+}
+
 /// What a request carries.
 #[derive(Clone)]
 pub(super) enum Payload {
@@ -65,6 +75,8 @@ pub(super) enum Payload {
     Bytes(Bytes),
     /// A file and its length. The time limit is that of the run, for it may be large.
     File(Arc<File>, u64),
+    /// What is read meanwhile, and its length. It can be sent once. The same time limit.
+    Relay(Arc<Mutex<Option<Relay>>>, u64),
 }
 
 impl Payload {
@@ -78,6 +90,14 @@ impl Payload {
                     let mut piece = Vec::with_capacity(PIECE);
                     let read = file.read_buf(&mut piece).await?;
                     Ok::<_, std::io::Error>((read > 0).then_some((piece, file)))
+                });
+                request.header(CONTENT_LENGTH, *length).body(reqwest::Body::wrap_stream(pieces))
+            }
+            Self::Relay(relay, length) => {
+                let relay = relay.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let relay = relay.ok_or_else(|| std::io::Error::other("it was sent already"))?;
+                let pieces = stream::try_unfold(relay, |mut relay| async {
+                    Ok::<_, std::io::Error>(relay.next().await?.map(|piece| (piece, relay)))
                 });
                 request.header(CONTENT_LENGTH, *length).body(reqwest::Body::wrap_stream(pieces))
             }
@@ -97,7 +117,7 @@ pub(super) struct Call {
     pub(super) limit: u64,
     /// Where the body of a success goes, if not into the answer. Its time limit is that of the
     /// run, for it may be large.
-    pub(super) sink: Option<Sink>,
+    pub(super) outlet: Option<Outlet>,
     pub(super) follow: Follow,
     /// Whether asking twice does no harm.
     pub(super) retry: bool,
@@ -116,7 +136,7 @@ impl Call {
             accept: None,
             body: None,
             limit: MAX_ERROR_BODY,
-            sink: None,
+            outlet: None,
             follow: Follow::Nowhere,
             retry: method == Method::GET || method == Method::HEAD,
             proof,
@@ -380,8 +400,8 @@ impl Registry {
             // Some registries want a length on every POST.
             request = request.header(CONTENT_LENGTH, "0");
         }
-        let limit = match (&call.sink, &call.body) {
-            (Some(_), _) | (_, Some((_, Payload::File(..)))) => {
+        let limit = match (&call.outlet, &call.body) {
+            (Some(_), _) | (_, Some((_, Payload::File(..) | Payload::Relay(..)))) => {
                 self.deadline.saturating_duration_since(Instant::now())
             }
             _ => self.shared.request_timeout,
@@ -416,11 +436,11 @@ impl Registry {
         let share = u32::try_from(limit.div_ceil(MIB).clamp(1, MEMORY_MIB as u64)).unwrap_or(1);
         let mut memory = None;
         let mut body = Vec::new();
-        let sink = call.sink.as_ref().filter(|_| status.is_success());
+        let outlet = call.outlet.as_ref().filter(|_| status.is_success());
         let feed = |sink: &Sink, piece: Option<&[u8]>| {
             (sink.lock().unwrap_or_else(PoisonError::into_inner))(piece);
         };
-        if let Some(sink) = sink {
+        if let Some(Outlet::Sink(sink)) = outlet {
             feed(sink, None);
         }
         let mut length = 0;
@@ -432,9 +452,15 @@ impl Registry {
                 }
                 return Err(too_large());
             }
-            if let Some(sink) = sink {
-                feed(sink, Some(&chunk));
-                continue;
+            match outlet {
+                Some(Outlet::Sink(sink)) => {
+                    feed(sink, Some(&chunk));
+                    continue;
+                }
+                // Whoever takes no more knows why.
+                Some(Outlet::Pipe(pipe)) if pipe.send(chunk.clone()).await.is_err() => break,
+                Some(Outlet::Pipe(_)) => continue,
+                None => {}
             }
             if memory.is_none() && length.max(announced.min(limit)) > SMALL_BODY {
                 memory = Some(self.shared.memory.acquire_many(share).await);

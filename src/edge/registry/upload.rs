@@ -112,7 +112,14 @@ impl Registry {
         }
     }
 
-    async fn upload(&self, host: &Host, path: &str, payload: Payload, digest: Digest) -> Result<(), Error> {
+    /// One upload, which is not begun again.
+    pub(super) async fn upload(
+        &self,
+        host: &Host,
+        path: &str,
+        payload: Payload,
+        digest: Digest,
+    ) -> Result<(), Error> {
         let call = host.call(Method::POST, path, "blobs/uploads/", Access::Push)?;
         let (begin, ours, named) = (call.url.clone(), call.proof.clone(), call.asked(host));
         let answer = self.send(host, call).await?;
