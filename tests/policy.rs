@@ -41,7 +41,7 @@ fn a_dissent_is_waived_by_the_digest_that_verify_prints() {
     let row = refused["platforms"].as_array().unwrap().iter().find(|row| row["platform"] == AMD).unwrap();
     let statement = row["cells"][2]["statements"][0].as_str().unwrap();
     let text = shop.quorate(&["verify", &release.reference]).exits(1);
-    assert!(text.stdout.contains(&format!("statement   {statement}")), "{}", text.stdout);
+    assert!(text.stdout.contains(&format!("statement       {statement}")), "{}", text.stdout);
 
     let waiver = |statement: &str, until: &str| {
         format!("[[waive]]\nstatement = \"{statement}\"\nreason = \"a broken disk\"\nuntil = {until}\n")

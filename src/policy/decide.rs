@@ -369,7 +369,8 @@ impl<'a> Hearing<'a> {
             detail: detail.or_else(|| reason.map(|reason| reason.text().to_owned())),
             reason,
             content: None,
-            statements: Vec::new(),
+            statements: BTreeMap::new(),
+            able: builder.has_voice() && system.is_none_or(|system| builder.builds(system)),
         };
         let finding = tally.and_then(|tally| tally.findings.get(builder.name.as_str()));
         // Of a platform that the index does not have, only a contradiction says anything.
@@ -378,7 +379,7 @@ impl<'a> Hearing<'a> {
             let statements = tally.and_then(|tally| tally.statements.get(builder.name.as_str()));
             return Cell {
                 content: finding.content,
-                statements: statements.into_iter().flatten().copied().collect(),
+                statements: statements.cloned().unwrap_or_default(),
                 ..cell(finding.status, finding.reason, detail)
             };
         }

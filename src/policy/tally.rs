@@ -38,8 +38,8 @@ pub(super) struct Ballot<'a> {
 #[derive(Default)]
 pub(super) struct Tally<'a> {
     pub findings: BTreeMap<&'a str, Finding>,
-    /// Of each builder, the SHA-256 of all that it said here.
-    pub statements: BTreeMap<&'a str, BTreeSet<Digest>>,
+    /// Of each builder, the SHA-256 of all that it said here, and the content that it said.
+    pub statements: BTreeMap<&'a str, BTreeMap<Digest, Content>>,
     /// What counts, of the builders that are found to agree.
     pub ballots: Vec<Ballot<'a>>,
     pub have: usize,
@@ -196,7 +196,7 @@ fn tally<'a>(
         } else {
             (Status::Rejected, Some(Reason::OtherManifest), None)
         };
-        tally.statements.entry(&vote.builder.name).or_default().insert(vote.payload);
+        tally.statements.entry(&vote.builder.name).or_default().insert(vote.payload, content);
         let finding = Finding { status, reason, detail, content: Some(content) };
         let kept = tally.findings.get(vote.builder.name.as_str());
         if kept.is_none_or(|kept| weight(kept) < weight(&finding)) {

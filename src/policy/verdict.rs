@@ -1,6 +1,6 @@
 //! The verdict: one value, of which text, JSON, Markdown and exit codes are views.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -116,8 +116,10 @@ pub struct Cell {
     pub detail: Option<String>,
     /// What the builder says it got, where it said so.
     pub content: Option<Content>,
-    /// The SHA-256 of each of its statements in the group that was judged.
-    pub statements: Vec<Digest>,
+    /// The SHA-256 of each of its statements in the group that was judged, and what it says there.
+    pub statements: BTreeMap<Digest, Content>,
+    /// Whether a further statement by it could count here.
+    pub able: bool,
 }
 
 /// How a builder counts for a platform.

@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use super::promote::{self, TagReport};
 use super::split::Split;
 use super::verdict::{self, Asked, Verified};
-use crate::attestation::Content;
 use crate::error::Error;
 use crate::oci::Digest;
 use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
@@ -183,8 +182,8 @@ fn verdict(page: &mut Page, verdict: &Verdict, tag: Option<&str>) {
         page.markup("</ul>\n");
     }
     matrix(page, verdict);
-    verdict.platforms.iter().for_each(|row| shortfall(page, verdict, row));
     verdict.platforms.iter().for_each(|row| dissent(page, row));
+    verdict.platforms.iter().for_each(|row| shortfall(page, verdict, row));
     if !verdict.waived.is_empty() {
         page.markup("<h2>Waived by the policy</h2>\n<ul>\n");
         for waived in &verdict.waived {
@@ -242,20 +241,21 @@ fn matrix(page: &mut Page, verdict: &Verdict) {
 
 /// What a platform still needs, and the command for each builder that can mend it.
 fn shortfall(page: &mut Page, verdict: &Verdict, row: &PlatformRow) {
-    let Some(missing) = verdict::missing(row, verdict.distinct_by) else { return };
+    let Some(missing) = verdict::missing(verdict, row) else { return };
     page.markup("<h2>").text(&row.platform.to_string()).markup(" is short</h2>\n<p>");
     page.text(&missing).markup("</p>\n");
     let (Some(system), Some(digest)) = (row.system, row.digest) else { return };
     // A command is to be copied: only names that a shell takes as they stand.
     let plain =
         |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    let silent = row.cells.iter().filter(|cell| cell.status == Status::Missing && plain(&cell.builder));
+    let silent =
+        row.cells.iter().filter(|cell| cell.able && cell.status == Status::Missing && plain(&cell.builder));
     let silent: Vec<&Cell> = silent.collect();
     if !silent.is_empty() {
-        page.markup("<p>Each of them, where it built the commit:</p>\n");
+        page.markup("<p>Each of them, where it built the commit, as its CI job or with <code>--key FILE</code>:</p>\n");
         for cell in silent {
             page.markup("<pre>").text(&format!(
-                "quorate attest {}@{digest} --builder {} --key FILE --system {system} --result ./result",
+                "quorate attest {}@{digest} --builder {} --system {system} --result ./result",
                 verdict.repository, cell.builder
             ));
             page.markup("</pre>\n");
@@ -263,27 +263,36 @@ fn shortfall(page: &mut Page, verdict: &Verdict, row: &PlatformRow) {
     }
 }
 
-/// Both contents side by side, for each builder that got another.
+/// Both contents side by side, for each builder that disagrees with others or with itself.
 fn dissent(page: &mut Page, row: &PlatformRow) {
-    let with = |status| row.cells.iter().filter(move |cell| cell.status == status);
-    let agreed = with(Status::Counted).find_map(|cell| cell.content);
-    for cell in with(Status::Dissent).chain(with(Status::Equivocation)) {
-        page.markup("<h2>").text(&row.platform.to_string()).markup(match cell.status {
-            Status::Equivocation => ": a builder contradicts itself</h2>\n",
-            _ => ": a builder disagrees</h2>\n",
-        });
-        page.markup("<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr><td></td><th scope=\"col\">")
-            .text(&cell.builder)
-            .markup(" got</th><th scope=\"col\">others got</th></tr></thead>\n<tbody>\n");
-        let nar = |content: Content| content.nar_hash.to_string();
-        let config = |content: Content| content.config_digest.to_string();
-        side_by_side(page, "narHash", cell.content.map(nar), agreed.map(nar));
-        side_by_side(page, "Configuration", cell.content.map(config), agreed.map(config));
-        page.markup("</tbody></table></div>\n<p>Statements: ");
-        for statement in &cell.statements {
-            page.code(&statement.to_string()).text(" ");
+    for cell in &row.cells {
+        let sides = verdict::sides(row, cell);
+        if sides.is_empty() {
+            continue;
         }
-        page.markup("</p>\n");
+        page.markup("<h2>").text(&format!("{}: {}", row.platform, cell.builder)).markup(match cell.status {
+            Status::Equivocation => " contradicts itself</h2>\n",
+            _ => " disagrees</h2>\n",
+        });
+        page.markup("<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr><td></td>");
+        for (who, _) in &sides {
+            page.markup("<th scope=\"col\">").text(who).markup("</th>");
+        }
+        page.markup("</tr></thead>\n<tbody>\n");
+        for (name, differs, values) in verdict::compared(&sides) {
+            page.markup("<tr><th scope=\"row\">").text(name);
+            page.markup(if differs { " <span class=\"bad\">≠ differs</span></th>" } else { "</th>" });
+            for value in values {
+                page.markup("<td>").code(&value).markup("</td>");
+            }
+            page.markup("</tr>\n");
+        }
+        page.markup("</tbody></table></div>\n<ul>\n");
+        for (number, statement) in cell.statements.keys().enumerate() {
+            page.markup("<li>").text(&format!("statement {} ", number + 1)).code(&statement.to_string());
+            page.markup("</li>\n");
+        }
+        page.markup("</ul>\n");
     }
 }
 
@@ -302,21 +311,6 @@ fn split(page: &mut Page, split: &Split) {
         page.markup("</td></tr>\n");
     }
     page.markup("</tbody></table></div>\n");
-}
-
-fn side_by_side(page: &mut Page, what: &'static str, one: Option<String>, other: Option<String>) {
-    let differ = one.is_some() && other.is_some() && one != other;
-    page.markup("<tr><th scope=\"row\">").markup(what);
-    page.markup(if differ { " <span class=\"bad\">≠ differs</span></th>" } else { "</th>" });
-    for value in [one, other] {
-        page.markup("<td>");
-        match value {
-            Some(value) => page.code(&value),
-            None => page.markup("<span class=\"soft\">nothing agreed</span>"),
-        };
-        page.markup("</td>");
-    }
-    page.markup("</tr>\n");
 }
 
 fn tags(page: &mut Page, report: &promote::Report) {

@@ -185,23 +185,12 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
             if let Some(reason) = cell.reason {
                 let detail = cell.detail.as_deref().map(printable).unwrap_or_default();
                 let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, printable(&cell.builder));
-                if let (Status::Dissent | Status::Equivocation, Some(content)) = (cell.status, cell.content) {
-                    let _ = writeln!(notes, "    it got      {}", both(content));
-                    for statement in &cell.statements {
-                        let _ = writeln!(notes, "    statement   {statement}");
-                    }
-                }
+                contradiction(&mut notes, row, cell);
             } else if let (Status::Counted, Some(note)) = (cell.status, &cell.detail) {
                 let _ = writeln!(notes, "{} {}: {}", row.platform, printable(&cell.builder), printable(note));
             }
         }
-        let differ = row.cells.iter().any(|cell| cell.status == Status::Dissent);
-        let agreed =
-            row.cells.iter().find(|cell| cell.status == Status::Counted).and_then(|cell| cell.content);
-        if let (true, Some(agreed)) = (differ, agreed) {
-            let _ = writeln!(notes, "    others got  {}", both(agreed));
-        }
-        if let Some(missing) = missing(row, verdict.distinct_by) {
+        if let Some(missing) = missing(verdict, row) {
             let _ = writeln!(notes, "{missing}");
         }
     }
@@ -220,13 +209,79 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
     text
 }
 
-fn both(content: Content) -> String {
-    format!("narHash {}, configuration {}", content.nar_hash, content.config_digest)
+/// What stands against each other where a builder disagrees with others or with itself: who said it,
+/// and what. Empty for every other cell.
+pub(super) fn sides(row: &PlatformRow, cell: &Cell) -> Vec<(String, Content)> {
+    let with = |status| row.cells.iter().filter(move |cell| cell.status == status);
+    match (cell.status, cell.content) {
+        (Status::Equivocation, _) => {
+            let mut sides: Vec<(String, Content)> = Vec::new();
+            for (number, content) in cell.statements.values().enumerate() {
+                if sides.iter().all(|(_, known)| known != content) {
+                    sides.push((format!("statement {}", number + 1), *content));
+                }
+            }
+            sides
+        }
+        (Status::Dissent, Some(content)) => {
+            let agreed = with(Status::Counted).find_map(|other| other.content);
+            let others = match agreed {
+                Some(agreed) => vec![("others".to_owned(), agreed)],
+                // Nothing is agreed: each stands against each.
+                None => with(Status::Dissent)
+                    .filter(|other| other.builder != cell.builder)
+                    .filter_map(|other| Some((other.builder.clone(), other.content?)))
+                    .collect(),
+            };
+            [vec![(cell.builder.clone(), content)], others].concat()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The fields of a content: what each is called, and whether they differ between sides.
+pub(super) fn compared(sides: &[(String, Content)]) -> [(&'static str, bool, Vec<String>); 2] {
+    let field = |name, value: fn(&Content) -> String| {
+        let values: Vec<String> = sides.iter().map(|(_, content)| value(content)).collect();
+        (name, values.windows(2).any(|pair| pair.first() != pair.last()), values)
+    };
+    [
+        field("narHash", |content| content.nar_hash.to_string()),
+        field("configuration", |content| content.config_digest.to_string()),
+    ]
+}
+
+/// Both contents, one below the other, and the statements that hold them.
+fn contradiction(notes: &mut String, row: &PlatformRow, cell: &Cell) {
+    let sides = sides(row, cell);
+    if sides.is_empty() {
+        return;
+    }
+    let width = sides.iter().map(|(who, _)| who.chars().count()).max().unwrap_or(0);
+    for (name, differs, values) in compared(&sides) {
+        let mut label = name;
+        for ((who, _), value) in sides.iter().zip(values) {
+            let _ = match (differs, sides.as_slice()) {
+                (true, _) | (_, [_]) => {
+                    let sign = if differs { "≠" } else { " " };
+                    writeln!(notes, "    {label:<13} {sign} {:<width$}  {value}", printable(who))
+                }
+                _ if label.is_empty() => Ok(()),
+                _ => writeln!(notes, "    {label:<13} = {:<width$}  {value}", "all"),
+            };
+            label = "";
+        }
+    }
+    for (number, statement) in cell.statements.keys().enumerate() {
+        let label = format!("statement {}", number + 1);
+        let label = if cell.statements.len() == 1 { "statement" } else { &label };
+        let _ = writeln!(notes, "    {label:<13}   {statement}");
+    }
 }
 
 /// What all platforms need next, in one line.
 pub fn lacking(verdict: &Verdict) -> String {
-    let missing = verdict.platforms.iter().filter_map(|row| missing(row, verdict.distinct_by));
+    let missing = verdict.platforms.iter().filter_map(|row| missing(verdict, row));
     missing.collect::<Vec<_>>().join("; ")
 }
 
@@ -234,11 +289,7 @@ pub fn lacking(verdict: &Verdict) -> String {
 pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
     Some(match verdict.outcome {
         Outcome::Met(_) => return None,
-        Outcome::Refused if verdict.refusals.iter().any(|refusal| refusal.reason == Reason::NotAnIndex) => (
-            "refused",
-            "name the index that holds the image; or let the policy judge images alone: `single = true`",
-        ),
-        Outcome::Refused => ("refused", "no vote can mend it; the report says what is wrong with the image"),
+        Outcome::Refused => ("refused", mend(verdict)),
         Outcome::Equivocation => (
             "a builder contradicts itself",
             "find out why one builder signed two contents for one build, before anybody trusts it again",
@@ -246,20 +297,41 @@ pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
         Outcome::Dissent => {
             ("a builder disagrees", "compare the builds: one of them is not what the commit says it is")
         }
-        Outcome::Short if verdict.group.is_none() => (
-            "the quorum is not met",
-            "nobody whom the policy names attested this image: is it the one you mean?",
-        ),
+        Outcome::Short if verdict.group.is_none() => {
+            let rejected = |row: &PlatformRow| row.cells.iter().any(|cell| cell.status == Status::Rejected);
+            let hint = if verdict.platforms.iter().any(rejected) {
+                "mend what keeps the attestations from counting: the report has the reason of each"
+            } else {
+                "nobody whom the policy names attested this image: is it the one you mean?"
+            };
+            ("the quorum is not met", hint)
+        }
         Outcome::Short => {
             ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
         }
     })
 }
 
+/// What mends a refusal; no vote does.
+fn mend(verdict: &Verdict) -> &'static str {
+    match verdict.refusals.first().map(|refusal| refusal.reason) {
+        Some(Reason::NoRule) => {
+            "is it the image that you mean? If so, the policy needs an `[[image]]` for its repository"
+        }
+        Some(Reason::NotAnIndex) => {
+            "name the index that holds the image; or let the policy judge images alone: `single = true`"
+        }
+        Some(Reason::PlatformMissing | Reason::PlatformExtra | Reason::PlatformTwice) => {
+            "assemble an index of the platforms that the policy names; no vote can mend this one"
+        }
+        _ => "assemble the index anew, from the images as they were pushed; no vote can mend this one",
+    }
+}
+
 /// What a platform needs next, if votes can still mend it.
-pub(super) fn missing(row: &PlatformRow, distinct_by: Domain) -> Option<String> {
+pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
     row.digest?;
-    if row.have >= row.need {
+    if row.have >= row.need || matches!(verdict.outcome, Outcome::Refused) {
         return None;
     }
     let counted: Vec<&str> =
@@ -268,13 +340,14 @@ pub(super) fn missing(row: &PlatformRow, distinct_by: Domain) -> Option<String> 
         .cells
         .iter()
         .filter(|cell| matches!(cell.status, Status::Missing | Status::Rejected | Status::Waived))
+        .filter(|cell| cell.able && cell.reason != Some(Reason::KeyRevoked))
         .filter(|cell| !counted.contains(&cell.operator.as_str()))
         .map(|cell| printable(&cell.builder))
         .collect();
     let lacking = row.need - row.have;
     let operators = if lacking == 1 { "operator" } else { "operators" };
     let from = if silent.is_empty() { String::new() } else { format!(": {} can", silent.join(", ")) };
-    let apart = match distinct_by {
+    let apart = match verdict.distinct_by {
         Domain::Operator => String::new(),
         other => format!(", each of another {}", other.as_str()),
     };
@@ -327,11 +400,14 @@ pub(super) fn shown(cell: &Cell) -> String {
     format!("{symbol} {}", cell.status.as_str())
 }
 
-/// A summary in Markdown: the headline and the matrix.
+/// A summary in Markdown: the headline, the next step, the matrix, and why each cell is as it is.
 pub fn markdown(verdict: &Verdict) -> String {
     let symbol = if matches!(verdict.outcome, Outcome::Met(_)) { "✓" } else { "✗" };
     let image = format!("{}@{}", verdict.repository, verdict.digest);
     let mut text = format!("### {symbol} {}\n\n`{image}`\n\n", verdict.outcome.as_str());
+    if let Some((what, hint)) = next(verdict) {
+        let _ = writeln!(text, "**{what}.** Next: {hint}\n");
+    }
     for refusal in &verdict.refusals {
         let _ = writeln!(text, "- `{}` {}", refusal.reason, markdown::escape(&refusal.detail));
     }
@@ -348,6 +424,34 @@ pub fn markdown(verdict: &Verdict) -> String {
             }
             text.push('\n');
         }
+    }
+    text.push('\n');
+    for row in &verdict.platforms {
+        for cell in row.cells.iter().filter(|cell| cell.reason.is_some()) {
+            let detail = cell.detail.as_deref().map(markdown::escape).unwrap_or_default();
+            let _ = writeln!(text, "- `{}` {}: {detail}", row.platform, markdown::escape(&cell.builder));
+        }
+        if let Some(missing) = missing(verdict, row) {
+            let _ = writeln!(text, "- {}", markdown::escape(&missing));
+        }
+    }
+    for row in &verdict.platforms {
+        for cell in &row.cells {
+            let sides = sides(row, cell);
+            if sides.is_empty() {
+                continue;
+            }
+            let who: Vec<String> = sides.iter().map(|(who, _)| markdown::escape(who)).collect();
+            let head = format!("`{}` {}", row.platform, markdown::escape(&cell.builder));
+            let _ = writeln!(text, "\n| {head} | {} |\n|{}", who.join(" | "), "---|".repeat(who.len() + 1));
+            for (name, differs, values) in compared(&sides) {
+                let sign = if differs { "≠" } else { "=" };
+                let _ = writeln!(text, "| {name} {sign} | `{}` |", values.join("` | `"));
+            }
+        }
+    }
+    if let Some(group) = &verdict.group {
+        let _ = writeln!(text, "\n{}", markdown::escape(&group.to_string()));
     }
     let _ = writeln!(text, "\nPolicy `{}`", verdict.policy);
     text
@@ -405,7 +509,12 @@ fn cell_json(cell: &Cell) -> Value {
         "status": cell.status.as_str(),
         "reason": cell.reason.map(Reason::code),
         "detail": cell.detail,
-        "statements": cell.statements,
+        "statements": cell.statements.keys().collect::<Vec<_>>(),
+        "said": cell.statements.iter().map(|(statement, content)| json!({
+            "statement": statement,
+            "narHash": content.nar_hash,
+            "configDigest": content.config_digest,
+        })).collect::<Vec<_>>(),
         "narHash": cell.content.map(|content| content.nar_hash),
         "configDigest": cell.content.map(|content| content.config_digest),
     })
