@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::Trial;
-use quorate_bed::{Auth, RegistryOptions};
+use quorate_bed::issuer::github_job;
+use quorate_bed::{Auth, Fulcio, Issuer, RegistryOptions, keyless_root};
 use serde_json::{Value, json};
 
 use crate::peers::{Peer, Peers};
@@ -19,6 +20,8 @@ use crate::shop::{self, AMD64, ARM64, Shop};
 
 /// The repository of this project.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Which services certify and witness.
+const SERVICES: &str = "repository/signing_config.json";
 /// The actions of others that have a stand-in.
 const STUBS: [(&str, &str); 3] = [
     ("actions/upload-artifact@", "upload-artifact"),
@@ -30,10 +33,11 @@ const STUBS: [(&str, &str); 3] = [
 type Test = fn(&Path);
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    let runs: [(&str, Test); 7] = [
+    let runs: [(&str, Test); 8] = [
         ("a_release_goes_through_the_workflows", a_release),
         ("no_tag_moves_without_the_quorum", no_quorum),
         ("a_key_that_is_missing_is_an_error", no_key),
+        ("a_vote_without_a_key_is_that_of_the_caller", keyless),
         ("hostile_inputs_are_text", hostile),
         ("a_job_of_forgejo", forgejo),
         ("a_login_goes_to_the_registry", login),
@@ -56,9 +60,18 @@ struct Checkout<'a> {
     shop: Shop,
     /// Whether our program is on `PATH`.
     installed: bool,
+    /// The variables of every job.
+    environment: Vec<(&'static str, String)>,
+    /// What `vars` has.
     variables: Vec<(&'static str, String)>,
     /// Names, and their values, which are secrets.
     secrets: Vec<(&'static str, String)>,
+}
+
+/// The one service of its kind, as a `SigningConfig` has it.
+fn service(url: &str, version: u32) -> Value {
+    let since = json!({"start": "2020-01-01T00:00:00Z"});
+    json!([{"url": url, "majorApiVersion": version, "validFor": since, "operator": "bed"}])
 }
 
 /// What a run of a workflow came to.
@@ -88,8 +101,8 @@ impl<'a> Checkout<'a> {
             ("KEY_OF_GITHUB", fs::read_to_string(shop.path("github.key")).unwrap()),
             ("KEY_OF_GARNIX", fs::read_to_string(shop.path("garnix.key")).unwrap()),
         ];
-        let variables = vec![("REGISTRY", shop.host())];
-        let checkout = Self { act, shop, installed: true, variables, secrets };
+        let variables = vec![("REGISTRY", shop.host()), ("KEY", "env:BUILDER_KEY".to_owned())];
+        let checkout = Self { act, shop, installed: true, environment: Vec::new(), variables, secrets };
         for folder in ["repository/builds", "artifacts", "seen"] {
             fs::create_dir_all(checkout.path(folder)).unwrap();
         }
@@ -101,18 +114,14 @@ impl<'a> Checkout<'a> {
             fs::copy(checkout.path(file), checkout.path("repository").join(file)).unwrap();
         }
         fs::copy(checkout.path("root.json"), checkout.path("repository/trusted_root.json")).unwrap();
-        let service = |url: String, version: u32| {
-            let since = json!({"start": "2020-01-01T00:00:00Z"});
-            json!([{"url": url, "majorApiVersion": version, "validFor": since, "operator": "bed"}])
-        };
         let services = json!({
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
-            "rekorTlogUrls": service(checkout.shop.bed.log.url(), 2),
+            "rekorTlogUrls": service(&checkout.shop.bed.log.url(), 2),
             "rekorTlogConfig": {"selector": "ANY"},
-            "tsaUrls": service(checkout.shop.bed.tsa.url(), 1),
+            "tsaUrls": service(&checkout.shop.bed.tsa.url(), 1),
             "tsaConfig": {"selector": "ANY"},
         });
-        checkout.shop.write("repository/signing_config.json", services.to_string());
+        checkout.shop.write(SERVICES, services.to_string());
         for folder in [".github/actions", ".github/workflows", ".forgejo"] {
             copy(&Path::new(ROOT).join(folder), &checkout.path("repository").join(folder));
         }
@@ -183,7 +192,7 @@ impl<'a> Checkout<'a> {
             ("SEEN", self.path("seen").display().to_string()),
             ("ATTIC_SEEN", self.path("attic").display().to_string()),
         ];
-        for (name, value) in environment {
+        for (name, value) in self.environment.iter().chain(&environment) {
             act.arg("--env").arg(format!("{name}={value}"));
         }
         for (name, value) in &self.variables {
@@ -290,6 +299,48 @@ fn no_key(act: &Path) {
     checkout.run("pipeline.yml").exits(1).says("BUILDER_KEY");
     assert_eq!(checkout.shop.bed.log.size(), 0, "nothing is signed");
     assert_eq!(checkout.shop.named("latest"), None);
+}
+
+/// The certificate names the workflow that was called, which is the same for all who call it.
+fn keyless(act: &Path) {
+    let called = "acme-tools/quorate/.github/workflows/images.yml@refs/tags/v1";
+    for (caller, code) in [("acme/app", 0), ("stranger/app", 1)] {
+        let mut checkout = Checkout::open(act);
+        let issuer = Issuer::start("https://token.actions.githubusercontent.com");
+        let (fulcio, bed) = (Fulcio::start(&[&issuer]), &checkout.shop.bed);
+        let root = keyless_root(&[&bed.log], &[], &[&bed.tsa], &[&fulcio]);
+        checkout.shop.write("repository/trusted_root.json", root.to_string());
+        let mut services: Value =
+            serde_json::from_slice(&fs::read(checkout.path(SERVICES)).unwrap()).unwrap();
+        services["caUrls"] = service(&fulcio.url(), 1);
+        checkout.shop.write(SERVICES, services.to_string());
+        let policy = format!(
+            "version = 1\n\n[[image]]\nrepository = \"{}\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n\
+             quorum = 1\nsources = [\"git+https://github.com/acme/app\"]\n\n\
+             [[builder]]\nname = \"github\"\noperator = \"GitHub\"\nissuer = \"{}\"\n\
+             san = \"https://github.com/acme-tools/quorate/.github/workflows/images.yml@*\"\n",
+            checkout.shop.repository(),
+            issuer.name(),
+        );
+        checkout.shop.write("repository/quorate.toml", policy);
+        checkout.git(&["remote", "set-url", "origin", &format!("https://github.com/{caller}")]);
+        checkout.git(&["commit", "-q", "-a", "-m", "without keys"]);
+        let mut job =
+            github_job(caller, "release.yml", "refs/heads/main", &checkout.git(&["rev-parse", "HEAD"]));
+        job["job_workflow_ref"] = called.into();
+        issuer.set_job(job);
+        checkout.environment.extend([
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", issuer.request_url()),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", Issuer::REQUEST_TOKEN.to_owned()),
+        ]);
+        checkout.variables.extend([("CANDIDATE", "candidate".into()), ("KEY", String::new())]);
+        let ran = checkout.run("pipeline.yml").exits(code);
+        assert_eq!(checkout.shop.bed.log.size(), 2, "both platforms are signed\n{}", ran.log);
+        assert_eq!(checkout.shop.named("latest").is_some(), code == 0, "{caller}\n{}", ran.log);
+        if code != 0 {
+            ran.says("github: source-not-allowed");
+        }
+    }
 }
 
 fn hostile(act: &Path) {
