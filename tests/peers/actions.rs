@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::Trial;
-use quorate_bed::{Auth, RegistryOptions};
+use quorate_bed::issuer::github_job;
+use quorate_bed::{Auth, Fulcio, Issuer, RegistryOptions, keyless_root};
 use serde_json::{Value, json};
 
 use crate::peers::{Peer, Peers};
@@ -19,6 +20,8 @@ use crate::shop::{self, AMD64, ARM64, Shop};
 
 /// The repository of this project.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Which services certify and witness.
+const SERVICES: &str = "repository/signing_config.json";
 /// The actions of others that have a stand-in.
 const STUBS: [(&str, &str); 3] = [
     ("actions/upload-artifact@", "upload-artifact"),
@@ -26,10 +29,15 @@ const STUBS: [(&str, &str); 3] = [
     ("cachix/install-nix-action@", "install-nix-action"),
 ];
 
+/// What is given the path of act.
+type Test = fn(&Path);
+
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    let runs: [(&str, fn(&Path)); 6] = [
+    let runs: [(&str, Test); 8] = [
         ("a_release_goes_through_the_workflows", a_release),
         ("no_tag_moves_without_the_quorum", no_quorum),
+        ("a_key_that_is_missing_is_an_error", no_key),
+        ("a_vote_without_a_key_is_that_of_the_caller", keyless),
         ("hostile_inputs_are_text", hostile),
         ("a_job_of_forgejo", forgejo),
         ("a_login_goes_to_the_registry", login),
@@ -40,14 +48,8 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
         .map(|(name, test)| peers.trial(&format!("actions::{name}"), [Peer::Act], move |[act]| test(act)))
         .collect();
     trials.push(peers.trial("actions::zizmor_finds_nothing", [Peer::Zizmor], |[zizmor]| audited(zizmor)));
-    trials.push(peers.trial(
-        "actions::files_are_as_their_schemas_say",
-        [Peer::CheckJsonschema],
-        |[check]| {
-            schemas(check);
-        },
-    ));
     let needs = [Peer::CheckJsonschema];
+    trials.push(peers.trial("actions::files_are_as_their_schemas_say", needs, |[check]| schemas(check)));
     trials.push(peers.trial("actions::a_pipeline_of_gitlab", needs, |[check]| gitlab(check)));
     trials
 }
@@ -58,9 +60,18 @@ struct Checkout<'a> {
     shop: Shop,
     /// Whether our program is on `PATH`.
     installed: bool,
+    /// The variables of every job.
+    environment: Vec<(&'static str, String)>,
+    /// What `vars` has.
     variables: Vec<(&'static str, String)>,
     /// Names, and their values, which are secrets.
     secrets: Vec<(&'static str, String)>,
+}
+
+/// The one service of its kind, as a `SigningConfig` has it.
+fn service(url: &str, version: u32) -> Value {
+    let since = json!({"start": "2020-01-01T00:00:00Z"});
+    json!([{"url": url, "majorApiVersion": version, "validFor": since, "operator": "bed"}])
 }
 
 /// What a run of a workflow came to.
@@ -90,8 +101,8 @@ impl<'a> Checkout<'a> {
             ("KEY_OF_GITHUB", fs::read_to_string(shop.path("github.key")).unwrap()),
             ("KEY_OF_GARNIX", fs::read_to_string(shop.path("garnix.key")).unwrap()),
         ];
-        let variables = vec![("REGISTRY", shop.host())];
-        let checkout = Self { act, shop, installed: true, variables, secrets };
+        let variables = vec![("REGISTRY", shop.host()), ("KEY", "env:BUILDER_KEY".to_owned())];
+        let checkout = Self { act, shop, installed: true, environment: Vec::new(), variables, secrets };
         for folder in ["repository/builds", "artifacts", "seen"] {
             fs::create_dir_all(checkout.path(folder)).unwrap();
         }
@@ -103,18 +114,14 @@ impl<'a> Checkout<'a> {
             fs::copy(checkout.path(file), checkout.path("repository").join(file)).unwrap();
         }
         fs::copy(checkout.path("root.json"), checkout.path("repository/trusted_root.json")).unwrap();
-        let service = |url: String, version: u32| {
-            let since = json!({"start": "2020-01-01T00:00:00Z"});
-            json!([{"url": url, "majorApiVersion": version, "validFor": since, "operator": "bed"}])
-        };
         let services = json!({
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
-            "rekorTlogUrls": service(checkout.shop.bed.log.url(), 2),
+            "rekorTlogUrls": service(&checkout.shop.bed.log.url(), 2),
             "rekorTlogConfig": {"selector": "ANY"},
-            "tsaUrls": service(checkout.shop.bed.tsa.url(), 1),
+            "tsaUrls": service(&checkout.shop.bed.tsa.url(), 1),
             "tsaConfig": {"selector": "ANY"},
         });
-        checkout.shop.write("repository/signing_config.json", services.to_string());
+        checkout.shop.write(SERVICES, services.to_string());
         for folder in [".github/actions", ".github/workflows", ".forgejo"] {
             copy(&Path::new(ROOT).join(folder), &checkout.path("repository").join(folder));
         }
@@ -185,7 +192,7 @@ impl<'a> Checkout<'a> {
             ("SEEN", self.path("seen").display().to_string()),
             ("ATTIC_SEEN", self.path("attic").display().to_string()),
         ];
-        for (name, value) in environment {
+        for (name, value) in self.environment.iter().chain(&environment) {
             act.arg("--env").arg(format!("{name}={value}"));
         }
         for (name, value) in &self.variables {
@@ -284,6 +291,58 @@ fn no_quorum(act: &Path) {
     }
 }
 
+/// The job was to sign with a key, and its secret is not there: it does not sign as somebody else.
+fn no_key(act: &Path) {
+    let mut checkout = Checkout::open(act);
+    checkout.variables.push(("CANDIDATE", "candidate".into()));
+    checkout.secrets.clear();
+    checkout.run("pipeline.yml").exits(1).says("BUILDER_KEY");
+    assert_eq!(checkout.shop.bed.log.size(), 0, "nothing is signed");
+    assert_eq!(checkout.shop.named("latest"), None);
+}
+
+/// The certificate names the workflow that was called, which is the same for all who call it.
+fn keyless(act: &Path) {
+    let called = "acme-tools/quorate/.github/workflows/images.yml@refs/tags/v1";
+    for (caller, code) in [("acme/app", 0), ("stranger/app", 1)] {
+        let mut checkout = Checkout::open(act);
+        let issuer = Issuer::start("https://token.actions.githubusercontent.com");
+        let (fulcio, bed) = (Fulcio::start(&[&issuer]), &checkout.shop.bed);
+        let root = keyless_root(&[&bed.log], &[], &[&bed.tsa], &[&fulcio]);
+        checkout.shop.write("repository/trusted_root.json", root.to_string());
+        let mut services: Value =
+            serde_json::from_slice(&fs::read(checkout.path(SERVICES)).unwrap()).unwrap();
+        services["caUrls"] = service(&fulcio.url(), 1);
+        checkout.shop.write(SERVICES, services.to_string());
+        let policy = format!(
+            "version = 1\n\n[[image]]\nrepository = \"{}\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n\
+             quorum = 1\nsources = [\"git+https://github.com/acme/app\"]\n\n\
+             [[builder]]\nname = \"github\"\noperator = \"GitHub\"\nissuer = \"{}\"\n\
+             san = \"https://github.com/acme-tools/quorate/.github/workflows/images.yml@*\"\n",
+            checkout.shop.repository(),
+            issuer.name(),
+        );
+        checkout.shop.write("repository/quorate.toml", policy);
+        checkout.git(&["remote", "set-url", "origin", &format!("https://github.com/{caller}")]);
+        checkout.git(&["commit", "-q", "-a", "-m", "without keys"]);
+        let mut job =
+            github_job(caller, "release.yml", "refs/heads/main", &checkout.git(&["rev-parse", "HEAD"]));
+        job["job_workflow_ref"] = called.into();
+        issuer.set_job(job);
+        checkout.environment.extend([
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", issuer.request_url()),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", Issuer::REQUEST_TOKEN.to_owned()),
+        ]);
+        checkout.variables.extend([("CANDIDATE", "candidate".into()), ("KEY", String::new())]);
+        let ran = checkout.run("pipeline.yml").exits(code);
+        assert_eq!(checkout.shop.bed.log.size(), 2, "both platforms are signed\n{}", ran.log);
+        assert_eq!(checkout.shop.named("latest").is_some(), code == 0, "{caller}\n{}", ran.log);
+        if code != 0 {
+            ran.says("github: source-not-allowed");
+        }
+    }
+}
+
 fn hostile(act: &Path) {
     let mut checkout = Checkout::open(act);
     let planted = checkout.path("planted").display().to_string();
@@ -357,9 +416,11 @@ fn login(act: &Path) {
         checkout.secrets.push(("PASSWORD", password.into()));
         checkout.variables.push(("USERNAME", "ci".into()));
         let ran = checkout.run("forgejo.yml").exits(code);
-        assert!(!ran.log.contains(password), "the password is not shown");
         if code != 0 {
             ran.says("(registry-denied)");
+            assert_eq!(checkout.tag("main-amd64"), None);
+        } else {
+            assert!(checkout.tag("main-amd64").is_some());
         }
     }
 }
@@ -386,9 +447,11 @@ fn setup(act: &Path) {
 
 fn audited(zizmor: &Path) {
     // What others may call is held to more than what is the default.
-    for (persona, place) in [("regular", "."), ("pedantic", ".github/actions"), ("pedantic", ".forgejo")] {
+    let ours =
+        [".github/actions", ".github/workflows/images.yml", ".github/workflows/release.yml", ".forgejo"];
+    for (persona, places) in [("regular", &["."][..]), ("pedantic", &ours)] {
         let mut command = Command::new(zizmor);
-        command.args(["--offline", "--no-progress", "--color=never", "--persona", persona, place]);
+        command.args(["--offline", "--no-progress", "--color=never", "--persona", persona]).args(places);
         succeed(command.current_dir(ROOT));
     }
     // One that pastes an input into a script is found.
@@ -439,6 +502,23 @@ fn schemas(check: &Path) {
 /// The component of GitLab.
 const GITLAB: &str = "templates/quorate/template.yml";
 
+/// Puts a value for every `$[[ inputs.NAME ]]`.
+fn fill(part: &mut Value, value: &dyn Fn(&str) -> Value) {
+    match part {
+        Value::Array(parts) => parts.iter_mut().for_each(|part| fill(part, value)),
+        Value::Object(parts) => parts.values_mut().for_each(|part| fill(part, value)),
+        Value::String(text) => {
+            let input = text.strip_prefix("$[[ inputs.").and_then(|text| text.strip_suffix(" ]]"));
+            if let Some(input) = input {
+                *part = value(input);
+            } else {
+                assert!(!text.contains("$[["), "an input alone makes a value: {text}");
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The jobs of the component, as GitLab puts inputs into them.
 fn jobs(check: &Path, inputs: &Value) -> Value {
     let script = "import json, sys; from ruamel.yaml import YAML; \
@@ -447,21 +527,6 @@ fn jobs(check: &Path, inputs: &Value) -> Value {
     let parts = succeed(python.args(["-c", script, GITLAB]).current_dir(ROOT));
     let mut parts: Value = serde_json::from_slice(&parts).unwrap();
     let declared = parts[0]["spec"]["inputs"].as_object().unwrap().clone();
-    fn fill(part: &mut Value, value: &dyn Fn(&str) -> Value) {
-        match part {
-            Value::Array(parts) => parts.iter_mut().for_each(|part| fill(part, value)),
-            Value::Object(parts) => parts.values_mut().for_each(|part| fill(part, value)),
-            Value::String(text) => {
-                let input = text.strip_prefix("$[[ inputs.").and_then(|text| text.strip_suffix(" ]]"));
-                if let Some(input) = input {
-                    *part = value(input);
-                } else {
-                    assert!(!text.contains("$[["), "an input alone makes a value: {text}");
-                }
-            }
-            _ => {}
-        }
-    }
     fill(&mut parts[1], &|input| {
         let value = inputs.get(input).or(declared[input].get("default"));
         value.unwrap_or_else(|| panic!("the input {input} is missing")).clone()
@@ -483,8 +548,12 @@ fn pipeline(checkout: &Checkout, check: &Path, inputs: &Value) -> Result<(), (i3
         ("CI_REGISTRY_IMAGE", &checkout.shop.repository()),
         ("CI_REGISTRY_USER", "ci"),
         ("CI_REGISTRY_PASSWORD", "secret"),
+        // These are the project's own.
         ("BUILDER_KEY", &checkout.secrets[0].1),
+        ("QUORATE_TRUSTED_ROOT", "trusted_root.json"),
+        ("QUORATE_SIGNING_CONFIG", "signing_config.json"),
     ];
+    // From the last to the first: some names begin as others do.
     let expanded = |text: &str| {
         predefined
             .iter()
@@ -502,16 +571,15 @@ fn pipeline(checkout: &Checkout, check: &Path, inputs: &Value) -> Result<(), (i3
         copy(kept.path(), folder.path());
         let script: Vec<&str> =
             job["script"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-        let mut command = checkout.shop.command(&[]);
-        let services: Vec<_> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-            .filter(|(name, _)| name != "QUORATE_POLICY")
-            .collect();
-        command = Command::new("bash");
-        command.args(["-e", "-o", "pipefail", "-c", &script.join("\n")]).current_dir(folder.path());
-        command.env_clear().envs(services).envs(predefined).env("SYSTEM", system);
-        command.env("QUORATE_TRUSTED_ROOT", checkout.path("root.json")).env("PATH", checkout.programs());
+        let mut command = Command::new("bash");
+        command
+            .args(["-e", "-o", "pipefail", "-c", &script.join("\n")])
+            .current_dir(folder.path())
+            .env_clear()
+            .env("PATH", checkout.programs())
+            .env("HOME", checkout.shop.folder())
+            .envs(predefined)
+            .env("SYSTEM", system);
         for (name, value) in job["variables"].as_object().unwrap() {
             match value["value"].as_str() {
                 Some(text) => {
@@ -539,8 +607,8 @@ fn pipeline(checkout: &Checkout, check: &Path, inputs: &Value) -> Result<(), (i3
 }
 
 fn gitlab(check: &Path) {
-    let auth = || Auth::Basic { user: "ci".into(), password: "secret".into() };
-    let checkout = Checkout::new(check, RegistryOptions { auth: auth(), ..RegistryOptions::default() });
+    let auth = Auth::Basic { user: "ci".into(), password: "secret".into() };
+    let checkout = Checkout::new(check, RegistryOptions { auth, ..RegistryOptions::default() });
     let policy = checkout.path("repository/quorate.toml");
     fs::write(&policy, checkout.shop.policy(1)).unwrap();
     checkout.git(&["commit", "-q", "-a", "-m", "one builder is enough"]);
