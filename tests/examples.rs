@@ -281,7 +281,7 @@ impl Project {
         self.build();
         let project = self.source().strip_prefix("git+https://github.com/").unwrap();
         let mut job = github_job(project, "main.yml", "refs/heads/main", COMMIT);
-        job["job_workflow_ref"] = "OWNER/quorate/.github/workflows/images.yml@REV".into();
+        job["job_workflow_ref"] = "OWNER/quorate/.github/workflows/images.yml@COMMIT".into();
         let candidate = format!("{repository}:git-{COMMIT}");
         let policy = images["policy"].as_str();
         let descriptors = format!("descriptors-{}", images["image-name"]);
