@@ -48,7 +48,7 @@ impl Rebuilder {
         git(&shop.path("project"), &["init", "--quiet", "--initial-branch", "main"]);
         fs::create_dir(shop.path("bin")).unwrap();
         let nix = "#!/bin/sh\nset -eu\necho \"$*\" >> \"$HOME/nix.log\"\n\
-                   [ \"$1 $3\" = 'build --out-link' ]\ncp \"$HOME/built\" \"$4\"\n";
+                   [ \"$3 $5\" = 'build --out-link' ]\ncp \"$HOME/built\" \"$6\"\n";
         shop.write("bin/nix", nix);
         fs::set_permissions(shop.path("bin/nix"), Permissions::from_mode(0o755)).unwrap();
         Self { shop }
@@ -115,8 +115,8 @@ fn a_rebuilder_votes_for_what_it_got_as_well_and_says_it_once() {
     assert_eq!(rebuilder.vote(&release), "counted");
     assert_eq!(
         rebuilder.asked_of_nix(),
-        ["build .#imagesBySystem.x86_64-linux.app --out-link ../result --no-update-lock-file --option \
-          accept-flake-config false"]
+        ["--extra-experimental-features nix-command flakes build .#imagesBySystem.x86_64-linux.app \
+          --out-link ../result --no-update-lock-file --option accept-flake-config false"]
     );
     // An hour later.
     shop.bed.registry.clear_log();
@@ -281,7 +281,7 @@ impl Project {
         self.build();
         let project = self.source().strip_prefix("git+https://github.com/").unwrap();
         let mut job = github_job(project, "main.yml", "refs/heads/main", COMMIT);
-        job["job_workflow_ref"] = "OWNER/quorate/.github/workflows/images.yml@REV".into();
+        job["job_workflow_ref"] = "OWNER/quorate/.github/workflows/images.yml@COMMIT".into();
         let candidate = format!("{repository}:git-{COMMIT}");
         let policy = images["policy"].as_str();
         let descriptors = format!("descriptors-{}", images["image-name"]);

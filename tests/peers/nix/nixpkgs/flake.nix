@@ -17,6 +17,7 @@
             }) names
           );
         licenses.asl20 = "Apache-2.0";
+        optionalString = condition: text: if condition then text else "";
       };
       for =
         system:
@@ -44,6 +45,11 @@
           callPackage = path: _: import path {
             inherit lib;
             rustPlatform.buildRustPackage = make;
+            stdenv = {
+              buildPlatform.canExecute = host: host == system;
+              hostPlatform = system;
+            };
+            installShellFiles = tool "install-shell-files";
           };
           mkShell = _: tool "shell";
           writeText = name: _: tool name;
