@@ -175,8 +175,10 @@ fn every_reason_is_listed_with_its_text() {
     assert_eq!(listed, known);
 
     let registry = include_str!("../src/edge/registry/error.rs");
+    let service = include_str!("../src/edge/service.rs");
     let sources = [
         registry,
+        service,
         include_str!("../src/edge/layers.rs"),
         include_str!("../src/ops/attest.rs"),
         include_str!("../src/oci/pack.rs"),
@@ -190,7 +192,9 @@ fn every_reason_is_listed_with_its_text() {
     for code in &listed {
         assert!(sources.iter().any(|source| source.contains(&format!("\"{code}\""))), "{code} is a code");
     }
-    for code in registry.split('"').filter(|text| text.starts_with("registry-")) {
+    let registry = registry.split('"').filter(|text| text.starts_with("registry-"));
+    let service = service.split('"').filter(|text| text.starts_with("service-"));
+    for code in registry.chain(service) {
         assert!(listed.iter().any(|listed| listed == code), "{code} is listed");
     }
 }

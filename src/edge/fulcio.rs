@@ -15,7 +15,7 @@ use url::Url;
 
 use super::clock;
 use super::oidc::{Token, Tokens};
-use super::service::{Body, Service, below, refused};
+use super::service::{Body, Service, Trouble, below, refused};
 use super::signer::KeyPair;
 use crate::attestation::Identity;
 use crate::error::Error;
@@ -117,7 +117,8 @@ async fn certify(service: &Service, fulcio: &Url, token: &Token) -> Result<Certi
         )));
     }
     let wrong = |why: String| {
-        Error::undecided(format!("the certificate that {fulcio} gave cannot be used: {why}"))
+        Trouble::Malformed
+            .with(format!("the certificate that {fulcio} gave cannot be used: {why}"))
             .hint("ask who runs this Fulcio; `--key FILE` signs with a key")
     };
     let issued: Issued = serde_json::from_slice(&answer.bytes)

@@ -113,10 +113,9 @@ impl Service {
         let client = self.0.client(url).await?;
         let tried = (|| once(request(&client), url, limit)).retry(tries).when(|failure| failure.again);
         let Ok(answered) = tokio::time::timeout(self.0.time_left(), tried).await else {
-            return Err(Error::undecided(format!(
-                "no answer from {}: the time of the run is over",
-                shown(url)
-            )));
+            return Err(
+                Trouble::Timeout.with(format!("no answer from {}: the time of the run is over", shown(url)))
+            );
         };
         answered.map_err(|failure| failure.error)
     }
@@ -125,17 +124,23 @@ impl Service {
 async fn once(request: RequestBuilder, url: &Url, limit: usize) -> Result<Answer, Failure> {
     let failed = |error: Error| Failure { error, again: true };
     let named = shown(url);
+    let trouble = |error: &reqwest::Error| {
+        if error.is_timeout() { Trouble::Timeout } else { Trouble::Unreachable }
+    };
     let mut response = request.timeout(TIMEOUT).send().await.map_err(|error| {
-        failed(Error::undecided(format!("no answer from {named}")).because(error.without_url()))
+        failed(trouble(&error).with(format!("no answer from {named}")).because(error.without_url()))
     })?;
     let status = response.status().as_u16();
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| {
-        failed(Error::undecided(format!("the answer from {named} broke off")).because(error.without_url()))
+        failed(
+            trouble(&error).with(format!("the answer from {named} broke off")).because(error.without_url()),
+        )
     })? {
         if bytes.len() + chunk.len() > limit {
-            let error = Error::undecided(format!("the answer from {named} is larger than {limit} bytes"));
+            let error =
+                Trouble::TooLarge.with(format!("the answer from {named} is larger than {limit} bytes"));
             return Err(Failure { error, again: false });
         }
         bytes.extend_from_slice(&chunk);
@@ -154,7 +159,47 @@ struct Failure {
 /// The error for an answer that is not what was asked for.
 pub fn refused(url: &Url, status: u16, body: &[u8]) -> Error {
     let said: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(300).collect();
-    Error::undecided(format!("{} answered {status}: {}", shown(url), said.trim()))
+    let trouble = match status {
+        200..=299 => Trouble::Malformed,
+        408 | 429 | 500.. => Trouble::Server,
+        _ => Trouble::Refused,
+    };
+    trouble.with(format!("{} answered {status}: {}", shown(url), said.trim()))
+}
+
+/// What is the matter with a service. The codes are stable, and stand in the message as those of
+/// registries do.
+#[derive(Debug, Clone, Copy)]
+pub enum Trouble {
+    /// No connection, or it broke every time.
+    Unreachable,
+    /// No complete answer in time.
+    Timeout,
+    /// 408, 429 or 5xx, every time.
+    Server,
+    /// Another status.
+    Refused,
+    /// An answer that is not what the service's API says.
+    Malformed,
+    /// More bytes than the limit.
+    TooLarge,
+}
+
+impl Trouble {
+    /// The error: `message`, the code, and what to do next.
+    pub fn with(self, message: impl std::fmt::Display) -> Error {
+        let (code, hint) = match self {
+            Self::Unreachable => {
+                ("service-unreachable", "check the URL and the network; then run the same again")
+            }
+            Self::Timeout => ("service-timeout", "run the same again, with a longer `--timeout` if need be"),
+            Self::Server => ("service-server-error", "try again later"),
+            Self::Refused => ("service-refused", "read the service's words in the message"),
+            Self::Malformed => ("service-malformed", "a proxy or a portal may have answered; check the URL"),
+            Self::TooLarge => ("service-too-large", "a proxy or a portal may have answered; check the URL"),
+        };
+        Error::undecided(format!("{message} ({code})")).hint(hint)
+    }
 }
 
 /// `path` below `base`, whether or not `base` ends with a slash.

@@ -16,6 +16,8 @@ mod conformance;
 mod conformance_cli;
 mod cosign;
 mod fire;
+mod fulcio;
+mod hardship;
 mod image_spec;
 mod keyless;
 mod manual;
@@ -33,6 +35,7 @@ mod push;
 mod range;
 mod registries;
 mod release;
+mod release_keyless;
 mod services;
 #[path = "../shop/mod.rs"]
 mod shop;
@@ -80,6 +83,8 @@ fn main() -> ExitCode {
     trials.extend(keyless::trials(&peers));
     trials.extend(mutations::trials(&peers));
     trials.extend(cosign::trials(&peers));
+    trials.extend(release_keyless::trials(&peers));
+    trials.extend(hardship::trials(&peers));
     trials.extend(conformance_cli::trials(&peers));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

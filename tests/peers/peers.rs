@@ -35,6 +35,10 @@ pub(crate) enum Peer {
     Just,
     /// A client of Sigstore: signs and verifies attestations.
     Cosign,
+    /// The certificate authority of the Sigstore project.
+    Fulcio,
+    /// A certificate transparency log, from `ct-log`.
+    CtLog,
     /// The Rekor v2 log of the Sigstore project.
     RekorServer,
     /// Its RFC 3161 timestamp authority.
@@ -64,7 +68,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 28] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -78,6 +82,8 @@ impl Peer {
         Self::Nix,
         Self::Just,
         Self::Cosign,
+        Self::Fulcio,
+        Self::CtLog,
         Self::RekorServer,
         Self::TimestampServer,
         Self::Go,
@@ -109,6 +115,8 @@ impl Peer {
             Self::Nix => "nix",
             Self::Just => "just",
             Self::Cosign => "cosign",
+            Self::Fulcio => "fulcio",
+            Self::CtLog => "ct-log",
             Self::RekorServer => "rekor-server",
             Self::TimestampServer => "timestamp-server",
             Self::Go => "go",
@@ -136,6 +144,8 @@ impl Peer {
             | Self::ManifestTool
             | Self::Buildx
             | Self::Cosign
+            | Self::Fulcio
+            | Self::CtLog
             | Self::RekorServer
             | Self::TimestampServer => 2,
             _ => 1,

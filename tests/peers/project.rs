@@ -33,7 +33,8 @@ pub(crate) struct Project {
     pub(crate) environment: Vec<(&'static str, OsString)>,
     /// Its log.
     pub(crate) log: Log,
-    tsa: Tsa,
+    /// Its timestamp authority.
+    pub(crate) tsa: Tsa,
 }
 
 impl Project {

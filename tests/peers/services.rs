@@ -1,9 +1,10 @@
 //! The log and the timestamp authority of the Sigstore project, as `.ci/run` builds them.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use std::{env, fs};
 
 use base64::Engine;
@@ -20,7 +21,7 @@ use crate::registries::Registry;
 /// The name in the log's checkpoints, which need not be where it is reached.
 const ORIGIN: &str = "rekor.test";
 /// Before anything that is signed here.
-const START: &str = "start-time=2025-01-01T00:00:00Z";
+pub(crate) const START: &str = "start-time=2025-01-01T00:00:00Z";
 /// An Ed25519 public key as `SubjectPublicKeyInfo` (RFC 8410), up to the key.
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -29,18 +30,24 @@ pub(crate) struct Services {
     folder: TempDir,
     rekor: SocketAddr,
     tsa: SocketAddr,
-    _processes: [Process; 2],
+    /// When they began to start.
+    pub(crate) began: Instant,
+    command: Command,
+    /// The log, while it runs.
+    log: Option<Process>,
+    _authority: Process,
     // Dropped last: the next ones start when these have ended.
-    _turn: MutexGuard<'static, ()>,
+    _turn: fs::File,
 }
-
-/// The authority serves its metrics on port 2112 and no other: there can be one of it at a time.
-static TURN: Mutex<()> = Mutex::new(());
 
 impl Services {
     /// Starts both, and has cosign write down whom to trust and where to sign.
     pub(crate) fn start(rekor: &Path, tsa: &Path, cosign: &Path) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // The authority serves its metrics on port 2112 of every interface and no other, and ends
+        // where that is taken: there can be one of it on a machine at a time.
+        let turn = fs::File::create(env::temp_dir().join("quorate-port-2112.lock")).unwrap();
+        turn.lock().unwrap();
+        let began = Instant::now();
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
         let key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
@@ -58,28 +65,61 @@ impl Services {
         command.arg("--storage-dir").arg(file("log")).arg("--signer-filepath").arg(file("log.key"));
         // The shortest that there is; ten seconds by default.
         command.args(["--checkpoint-interval=100ms", "--batch-max-age=50ms"]);
-        let (log, ()) = Process::start(&mut command, &file("rekor.txt"), |_| {
-            let answer = client::get(&http.to_string(), "/healthz", None).ok()?;
-            let health: Value = serde_json::from_slice(&answer.body).ok()?;
-            (health["status"] == "SERVING").then_some(())
-        });
 
         let stamps = free_address();
-        let mut command = Command::new(tsa);
-        command.args(["serve", "--host=127.0.0.1", "--timestamp-signer=memory", "--disable-ntp-monitoring"]);
-        command.arg(format!("--port={}", stamps.port()));
-        let (authority, chain) = Process::start(&mut command, &file("tsa.txt"), |_| {
+        let mut authority = Command::new(tsa);
+        authority.args([
+            "serve",
+            "--host=127.0.0.1",
+            "--timestamp-signer=memory",
+            "--disable-ntp-monitoring",
+        ]);
+        authority.arg(format!("--port={}", stamps.port()));
+        let (authority, chain) = Process::start(&mut authority, &file("tsa.txt"), |_| {
             let answer = client::get(&stamps.to_string(), "/api/v1/timestamp/certchain", None).ok()?;
             (answer.status == 200).then_some(answer.body)
         });
         fs::write(file("tsa.pem"), chain).unwrap();
 
-        let services = Self { folder, rekor: http, tsa: stamps, _processes: [log, authority], _turn: turn };
-        services.configure(cosign);
+        let mut services = Self {
+            folder,
+            rekor: http,
+            tsa: stamps,
+            began,
+            command,
+            log: None,
+            _authority: authority,
+            _turn: turn,
+        };
+        services.start_log();
+        services.configure(cosign, &[], &[]);
         services
     }
 
-    fn configure(&self, cosign: &Path) {
+    /// Starts the log, or starts it again with what it holds.
+    pub(crate) fn start_log(&mut self) {
+        let said = self.path("rekor.txt");
+        let (log, ()) = Process::start(&mut self.command, &said, |_| {
+            let answer = client::get(&self.rekor.to_string(), "/healthz", None).ok()?;
+            let health: Value = serde_json::from_slice(&answer.body).ok()?;
+            (health["status"] == "SERVING").then_some(())
+        });
+        self.log = Some(log);
+    }
+
+    /// Kills the log.
+    pub(crate) fn stop_log(&mut self) {
+        self.log = None;
+    }
+
+    /// The log, while it runs.
+    pub(crate) fn log(&self) -> &Process {
+        self.log.as_ref().unwrap()
+    }
+
+    /// Has cosign write the trusted root and the signing configuration, with `trusted` and `named`
+    /// in them besides the log and the authority.
+    pub(crate) fn configure(&self, cosign: &Path, trusted: &[String], named: &[String]) {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
         let (rekor, tsa) = (self.rekor_url(), self.tsa_url());
         let key = file("log.pub");
@@ -87,23 +127,38 @@ impl Services {
         root.args(["trusted-root", "create", "--rekor"]);
         root.arg(format!("url=http://{ORIGIN},public-key={key},{START},origin={ORIGIN}"));
         root.args(["--tsa", &format!("url={tsa},certificate-chain={}", file("tsa.pem"))]);
-        succeed(root.arg("--out").arg(self.trusted_root()));
+        succeed(root.args(trusted).arg("--out").arg(self.trusted_root()));
         let mut config = cosign_in(cosign, self.folder.path());
         config.args(["signing-config", "create", "--rekor-config=ANY", "--tsa-config=ANY"]);
         config.args(["--rekor", &format!("url={rekor},api-version=2,{START},operator=test")]);
         config.args(["--tsa", &format!("url={tsa},api-version=1,{START},operator=test")]);
-        succeed(config.arg("--out").arg(self.signing_config()));
+        succeed(config.args(named).arg("--out").arg(self.signing_config()));
     }
 
     /// A project that signs with them.
     pub(crate) fn project(&self, registry: &Registry) -> Project {
         let mut project = Project::at(registry);
-        project.environment.extend([
+        project.environment.extend(self.environment());
+        project
+    }
+
+    /// What `quorate` must be told to sign with them.
+    pub(crate) fn environment(&self) -> [(&'static str, OsString); 3] {
+        [
             ("QUORATE_TRUSTED_ROOT", self.trusted_root().into()),
             ("QUORATE_REKOR_URL", self.rekor_url().into()),
             ("QUORATE_TSA_URL", self.tsa_url().into()),
-        ]);
-        project
+        ]
+    }
+
+    /// A file of theirs.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where the log listens.
+    pub(crate) fn rekor(&self) -> SocketAddr {
+        self.rekor
     }
 
     /// The base URL of the log.
@@ -118,12 +173,12 @@ impl Services {
 
     /// The trusted root for both.
     pub(crate) fn trusted_root(&self) -> PathBuf {
-        self.folder.path().join("trusted_root.json")
+        self.path("trusted_root.json")
     }
 
     /// Where they are, for cosign.
     pub(crate) fn signing_config(&self) -> PathBuf {
-        self.folder.path().join("signing_config.json")
+        self.path("signing_config.json")
     }
 }
 

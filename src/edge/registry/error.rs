@@ -201,28 +201,39 @@ impl Error {
         }
     }
 
-    /// What to do next, where that is known.
-    pub fn hint(&self) -> Option<String> {
+    /// What to do next.
+    pub fn hint(&self) -> String {
         match self {
-            Self::Denied { asked, .. } => Some(format!("docker login {}", asked.host)),
+            Self::Denied { asked, .. } => format!("docker login {}", asked.host),
             Self::Unreachable { asked, not_tls: true, .. } if is_loopback(&asked.host) => {
-                Some(format!("the server speaks no TLS; leave out --tls {}", asked.host))
+                format!("the server speaks no TLS; leave out --tls {}", asked.host)
             }
             Self::Unreachable { asked, not_tls: true, .. } => {
-                Some(format!("the server speaks no TLS; if that is meant: --plain-http {}", asked.host))
+                format!("the server speaks no TLS; if that is meant: --plain-http {}", asked.host)
+            }
+            Self::Unreachable { asked, .. } => {
+                format!("check the name `{}` and the network; then run the same again", asked.host)
             }
             // What servers written in Go say to plain http.
             Self::Refused { asked, reply }
                 if asked.url.starts_with("http://") && reply.text.contains("HTTPS server") =>
             {
-                Some(format!("the server wants TLS: --tls {}", asked.host))
+                format!("the server wants TLS: --tls {}", asked.host)
             }
             Self::Credentials { realm: Some(realm), .. } => {
-                Some(format!("if {realm} is the registry's token service: --token-realm {realm}"))
+                format!("if {realm} is the registry's token service: --token-realm {realm}")
             }
-            Self::Credentials { host, .. } => Some(format!("docker login {host}")),
-            Self::Throttled { .. } | Self::Server { .. } => Some("try again later".to_owned()),
-            _ => None,
+            Self::Credentials { host, .. } => format!("docker login {host}"),
+            Self::Throttled { .. } | Self::Server { .. } => "try again later".to_owned(),
+            Self::Setup(_) => "check `--ca-file`".to_owned(),
+            Self::Timeout { .. } => "run the same again, with a longer `--timeout` if need be".to_owned(),
+            Self::Malformed { .. } => "a proxy or a portal may have answered".to_owned(),
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
+                "do not trust this registry or proxy until it is explained".to_owned()
+            }
+            Self::TooLarge { .. } => "look what was pushed there".to_owned(),
+            Self::TooMany { .. } => "somebody may be flooding the repository".to_owned(),
+            Self::Refused { .. } | Self::Redirect { .. } => "ask who runs the registry".to_owned(),
         }
     }
 }

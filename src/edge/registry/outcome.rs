@@ -5,11 +5,8 @@ use super::error::Error;
 impl From<Error> for crate::error::Error {
     fn from(error: Error) -> Self {
         let hint = error.hint();
-        let new =
-            Self::undecided(format!("the registry could not be asked ({})", error.reason())).because(error);
-        match hint {
-            Some(hint) => new.hint(hint),
-            None => new,
-        }
+        Self::undecided(format!("the registry could not be asked ({})", error.reason()))
+            .because(error)
+            .hint(hint)
     }
 }

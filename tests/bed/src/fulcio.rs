@@ -134,6 +134,14 @@ impl Fulcio {
     }
 }
 
+/// What a Fulcio that runs elsewhere signs with, all of it new and in PEM: its certificate, the root
+/// above that, and its private key (PKCS #8).
+pub fn fulcio_authority(name: &str) -> [String; 3] {
+    let authority = Authority::generate(name);
+    let [certificate, root] = authority.chain().map(|der| pem("CERTIFICATE", &der));
+    [certificate, root, pem("PRIVATE KEY", &authority.key())]
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CertificateRequest {

@@ -41,10 +41,20 @@ impl Issuer {
 
     /// Starts an issuer that its tokens call `name`, whatever its address is.
     pub fn start(name: &str) -> Issuer {
+        Self::named(|_| name.to_owned())
+    }
+
+    /// Starts an issuer whose name is its URL, so that the discovery document lies where OpenID
+    /// Connect Discovery (section 4) looks for it.
+    pub fn local() -> Issuer {
+        Self::named(|address| format!("http://{address}"))
+    }
+
+    fn named(name: impl FnOnce(SocketAddr) -> String) -> Issuer {
         let mut state = None;
         let server = Server::start(Duration::ZERO, |address| {
             let shared = state.insert(Arc::new(State {
-                name: name.to_owned(),
+                name: name(address),
                 address,
                 key: SigningKey::generate(),
                 job: Mutex::default(),

@@ -40,7 +40,7 @@ mod tuf;
 pub use authority::Authority;
 pub use bed::Bed;
 pub use fault::{Answer, Fault, FaultAction};
-pub use fulcio::{Fulcio, Misissue};
+pub use fulcio::{Fulcio, Misissue, fulcio_authority};
 pub use issuer::Issuer;
 pub use log::Log;
 pub use registry::{Auth, Registry, RegistryOptions};

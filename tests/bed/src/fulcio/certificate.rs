@@ -8,7 +8,7 @@ use der::{DateTime, Encode};
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::elliptic_curve::Generate;
-use p256::pkcs8::EncodePublicKey;
+use p256::pkcs8::{EncodePrivateKey, EncodePublicKey};
 use x509_cert::Certificate;
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder, Result};
@@ -76,6 +76,11 @@ impl Authority {
     /// The signing certificate and the root above it, in DER.
     pub(crate) fn chain(&self) -> [Vec<u8>; 2] {
         [&self.intermediate, &self.root].map(|c| c.to_der().expect("a certificate has a DER form"))
+    }
+
+    /// The key of the signing certificate, as PKCS #8 in DER.
+    pub(super) fn key(&self) -> Vec<u8> {
+        self.key.to_pkcs8_der().expect("a P-256 key has a DER form").as_bytes().to_vec()
     }
 
     /// The key of the certificate log as a DER `SubjectPublicKeyInfo`.
