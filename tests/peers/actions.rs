@@ -178,7 +178,13 @@ impl<'a> Checkout<'a> {
             .env_clear()
             .env("PATH", self.programs())
             .env("HOME", self.shop.folder())
-            .args(["push", "--platform", "ubuntu-latest=-self-hosted", "--action-offline-mode"])
+            .args([
+                "push",
+                "--platform",
+                "ubuntu-latest=-self-hosted",
+                "--action-offline-mode",
+                "--no-cache-server",
+            ])
             .arg("--workflows")
             .arg(files.join(workflow));
         for (name, stub) in STUBS {
