@@ -12,7 +12,7 @@ use std::process::Command;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use quorate_bed::image::Image;
-use quorate_bed::{Fault, RegistryOptions};
+use quorate_bed::{Fault, Log, RegistryOptions, Tsa, trusted_root};
 use serde_json::{Value, json};
 use shop::{AMD64, ARM64, COMMIT, NAR_HASH, OTHER_COMMIT, Run, Shop};
 
@@ -441,6 +441,39 @@ fn a_bundle_signed_apart_is_attached_after_it_is_verified() {
         assert_eq!(shop.quorate(&amd64).exits(0).json()["outcome"], "already");
         assert!(shop.bed.registry.writes().is_empty(), "the same is not attached twice");
     }
+}
+
+#[test]
+fn a_bundle_signed_apart_is_held_to_the_trust_of_its_builder() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    sign_apart(&shop, &release, "github");
+    // The command line believes another log; the policy, for one builder, that of the bundle.
+    fs::rename(shop.path("root.json"), shop.path("own.json")).unwrap();
+    shop.write("root.json", trusted_root(&[&Log::start()], &[&Tsa::start()]).to_string());
+    let policy = |trusted: &str| {
+        let builder = format!("name = \"{trusted}\"\n");
+        let policy = shop.policy(1).replace(&builder, &format!("{builder}trust = \"own\"\n"));
+        shop.write("quorate.toml", policy + "\n[trust.own]\ntrusted_root = \"own.json\"\n");
+    };
+    let attest = |more: &[&str]| {
+        let bundle = ["attest", &release.reference, "--bundle", "github-x86_64-linux.json", "-o", "json"];
+        shop.quorate(&[&bundle[..], more].concat())
+    };
+    shop.bed.registry.clear_log();
+    // Another builder's authorities do not speak for this one.
+    policy("garnix");
+    attest(&[]).exits(1).says("(log-unknown)");
+    attest(&["--public-key", "github.key.pub"]).exits(1).says("(log-unknown)");
+    assert!(shop.bed.registry.writes().is_empty());
+    policy("github");
+    attest(&["--public-key", "garnix.key.pub"]).exits(1).says("(signer-unknown)");
+    assert!(shop.bed.registry.writes().is_empty());
+    assert_eq!(attest(&[]).exits(0).json()["outcome"], "attested");
+    // What is there is read under the same trust.
+    assert_eq!(attest(&["--public-key", "github.key.pub"]).exits(0).json()["outcome"], "already");
+    let verified = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(1).json();
+    assert_eq!(shop::cell(&verified, "linux/amd64", "github"), "counted");
 }
 
 #[test]

@@ -931,6 +931,56 @@ fn a_certificate_must_be_of_a_job_on_what_was_built() {
 }
 
 #[test]
+fn a_statement_that_its_own_certificate_disproves_is_no_veto() {
+    let (world, judged) = (World::new(), Judged::new());
+    let trusts = Trusts::only(world.trust());
+    let (pair, _) = KeyPair::generate().unwrap();
+    let spare = format!(
+        "[[builder]]\nname = \"spare\"\noperator = \"Spare\"\nkey = '''{}'''",
+        pair.public().to_pem()
+    );
+    let source = policy(&format!("san = \"{SAN}\"\n{spare}"));
+    let workflow = policy(&format!("san = \"{SAN}\"\nclaims = \"workflow\"\n{spare}"));
+    let mut vote = judged.statement();
+    vote.build.builder = "spare".to_owned();
+    let vote = world.bundle(&pair, None, &vote.to_payload().unwrap(), Seen::New);
+    // The job on the main branch signs what differs from the vote.
+    let verdict = |policy: &Policy, change: &dyn Fn(&mut Statement)| {
+        let mut said = judged.statement();
+        said.build.content.config_digest = Digest::of(b"another");
+        change(&mut said);
+        let said = world.says(&said.to_payload().unwrap(), Seen::New);
+        let verdict = judged.verdict(policy, &trusts, &[vote.clone(), said]);
+        let cell = &verdict.platforms[0].cells[0];
+        let code = cell.reason.map_or("", Reason::code);
+        format!("{}: {} {code}", verdict.outcome.as_str(), cell.status.as_str())
+    };
+    let next = Some("refs/heads/next".to_owned());
+    let dissent = |statement: &mut Statement| {
+        statement.claim = Claim::Dissent { disputes: statement.subject };
+        statement.subject = statement.build.content.config_digest;
+    };
+    for (what, dissents) in [("other content", false), ("a dissent", true)] {
+        let change = |git_ref: Option<String>| {
+            move |statement: &mut Statement| {
+                if dissents {
+                    dissent(statement);
+                }
+                statement.build.git_ref = git_ref.clone();
+            }
+        };
+        let heard = verdict(&source, &change(Some(MAIN.to_owned())));
+        assert!(heard.starts_with("dissent: dissent "), "{what}: {heard}");
+        for git_ref in [next.clone(), None] {
+            let told = verdict(&source, &change(git_ref.clone()));
+            assert_eq!(told, "met: rejected certificate-source", "{what}: {git_ref:?}");
+            // Who builds what others wrote is not disproved by its certificate.
+            assert_eq!(verdict(&workflow, &change(git_ref)), heard, "{what}");
+        }
+    }
+}
+
+#[test]
 fn what_is_weak_about_certificates_is_said() {
     let codes = |lines: &str| {
         let policy = policy(lines);

@@ -280,6 +280,40 @@ fn a_flood_of_evidence() {
 }
 
 #[test]
+fn folders_of_bundles() {
+    let shop = Shop::open();
+    let release = shop.release("candidate", "hello");
+    fs::create_dir(shop.path("bundles")).unwrap();
+    // Each of them is another one.
+    let bundle = |n: usize, bytes: usize| format!("{{\"messageSignature\":[{n},\"{}\"]}}", "0".repeat(bytes));
+    for n in 0..16 {
+        shop.write(&format!("bundles/{n}.json"), bundle(n, 1_000_000));
+        // Larger than a bundle may be.
+        shop.write(&format!("bundles/large-{n}.json"), bundle(n, 3 * MIB));
+    }
+    let mut arguments = vec!["verify", "--bundle", "bundles"];
+    arguments.extend([release.reference.as_str(); 8]);
+    bounded(&shop, "32 files for eight images", &arguments, 1, "bundle-too-large");
+    let verify = ["verify", "--bundle", "bundles", &release.reference];
+    let judged = shop.quorate(&[&verify[..], &["-o", "json"]].concat()).exits(1).json();
+    let ignored = |reason: &str| {
+        judged["ignored"].as_array().unwrap().iter().filter(|one| one["reason"] == reason).count()
+    };
+    assert_eq!((ignored("bundle-too-large"), ignored("bundle-version")), (16, 16));
+
+    shop.write("bundles/one-more.json", bundle(16, 1_000_000));
+    bounded(&shop, "17 MB of bundles", &verify, 2, "more than 16 MiB");
+    fs::create_dir(shop.path("many")).unwrap();
+    for n in 0..200 {
+        shop.write(&format!("many/{n}.json"), bundle(n, 2));
+    }
+    let many = ["verify", "--bundle", "many", &release.reference];
+    bounded(&shop, "200 bundles", &many, 1, "bundle-version");
+    shop.write("many/one-more.json", "{}");
+    bounded(&shop, "201 bundles", &many, 2, "more than 200 bundles");
+}
+
+#[test]
 fn layers_that_are_brought_over() {
     let (shop, other) = (Shop::open(), Registry::start(RegistryOptions::default()));
     let large = vec![7; 64 * MIB];

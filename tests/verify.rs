@@ -5,7 +5,9 @@
 mod shop;
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use quorate_bed::Fault;
 use shop::{AMD64, ARM64, Release, Shop, cell};
 
@@ -154,4 +156,35 @@ fn bundles_from_files_are_heard_beside_those_of_the_registry() {
     // A registry that fails is not made good by files.
     shop.bed.registry.fault(Fault::status(500).method("GET").path("/referrers/"));
     run(&["--bundle", "bundles", "--timeout", "3"]).exits(3);
+}
+
+#[test]
+fn what_was_seen_before_a_revocation_counts_and_what_came_after_does_not() {
+    let shop = Shop::open();
+    let (before, after) = (shop.release("git-1", "hello"), shop.release("git-2", "later"));
+    let hour = Duration::from_secs(3600);
+    shop.bed.tsa.set_time(Some(SystemTime::now() - 2 * hour));
+    shop.attest_all(&before, &["basement"]);
+    shop.bed.tsa.set_time(None);
+    shop.attest_all(&after, &["basement"]);
+    for release in [&before, &after] {
+        shop.attest_all(release, &["github"]);
+    }
+    let judged = |release: &Release, code: i32| {
+        let document = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(code).json();
+        cell(&document, "linux/amd64", "basement")
+    };
+    for release in [&before, &after] {
+        assert_eq!(judged(release, 0), "counted");
+    }
+    let from = Timestamp::try_from(SystemTime::now() - hour).unwrap().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let revoked = format!("operator = \"Acme\"\nrevoked = {{ from = {from} }}\n");
+    shop.write("quorate.toml", shop.policy(2).replace("operator = \"Acme\"\n", &revoked));
+    assert_eq!(judged(&before, 0), "counted");
+    assert_eq!(judged(&after, 1), "rejected key-revoked");
+    // Whoever has the key now repeats the earlier word: that adds nothing, and takes nothing away.
+    for (_, system) in [AMD64, ARM64] {
+        shop.attest(&before, "basement", system, &["--again"]).exits(0);
+    }
+    assert_eq!(judged(&before, 0), "counted");
 }

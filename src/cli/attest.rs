@@ -9,14 +9,14 @@ use super::build::BuildArguments;
 use super::signing::SigningArguments;
 use super::trust::TrustArguments;
 use super::{Finished, Global, PASSPHRASE, shown};
-use crate::attestation::PublicKey;
+use crate::attestation::{MaySign, PublicKey, Trusts};
 use crate::edge::files;
 use crate::edge::output::Printer;
-use crate::edge::registry::Access;
+use crate::edge::registry::{Access, Registry};
 use crate::edge::service::Service;
 use crate::edge::signer::KeySource;
 use crate::error::Error;
-use crate::oci::{Reference, Slot};
+use crate::oci::{Reference, Repository, Slot};
 use crate::ops::attest::{Request, Signed, attach_signed, run, slot_of};
 use crate::ops::sign::Signing;
 use crate::report::attest::{self as report, Report};
@@ -68,6 +68,10 @@ pub(super) struct Arguments {
     /// Sign and log, and attach nothing: the bundle goes to `--bundle-out` alone
     #[arg(long, value_parser = BoolishValueParser::new(), requires = "bundle_out", env = "QUORATE_NO_ATTACH")]
     no_attach: bool,
+    /// Attach to this repository, not to that of the image, of which the statement speaks all the
+    /// same; `verify`, `promote` and `pack` look there with `--evidence-from`
+    #[arg(long, value_name = "REPOSITORY", env = "QUORATE_ATTACH_TO", conflicts_with = "no_attach")]
+    attach_to: Option<Repository>,
     /// Attach this bundle, which was signed elsewhere, after verifying it and comparing what it
     /// says with the image. Needs `--public-key` or `--policy`; nothing is signed, and the options
     /// on what was built and on signing are not looked at
@@ -90,13 +94,11 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let registry = global.registry(600)?;
-        let trust = self.trust.load(&registry, global, printer).await?;
-        let warn = |text: &str| printer.talk(&format!("warning: {text}"));
+        let store = self.attach_to.as_ref().unwrap_or(&self.image.repository);
         let reports = if let Some(path) = &self.bundle {
-            let request = self.signed(path)?;
-            registry.announce(&self.image.repository, Access::Push)?;
-            vec![attach_signed(&registry, &trust, &request, warn).await?]
+            vec![Box::pin(self.attach_signed(path, &registry, store, global, printer)).await?]
         } else {
+            let trust = self.trust.load(&registry, global, printer).await?;
             let services = self.signing.services(self.trust.instance(), &global.plain_http)?;
             let hand = self.signing.hand(self.key.as_ref(), &self.key_passphrase_env, &services)?;
             let builds = self.build.builds(&registry, printer).await?;
@@ -110,17 +112,17 @@ impl Arguments {
             let request = Request {
                 image: self.image.clone(),
                 builds,
+                store: store.clone(),
                 slot: self.slot.clone().map_or_else(|| slot_of(builder), Ok)?,
                 record_dissent: self.record_dissent,
                 again: self.again,
                 attach: !self.no_attach,
                 bundle_out: self.bundle_out.clone(),
             };
-            let access = if self.no_attach { Access::Pull } else { Access::Push };
-            registry.announce(&self.image.repository, access)?;
+            self.announce(&registry, store)?;
             let service = Service::new(&registry);
             let signing = Signing { hand, services: &services, service: &service, trust: &trust };
-            run(&registry, &signing, &request, warn).await?
+            run(&registry, &signing, &request, |text| warn(printer, text)).await?
         };
         let (text, json) = (report::text(&reports), report::json(&reports));
         let outputs = outputs(&reports);
@@ -143,33 +145,67 @@ impl Arguments {
         })
     }
 
-    /// The bundle, whose it may be, and where it is kept.
-    fn signed(&self, path: &Path) -> Result<Signed, Error> {
+    /// Attaches a bundle that was signed elsewhere, each signer's under the trust that the policy names
+    /// for it.
+    async fn attach_signed(
+        &self,
+        path: &Path,
+        registry: &Registry,
+        store: &Repository,
+        global: &Global,
+        printer: Printer,
+    ) -> Result<Report, Error> {
+        let bundle = read(path)?;
+        let key = self.public_key.as_deref().map(public_key).transpose()?;
         let policy = self.policy.as_deref().map(files::policy).transpose()?;
-        let may_sign = match (&self.public_key, &policy) {
-            (Some(path), _) => {
-                let text = String::from_utf8_lossy(&read(path)?).into_owned();
-                let key = PublicKey::from_pem(&text).map_err(|error| {
-                    Error::request(format!("`{}` is not a public key", shown(path))).because(error)
-                })?;
-                let builder = policy.as_ref().and_then(|policy| policy.builder(&key.clone().into()));
-                vec![(key.into(), builder.and_then(|builder| builder.slots.first().cloned()))]
-            }
-            (None, Some(policy)) => policy
-                .builders()
-                .iter()
-                .flat_map(|builder| {
-                    let slot = builder.slots.first();
-                    builder.credentials.iter().map(move |c| (c.may_sign.clone(), slot.cloned()))
-                })
-                .collect(),
-            (None, None) => {
-                return Err(Error::request("nothing says who may have signed the bundle")
-                    .hint("give `--public-key` or `--policy`"));
-            }
+        if key.is_none() && policy.is_none() {
+            return Err(Error::request("nothing says who may have signed the bundle")
+                .hint("give `--public-key` or `--policy`"));
+        }
+        // A policy that does not know the key says nothing of it.
+        let policy =
+            policy.filter(|p| key.as_ref().is_none_or(|key| p.builder(&key.clone().into()).is_some()));
+        self.announce(registry, store)?;
+        let trusts = match &policy {
+            Some(policy) => self.trust.load_for(policy, registry, global, printer).await?,
+            None => Trusts::only(self.trust.load(registry, global, printer).await?),
         };
-        Ok(Signed { image: self.image.clone(), bundle: read(path)?, may_sign, slot: self.slot.clone() })
+        let key = key.map(MaySign::Key);
+        let may_sign = match (&policy, &key) {
+            (Some(policy), key) => policy
+                .may_sign(&trusts)
+                .filter(|(may, _)| key.as_ref().is_none_or(|key| *may == key))
+                .collect(),
+            (None, key) => key.iter().zip(trusts.get(Trusts::DEFAULT)).collect(),
+        };
+        let request = Signed {
+            image: self.image.clone(),
+            bundle,
+            store: store.clone(),
+            may_sign,
+            policy: policy.as_ref(),
+            slot: self.slot.clone(),
+        };
+        attach_signed(registry, &request, |text| warn(printer, text)).await
     }
+
+    /// Says what is read, and where is written.
+    fn announce(&self, registry: &Registry, store: &Repository) -> Result<(), Error> {
+        if *store != self.image.repository {
+            registry.announce(&self.image.repository, Access::Pull)?;
+        }
+        registry.announce(store, if self.no_attach { Access::Pull } else { Access::Push })?;
+        Ok(())
+    }
+}
+
+fn warn(printer: Printer, text: &str) {
+    printer.talk(&format!("warning: {text}"));
+}
+
+fn public_key(path: &Path) -> Result<PublicKey, Error> {
+    PublicKey::from_pem(&String::from_utf8_lossy(&read(path)?))
+        .map_err(|error| Error::request(format!("`{}` is not a public key", shown(path))).because(error))
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -33,7 +33,7 @@ use crate::edge::ci::{self, Ci};
 use crate::edge::files;
 use crate::edge::interrupt::Interrupt;
 use crate::edge::output::{Color, Printer};
-use crate::edge::registry::{Credentials, Options, Registry, Source};
+use crate::edge::registry::{Access, Credentials, Options, Registry, Source};
 use crate::error::{Error, Kind};
 use crate::oci::Repository;
 use crate::policy::{Policy, Purpose};
@@ -155,6 +155,9 @@ enum Command {
     Man(man::Arguments),
 }
 
+/// The most repositories in which evidence is read besides that of the image.
+const MAX_PLACES: usize = 8;
+
 /// The policy and whom to believe: options of `promote` and `verify`.
 #[derive(Args)]
 struct Judgement {
@@ -166,6 +169,10 @@ struct Judgement {
     policy_digest: Wanted<crate::oci::Digest>,
     #[command(flatten)]
     trust: TrustArguments,
+    /// Read evidence in this repository, too: where `attest --attach-to` put it. May be repeated; a
+    /// place to look and no more
+    #[arg(long, value_name = "REPOSITORY", value_delimiter = ',', env = "QUORATE_EVIDENCE_FROM")]
+    evidence_from: Vec<Repository>,
     /// Require more operators than the policy does; never fewer
     #[arg(long, value_name = "N", default_value = ANY, env = "QUORATE_QUORUM")]
     quorum: Wanted<NonZeroU32>,
@@ -208,6 +215,19 @@ impl Judgement {
             .hint("somebody changed the policy or a key file; look before you pin the new digest"));
         }
         Ok(policy)
+    }
+
+    /// Where evidence is read besides; this run will pull from there.
+    fn evidence_from(&self, registry: &Registry) -> Result<Vec<Repository>, Error> {
+        if self.evidence_from.len() > MAX_PLACES {
+            return Err(Error::request(format!(
+                "`--evidence-from` names more than {MAX_PLACES} repositories"
+            )));
+        }
+        for place in &self.evidence_from {
+            registry.announce(place, Access::Pull)?;
+        }
+        Ok(self.evidence_from.clone())
     }
 
     /// The quorum that the options ask for: that of `--environment`, or a higher `--quorum`.

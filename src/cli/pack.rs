@@ -49,6 +49,7 @@ impl Arguments {
         registry.announce(repository, if self.attach { Access::Push } else { Access::Pull })?;
         let request = Request {
             image: self.image.clone(),
+            evidence_from: self.judgement.evidence_from(&registry)?,
             quorum: self.judgement.quorum(&policy, repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.0.clone(),
             attach: self.attach,

@@ -133,6 +133,7 @@ impl Arguments {
             registry.announce(&self.image.repository, Access::Pull)?;
         }
         registry.announce(place, access)?;
+        let evidence_from = self.judgement.evidence_from(&registry)?;
         let quorum = self.judgement.quorum(&policy, place, &Purpose::Promote(self.tags.clone()))?;
         let (old, untag) = (self.old()?, self.untag(&policy)?);
         let options = &self.judgement.trust;
@@ -150,6 +151,7 @@ impl Arguments {
         };
         let request = Request {
             image: self.image.clone(),
+            evidence_from,
             to: self.to.clone(),
             tags: self.tags.clone(),
             quorum,

@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 use futures_util::stream::{self, StreamExt as _};
 
 use super::{Finished, Global, Judgement};
-use crate::edge::files;
+use crate::edge::files::{self, Bundles};
 use crate::edge::output::Printer;
 use crate::edge::registry::Access;
 use crate::error::Error;
-use crate::oci::{Platform, Reference};
+use crate::oci::{Platform, Reference, Repository};
 use crate::ops::verify::{Request, Source, run};
 use crate::policy::{Outcome, Policy, Purpose, Verdict};
 use crate::report::style::Style;
@@ -50,10 +50,12 @@ pub(super) struct Arguments {
     )]
     evidence: Evidence,
     /// A proof pack that `quorate pack` made: image and evidence in one file. No network is used
-    #[arg(long, value_name = "FILE", conflicts_with = "layout", env = "QUORATE_PACK")]
+    #[arg(
+        long, value_name = "FILE", conflicts_with_all = ["layout", "evidence_from"], env = "QUORATE_PACK"
+    )]
     pack: Option<PathBuf>,
     /// An OCI image layout that holds the image, without its evidence. No network is used
-    #[arg(long, value_name = "FOLDER", env = "QUORATE_LAYOUT")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "evidence_from", env = "QUORATE_LAYOUT")]
     layout: Option<PathBuf>,
     /// A bundle to hear besides, or a folder of them (`*.json`)
     #[arg(long, value_name = "FILE|FOLDER", value_delimiter = ',', env = "QUORATE_BUNDLE")]
@@ -85,9 +87,9 @@ impl Arguments {
     pub(super) async fn run(&self, global: &Global, printer: Printer) -> Result<Finished, Error> {
         let policy = self.judgement.policy()?;
         let source = self.source()?;
-        let bundles: Vec<Vec<u8>> =
-            self.bundle.iter().map(|path| files::bundles(path)).collect::<Result<Vec<_>, _>>()?.concat();
+        let bundles = files::bundles(&self.bundle)?;
         let registry = global.registry(60)?;
+        let evidence_from = self.judgement.evidence_from(&registry)?;
         let trust = &self.judgement.trust;
         let trusts = if matches!(source, Source::Registry | Source::AttachedPack) {
             for image in &self.images {
@@ -99,7 +101,7 @@ impl Arguments {
             trust.unconnected().load_for(&policy, &registry, global, printer).await?
         };
         let asked = self.images.iter().map(|image| async {
-            let request = self.request(image, &policy, &source, &bundles)?;
+            let request = self.request(image, &policy, &source, &evidence_from, &bundles)?;
             run(&registry, &policy, &trusts, &request).await
         });
         let results: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
@@ -150,7 +152,15 @@ impl Arguments {
             }
             (Some(pack), _) => Source::Pack(files::pack(pack)?),
             (None, Some(layout)) => Source::Layout(layout.clone()),
-            (None, None) if self.evidence == Evidence::Pack => Source::AttachedPack,
+            (None, None) if self.evidence == Evidence::Pack => {
+                if !self.judgement.evidence_from.is_empty() {
+                    return Err(Error::request(
+                        "`--evidence pack` reads the pack alone, and `--evidence-from` names a repository",
+                    )
+                    .hint("leave one of them out"));
+                }
+                Source::AttachedPack
+            }
             (None, None) => Source::Registry,
         })
     }
@@ -160,12 +170,14 @@ impl Arguments {
         image: &Reference,
         policy: &Policy,
         source: &Source,
-        bundles: &[Vec<u8>],
+        evidence_from: &[Repository],
+        bundles: &Bundles,
     ) -> Result<Request, Error> {
         Ok(Request {
             image: image.clone(),
             source: source.clone(),
-            bundles: bundles.to_vec(),
+            evidence_from: evidence_from.to_vec(),
+            bundles: bundles.clone(),
             platforms: self.platform.iter().cloned().collect(),
             quorum: self.judgement.quorum(policy, &image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.0.clone(),

@@ -2,16 +2,21 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::attestation::{Rejection, bundle};
 use crate::error::Error;
 use crate::oci::pack::Parts;
 use crate::policy::Policy;
+use crate::reason::Reason;
 
 /// The most bytes of a file that is read whole: 4 MiB.
 const MAX_BYTES: u64 = 4 << 20;
-/// The most bundles of a folder.
-const MAX_BUNDLES: usize = 1_000;
+/// The most bundles of a run, as of an image in a registry (contract §8).
+const MAX_BUNDLES: usize = 200;
+/// The most bytes of them: 16 MiB, as of what a registry has.
+const MAX_KEPT: usize = 16 << 20;
 
 /// Reads a file whole.
 ///
@@ -41,17 +46,53 @@ pub fn policy(path: &Path) -> Result<Policy, Error> {
     })
 }
 
+/// Bundles from files.
+#[derive(Debug, Clone, Default)]
+pub struct Bundles {
+    /// Their bytes, shared by all images that they may be about. Nothing in them is verified.
+    pub bundles: Vec<Arc<[u8]>>,
+    /// Those that are larger than a bundle may be.
+    pub skipped: Vec<Rejection>,
+}
+
 /// Reads bundles: a file is one, of a folder each `.json` file.
 ///
 /// # Errors
-/// When one cannot be read, or a folder has none or more than 1,000.
-pub fn bundles(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
-    let cannot = |path: &Path, error: std::io::Error| {
-        Error::request(format!("cannot read `{}`", path.display())).because(error)
+/// When one cannot be read, a folder has none, or there are more than 200, or more than 16 MiB.
+pub fn bundles(paths: &[PathBuf]) -> Result<Bundles, Error> {
+    let too_many = |what: &str| {
+        Error::request(format!("`--bundle` gives more than {what}")).hint("give those of the image alone")
     };
-    if !path.is_dir() {
-        return Ok(vec![read(path).map_err(|error| cannot(path, error))?]);
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(in_folder(path)?);
+        } else {
+            files.push(path.clone());
+        }
+        if files.len() > MAX_BUNDLES {
+            return Err(too_many(&format!("{MAX_BUNDLES} bundles")));
+        }
     }
+    let (mut found, mut kept) = (Bundles::default(), 0);
+    for file in files {
+        let bytes = read(&file).map_err(|error| cannot(&file, error))?;
+        if bytes.len() > bundle::MAX_BYTES {
+            let why = format!("`{}` has {} bytes", file.display(), bytes.len());
+            found.skipped.push(Rejection::of_bytes(&bytes, (Reason::BundleTooLarge, why)));
+            continue;
+        }
+        kept += bytes.len();
+        if kept > MAX_KEPT {
+            return Err(too_many(&format!("{} MiB of bundles", MAX_KEPT >> 20)));
+        }
+        found.bundles.push(bytes.into());
+    }
+    Ok(found)
+}
+
+/// The `.json` files of a folder, as far as they are not too many.
+fn in_folder(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(|error| cannot(path, error))? {
         let file = entry.map_err(|error| cannot(path, error))?.path();
@@ -59,14 +100,19 @@ pub fn bundles(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
             files.push(file);
         }
         if files.len() > MAX_BUNDLES {
-            return Err(Error::request(format!("`{}` has more than {MAX_BUNDLES} bundles", path.display())));
+            break;
         }
     }
     if files.is_empty() {
         return Err(Error::request(format!("`{}` has no bundle", path.display()))
             .hint("bundles are files whose names end in `.json`"));
     }
-    files.iter().map(|file| read(file).map_err(|error| cannot(file, error))).collect()
+    files.sort();
+    Ok(files)
+}
+
+fn cannot(path: &Path, error: std::io::Error) -> Error {
+    Error::request(format!("cannot read `{}`", path.display())).because(error)
 }
 
 /// Reads a proof pack.

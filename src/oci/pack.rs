@@ -6,6 +6,7 @@
 //! answers are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::manifest::ManifestError;
 use super::media_type::{BUNDLE, PACK};
@@ -24,7 +25,7 @@ pub struct Parts {
     /// The manifests and configurations of its children.
     pub children: BTreeMap<Digest, Part>,
     /// The bundles. Nothing in them is verified.
-    pub bundles: BTreeMap<Digest, Vec<u8>>,
+    pub bundles: BTreeMap<Digest, Arc<[u8]>>,
 }
 
 /// Content and its media type.
@@ -92,7 +93,8 @@ impl Parts {
     }
 
     /// Takes over a bundle.
-    pub fn add_bundle(&mut self, bytes: Vec<u8>) {
+    pub fn add_bundle(&mut self, bytes: impl Into<Arc<[u8]>>) {
+        let bytes = bytes.into();
         self.bundles.insert(Digest::of(&bytes), bytes);
     }
 
@@ -150,7 +152,7 @@ impl Parts {
             if layer.digest == image {
                 root = Some(Part { media_type: layer.media_type, bytes });
             } else if layer.media_type == BUNDLE {
-                bundles.insert(layer.digest, bytes);
+                bundles.insert(layer.digest, bytes.into());
             } else {
                 children.insert(layer.digest, Part { media_type: layer.media_type, bytes });
             }

@@ -16,6 +16,7 @@ use crate::oci::{
     Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Reference, Repository, Slot, Store, System,
     media_type,
 };
+use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::report::attest::{Attached, Attested, Difference, Report};
 
@@ -25,6 +26,8 @@ pub struct Request {
     pub image: Reference,
     /// What was built, once for each system.
     pub builds: Vec<Build>,
+    /// Where the evidence goes: the image's repository, or another.
+    pub store: Repository,
     /// Under which the evidence is kept on registries without the referrers API.
     pub slot: Slot,
     /// Whether to sign a disagreement, where there is one.
@@ -38,15 +41,19 @@ pub struct Request {
 }
 
 /// What is asked of a bundle that was signed elsewhere.
-pub struct Signed {
+pub struct Signed<'a> {
     /// As in [`Request`].
     pub image: Reference,
     /// The bundle.
     pub bundle: Vec<u8>,
-    /// Who may have signed it, with the slot that the policy has for that builder.
-    pub may_sign: Vec<(MaySign, Option<Slot>)>,
-    /// Under which it is kept on registries without the referrers API, if not that slot, or else
-    /// the builder's name.
+    /// As in [`Request`].
+    pub store: Repository,
+    /// Who may have signed it, each under its own trust.
+    pub may_sign: Vec<(&'a MaySign, &'a Trust)>,
+    /// What says in which slot the builder's evidence is kept.
+    pub policy: Option<&'a Policy>,
+    /// Under which it is kept on registries without the referrers API, if not the policy's slot, or
+    /// else the builder's name.
     pub slot: Option<Slot>,
 }
 
@@ -86,7 +93,7 @@ pub async fn run(
     let mut to_sign = Vec::new();
     let mut reports = Vec::new();
     for ready in readies {
-        match earlier(&ready.found, &may_sign, signing.trust, &ready.statement) {
+        match earlier(&ready.found, &[(&may_sign, signing.trust)], &ready.statement) {
             Earlier::Nothing { first } => to_sign.push((first, ready)),
             Earlier::Same(..) if request.again => to_sign.push((false, ready)),
             Earlier::Same(attested, bundle) => {
@@ -108,7 +115,7 @@ pub async fn run(
     let signed = to_sign.iter().map(async |(first, ready)| {
         let warned = async {
             if *first && request.attach {
-                legacy(registry, &ready.statement.name, ready.subject.digest, warn).await?;
+                legacy(registry, &request.store, ready.subject.digest, warn).await?;
             }
             Ok(())
         };
@@ -116,7 +123,7 @@ pub async fn run(
         let ((attestation, log_index), json) = try_join(signed, warned).await?.0;
         keep(request, &json)?;
         let attached = if request.attach {
-            Some(ready.attach(registry, &attestation, &request.slot, &json).await?)
+            Some(ready.attach(registry, &attestation, &request.store, &request.slot, &json).await?)
         } else {
             None
         };
@@ -140,7 +147,12 @@ async fn ready(
     let (subject, manifest) = child(registry, &request.image, image, build.system).await?;
     let (compared, found) = join(
         compare(registry, repository, build, &manifest),
-        registry.collect(repository, subject.digest, std::slice::from_ref(&request.slot), &PREDICATE_TYPES),
+        registry.collect(
+            &request.store,
+            subject.digest,
+            std::slice::from_ref(&request.slot),
+            &PREDICATE_TYPES,
+        ),
     )
     .await;
     let claim = match (compared?, request.record_dissent) {
@@ -171,24 +183,23 @@ async fn ready(
 /// When the bundle does not verify, or is about another image; when the registry failed.
 pub async fn attach_signed(
     registry: &Registry,
-    trust: &Trust,
-    request: &Signed,
+    request: &Signed<'_>,
     warn: impl Fn(&str),
 ) -> Result<Report, Error> {
     let refused = |reason: Reason, detail: String| {
         Error::no(format!("the bundle is not attached ({}): {detail}", reason.code()))
     };
     let bundle = Bundle::parse(&request.bundle).map_err(|(reason, detail)| refused(reason, detail))?;
-    let attestation = verify(&bundle, request.may_sign.iter().map(|(may_sign, _)| (may_sign, trust)))
+    let attestation = verify(&bundle, request.may_sign.iter().copied())
         .map_err(|rejection| refused(rejection.reason, rejection.detail))?;
-    let statement = attestation.statement();
-    let repository = &request.image.repository;
+    let (statement, signer) = (attestation.statement(), attestation.signer());
+    let (repository, store) = (&request.image.repository, &request.store);
     if statement.name != *repository {
         let detail = format!("it speaks of `{}`, not of `{repository}`", statement.name);
         return Err(refused(Reason::NameMismatch, detail));
     }
-    let signer = request.may_sign.iter().find(|(may_sign, _)| may_sign.is(attestation.signer()));
-    let slot = match request.slot.as_ref().or(signer.and_then(|(_, slot)| slot.as_ref())) {
+    let builder = request.policy.and_then(|policy| policy.builder(signer));
+    let slot = match request.slot.as_ref().or(builder.and_then(|builder| builder.slots.first())) {
         Some(slot) => slot.clone(),
         None => slot_of(&statement.build.builder)?,
     };
@@ -211,9 +222,12 @@ pub async fn attach_signed(
         }
     }
     let found =
-        registry.collect(repository, subject.digest, std::slice::from_ref(&slot), &PREDICATE_TYPES).await?;
-    match earlier(&found, &attestation.signer().into(), trust, statement) {
-        Earlier::Nothing { first: true } => legacy(registry, repository, subject.digest, &warn).await?,
+        registry.collect(store, subject.digest, std::slice::from_ref(&slot), &PREDICATE_TYPES).await?;
+    let same = MaySign::from(signer);
+    let own = request.may_sign.iter().filter(|(may_sign, _)| may_sign.is(signer));
+    let own: Vec<_> = own.map(|(_, trust)| (&same, *trust)).collect();
+    match earlier(&found, &own, statement) {
+        Earlier::Nothing { first: true } => legacy(registry, store, subject.digest, &warn).await?,
         Earlier::Nothing { first: false } => {}
         Earlier::Same(attested, _) => return Ok(Report::Already(*attested)),
         Earlier::Contradicts(before, content) => {
@@ -221,7 +235,7 @@ pub async fn attach_signed(
         }
     }
     let ready = Ready { statement: statement.clone(), subject, found };
-    let put = ready.attach(registry, &attestation, &slot, &request.bundle).await?;
+    let put = ready.attach(registry, &attestation, store, &slot, &request.bundle).await?;
     Ok(Report::Attested(attested(&attestation, bundle.log_index(), Some(put))))
 }
 
@@ -243,12 +257,13 @@ impl Ready {
         &self,
         registry: &Registry,
         attestation: &Attestation,
+        store: &Repository,
         slot: &Slot,
         bundle: &[u8],
     ) -> Result<Attached, Error> {
-        let (statement, listed) = (attestation.statement(), self.found.by_api);
-        let (kind, time) = (statement.predicate_type(), attestation.earliest());
-        attach(registry, &statement.name, &self.subject, listed, slot, bundle, kind, time).await
+        let listed = self.found.by_api;
+        let (kind, time) = (attestation.statement().predicate_type(), attestation.earliest());
+        attach(registry, store, &self.subject, listed, slot, bundle, kind, time).await
     }
 }
 
@@ -367,7 +382,7 @@ enum Earlier {
     Contradicts(Digest, Content),
 }
 
-fn earlier(found: &Collected, signer: &MaySign, trust: &Trust, statement: &Statement) -> Earlier {
+fn earlier(found: &Collected, signer: &[(&MaySign, &Trust)], statement: &Statement) -> Earlier {
     let timeless = |statement: &Statement| {
         let mut statement = statement.clone();
         statement.build.built_at = None;
@@ -378,7 +393,7 @@ fn earlier(found: &Collected, signer: &MaySign, trust: &Trust, statement: &State
         Earlier::Nothing { first: found.bundles.is_empty() && !found.others.iter().any(is_bundle) };
     for bytes in &found.bundles {
         let Ok(bundle) = Bundle::parse(bytes) else { continue };
-        let Ok(attestation) = verify(&bundle, [(signer, trust)]) else { continue };
+        let Ok(attestation) = verify(&bundle, signer.iter().copied()) else { continue };
         let said = attestation.statement();
         if timeless(said) == timeless(statement) {
             let same = attested(&attestation, bundle.log_index(), None);

@@ -1,6 +1,9 @@
 //! What a decision needs, fetched with as few round trips in sequence as can be:
 //! index → manifests and lists of evidence → configurations and evidence.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use futures_util::future::{join_all, try_join, try_join_all};
 
 use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
@@ -31,7 +34,7 @@ pub(super) struct Proven {
     /// The image that it is about.
     pub child: Descriptor,
     pub attestation: Attestation,
-    pub bundle: Vec<u8>,
+    pub bundle: Arc<[u8]>,
 }
 
 /// Resolves `reference` once; from then on the bytes are held.
@@ -39,15 +42,17 @@ pub(crate) async fn resolve(registry: &Registry, reference: &Reference) -> Resul
     registry.manifest(reference).await?.ok_or_else(|| absent(reference))
 }
 
-/// Fetches what is needed to judge `image`.
+/// Fetches what is needed to judge `image`. Evidence is read beside it, and in the repositories
+/// `also`.
 pub(super) async fn gather(
     registry: &Registry,
     repository: &Repository,
     image: RawManifest,
     policy: &Policy,
     trusts: &Trusts,
+    also: &[Repository],
 ) -> Result<Gathered, Error> {
-    gather_for(registry, repository, repository, image, policy, trusts).await
+    gather_for(registry, repository, repository, image, policy, trusts, also).await
 }
 
 /// The same for an image that is in `repository`, and is to be judged as one of `place`.
@@ -58,8 +63,9 @@ pub(super) async fn gather_for(
     image: RawManifest,
     policy: &Policy,
     trusts: &Trusts,
+    also: &[Repository],
 ) -> Result<Gathered, Error> {
-    let (parts, skipped) = fetch(registry, repository, place, image, policy).await?;
+    let (parts, skipped) = fetch(registry, repository, place, image, policy, also).await?;
     Ok(assess(place, &parts, skipped, policy, trusts))
 }
 
@@ -71,29 +77,34 @@ pub(super) async fn fetch(
     place: &Repository,
     image: RawManifest,
     policy: &Policy,
+    also: &[Repository],
 ) -> Result<(Parts, Vec<Rejection>), Error> {
     let mut parts = Parts::of(&image.media_type, image.bytes);
     let children = children(&parts, policy, place);
     let (slots, store) = (policy.slots(), Store::Repository(repository.clone()));
+    let places: BTreeSet<&Repository> = also.iter().chain([repository]).collect();
     let found = try_join_all(children.iter().map(|child| {
-        try_join(content(registry, &store, &parts, child), evidence(registry, repository, child, &slots))
+        let evidence = places.iter().map(|place| evidence(registry, place, child, &slots));
+        try_join(content(registry, &store, &parts, child), try_join_all(evidence))
     }))
     .await?;
     let mut skipped = Vec::new();
-    for (child, (content, collected)) in children.iter().zip(found) {
+    for (child, (content, everywhere)) in children.iter().zip(found) {
         for part in content {
             parts.add_child(part);
         }
-        for bundle in collected.bundles {
-            parts.add_bundle(bundle);
+        for collected in everywhere {
+            for bundle in collected.bundles {
+                parts.add_bundle(bundle);
+            }
+            skipped.extend(collected.skipped.into_iter().map(|skipped| Rejection {
+                bundle: skipped.digest,
+                reason: skipped.reason,
+                detail: skipped.detail,
+                signer: None,
+                manifest: Some(child.digest),
+            }));
         }
-        skipped.extend(collected.skipped.into_iter().map(|skipped| Rejection {
-            bundle: skipped.digest,
-            reason: skipped.reason,
-            detail: skipped.detail,
-            signer: None,
-            manifest: Some(child.digest),
-        }));
     }
     Ok((parts, skipped))
 }
@@ -188,7 +199,7 @@ async fn content(
     Ok([manifest].into_iter().chain(config).collect())
 }
 
-/// Everything that is attached to a child.
+/// Everything that is attached to a child in one repository.
 async fn evidence(
     registry: &Registry,
     repository: &Repository,

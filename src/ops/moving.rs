@@ -58,6 +58,8 @@ pub(super) struct Found {
 pub(super) struct Rules<'a> {
     pub(super) policy: &'a Policy,
     pub(super) trusts: &'a Trusts,
+    /// Where evidence is read besides.
+    pub(super) also: &'a [Repository],
 }
 
 /// What the tags name now. A release that several of them name is judged once.
@@ -85,7 +87,7 @@ pub(super) async fn find(
     let gathered = try_join_all(olds.into_values().map(|raw| async {
         Ok::<_, Error>((
             raw.digest,
-            gather(registry, repository, raw.clone(), rules.policy, rules.trusts).await?,
+            gather(registry, repository, raw.clone(), rules.policy, rules.trusts, rules.also).await?,
         ))
     }));
     let gathered: BTreeMap<Digest, Gathered> = gathered.await?.into_iter().collect();

@@ -8,7 +8,7 @@ use crate::attestation::{Commit, Trusts};
 use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
-use crate::oci::{Manifest, Reference};
+use crate::oci::{Manifest, Reference, Repository};
 use crate::policy::{Outcome, Policy, Purpose, decide};
 use crate::report::pack::{Packed, Report};
 
@@ -17,6 +17,8 @@ use crate::report::pack::{Packed, Report};
 pub struct Request {
     /// The image; a tag is resolved once.
     pub image: Reference,
+    /// Repositories in which evidence is read, besides its own.
+    pub evidence_from: Vec<Repository>,
     /// A higher quorum than the policy's.
     pub quorum: Option<NonZeroU32>,
     /// The commit that the image must be of.
@@ -41,7 +43,8 @@ pub async fn run(
     let expected =
         expected(policy, &request.image.repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let image = resolve(registry, &request.image).await?;
-    let (mut parts, _) = fetch(registry, repository, repository, image, policy).await?;
+    let (mut parts, _) =
+        fetch(registry, repository, repository, image, policy, &request.evidence_from).await?;
     // What strangers attached decides nothing, and could fill the pack.
     parts.bundles.retain(|_, bytes| match prove(bytes, policy, trusts) {
         Ok(_) => true,

@@ -36,6 +36,8 @@ use crate::report::verdict::lacking;
 pub struct Request<'a> {
     /// The image; a tag is resolved once.
     pub image: Reference,
+    /// Repositories in which evidence is read, besides its own.
+    pub evidence_from: Vec<Repository>,
     /// Where it is brought, and where its tags are, if not in its own repository.
     pub to: Option<Repository>,
     /// The tags that shall name it.
@@ -88,7 +90,8 @@ pub async fn run(
     let kinds = kinds(policy, request)?;
     let purpose = Purpose::Promote(request.tags.clone());
     let expected = expected(policy, place, request.quorum, request.commit.clone(), purpose)?;
-    let look = Look { rules: Rules { policy, trusts }, place, expected: &expected };
+    let look =
+        Look { rules: Rules { policy, trusts, also: &request.evidence_from }, place, expected: &expected };
     let image = resolve(&registry.with_deadline(request.look), &request.image).await?;
     let about = About { repository: place, digest: image.digest, policy: policy.digest() };
     let (mut journal, earlier) = match &request.journal {
@@ -212,8 +215,8 @@ impl Look<'_> {
         here: &Repository,
         image: RawManifest,
     ) -> Result<(Gathered, Verdict), Error> {
-        let Rules { policy, trusts } = self.rules;
-        let gathered = gather_for(registry, here, self.place, image, policy, trusts).await?;
+        let Rules { policy, trusts, also } = self.rules;
+        let gathered = gather_for(registry, here, self.place, image, policy, trusts, also).await?;
         let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), self.expected);
         Ok((gathered, verdict))
     }

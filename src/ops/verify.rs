@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::explain::explain;
 use super::gather::{assess, fetch, fetch_content, resolve};
 use crate::attestation::{Commit, Trusts};
+use crate::edge::files::Bundles;
 use crate::edge::images::{self, absent};
 use crate::edge::{clock, registry::Registry};
 use crate::error::Error;
@@ -23,8 +24,10 @@ pub struct Request {
     pub image: Reference,
     /// Where it and its evidence are read.
     pub source: Source,
+    /// Repositories in which evidence is read besides, where the source is the registry.
+    pub evidence_from: Vec<Repository>,
     /// Bundles from files, heard beside what the source has.
-    pub bundles: Vec<Vec<u8>>,
+    pub bundles: Bundles,
     /// The only platforms that need the quorum; empty: all.
     pub platforms: BTreeSet<Platform>,
     /// A higher quorum than the policy's.
@@ -62,10 +65,11 @@ pub async fn run(
     let repository = &image.repository;
     let expected = expected(policy, repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
     let expected = Expected { platforms: platforms.clone(), ..expected };
-    let (mut parts, skipped, mut notes) = match &request.source {
+    let (mut parts, mut skipped, mut notes) = match &request.source {
         Source::Registry => {
             let raw = resolve(registry, image).await?;
-            let (parts, skipped) = fetch(registry, repository, repository, raw, policy).await?;
+            let (parts, skipped) =
+                fetch(registry, repository, repository, raw, policy, &request.evidence_from).await?;
             (parts, skipped, Vec::new())
         }
         Source::AttachedPack => (attached(registry, image).await?, Vec::new(), vec![Note::PackAlone]),
@@ -85,9 +89,10 @@ pub async fn run(
     if !platforms.is_empty() {
         notes.push(Note::SomePlatforms);
     }
-    for bundle in &request.bundles {
+    for bundle in &request.bundles.bundles {
         parts.add_bundle(bundle.clone());
     }
+    skipped.extend(request.bundles.skipped.iter().cloned());
     let gathered = assess(repository, &parts, skipped, policy, trusts);
     let verdict = decide(policy, &gathered.candidate, &gathered.evidence, clock::now(), &expected);
     if gathered.candidate.is_single() {
