@@ -8,7 +8,7 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use libtest_mimic::Trial;
-use quorate_bed::{client, image};
+use quorate_bed::{client, image, trusted_root};
 use serde_json::{Value, json};
 
 use crate::assemblers::{REGISTRIES, assemble, pushed};
@@ -60,6 +60,15 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
             bundles_are_judged(&registry, &Services::start(rekor, tsa, cosign), cosign);
         },
     ));
+    for (registry, start) in REGISTRIES {
+        trials.push(peers.trial(
+            &format!("a_log_that_is_not_trusted_is_refused_as_by::cosign_on_{}", registry.name()),
+            [registry, rekor, tsa, cosign],
+            move |[registry, rekor, tsa, cosign]| {
+                logs_are_judged(&start(registry), &Services::start(rekor, tsa, cosign), cosign);
+            },
+        ));
+    }
     trials
 }
 
@@ -282,6 +291,48 @@ fn bundles_are_judged(registry: &Registry, services: &Services, cosign: &Path) {
         }
     }
     assert!(differs.is_empty(), "{}", differs.join("\n\n"));
+}
+
+/// One bundle, logged to a second log: it holds where the trusted root names that log as well, and
+/// not where it names the first alone.
+fn logs_are_judged(registry: &Registry, services: &Services, cosign: &Path) {
+    let mut project = services.project(registry);
+    let policy = fs::read_to_string(project.path("quorate.toml")).unwrap();
+    fs::write(project.path("quorate.toml"), policy.replace("quorum = 2", "quorum = 1")).unwrap();
+    let first = services.trusted_root();
+    let both = project.path("both_logs.json");
+    let mut root: Value = serde_json::from_slice(&fs::read(&first).unwrap()).unwrap();
+    let second = trusted_root(&[&project.log], &[])["tlogs"][0].clone();
+    root["tlogs"].as_array_mut().unwrap().push(second);
+    fs::write(&both, root.to_string()).unwrap();
+    let log = ("QUORATE_REKOR_URL", project.log.url().into());
+    project.environment.extend([log, ("QUORATE_TRUSTED_ROOT", both.clone().into())]);
+
+    let builds = pushed(&project, registry);
+    let candidate = project.candidate();
+    assemble(&project, &candidate);
+    for (build, (_, system)) in builds.iter().zip(ARCHITECTURES) {
+        project.attest(0, &candidate, "github", system, build, &[]);
+    }
+    assert_eq!(project.log.size(), 2);
+    for (root, holds) in [(&both, true), (&first, false)] {
+        for build in &builds {
+            let manifest = format!("{}@{}", project.image(), build.image.manifest_digest);
+            let theirs = verify(cosign, &project, root, "github.key.pub", BUILD, &manifest).output().unwrap();
+            assert_eq!(theirs.status.success(), holds, "{}", said(&theirs));
+        }
+        project.environment.push(("QUORATE_TRUSTED_ROOT", root.into()));
+        let ours = project.json(i32::from(!holds), &["verify", &candidate]);
+        for platform in ours["platforms"].as_array().unwrap() {
+            let cell = &platform["cells"][0];
+            let expected = if holds {
+                (json!("counted"), Value::Null)
+            } else {
+                ("rejected".into(), "log-unknown".into())
+            };
+            assert_eq!((&cell["status"], &cell["reason"]), (&expected.0, &expected.1), "{ours:#}");
+        }
+    }
 }
 
 fn put(bundle: &mut Value, pointer: &str, value: &str) {

@@ -10,12 +10,12 @@ use quorate_bed::issuer::github_job;
 use quorate_bed::{Fulcio, Issuer, Registry, RegistryOptions, RekorV1, Tsa, keyless_root};
 use serde_json::{Value, json};
 
-use crate::bundles::{other_commit, save, script, taken, unsigned};
+use crate::bundles::{Made, other_commit, save, script, taken, unsigned};
 use crate::peers::{Peer, Peers};
 use crate::project::{ARCHITECTURES, Build, COMMIT, Project, REPOSITORY, SEQUENCE, succeed};
 
-const ISSUER: &str = "https://token.actions.githubusercontent.com";
-const SAN: &str = "https://github.com/acme/app/.github/workflows/build.yml@refs/heads/main";
+pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
+pub(crate) const SAN: &str = "https://github.com/acme/app/.github/workflows/build.yml@refs/heads/main";
 const SOURCE: &str = "git+https://github.com/acme/app";
 const MAIN: &str = "refs/heads/main";
 
@@ -47,9 +47,12 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
             },
         ));
     }
-    trials.push(peers.trial("a_bundle_of_sigstore_python_is_a_vote", [Peer::PythonSigstore], |[python]| {
-        signed_elsewhere(python);
-    }));
+    for version in [1, 2] {
+        let name = format!("a_bundle_of_sigstore_python_is_a_vote_from_rekor_v{version}");
+        trials.push(peers.trial(&name, [Peer::PythonSigstore], move |[python]| {
+            signed_elsewhere(python, version);
+        }));
+    }
     trials
 }
 
@@ -84,6 +87,10 @@ impl Works {
         keyless_root(&[&self.project.log], &[&self.rekor], &[&self.tsa], &[&self.fulcio])
     }
 
+    fn rekor_url(&self, version: u8) -> String {
+        if version == 1 { self.rekor.url() } else { self.project.log.url() }
+    }
+
     /// A token of the job, in a file.
     fn token(&self) -> PathBuf {
         let file = self.project.path("token");
@@ -104,7 +111,7 @@ impl Works {
     /// The bundle that the job attaches, logged to that version of Rekor.
     fn attest(&self, version: u8, name: &str) -> Value {
         let (build, image) = self.push(name);
-        let rekor = if version == 1 { self.rekor.url() } else { self.project.log.url() };
+        let rekor = self.rekor_url(version);
         let mut command = self.project.command(&["attest", &image, "--builder", "github", "--no-infer"]);
         command.arg("--identity-token").arg(self.token()).args(["--fulcio-url", &self.fulcio.url()]);
         command.args(["--rekor-url", &rekor, "--rekor-version", &version.to_string()]);
@@ -112,6 +119,13 @@ impl Works {
         succeed(command.args(said_of(&build)).arg("--result").arg(&build.result));
         serde_json::from_slice(&fs::read(self.project.path("bundle.json")).unwrap()).unwrap()
     }
+}
+
+/// Six bundles of the job, logged to that version of Rekor.
+pub(crate) fn made(version: u8) -> Made {
+    let works = Works::new();
+    let bundles = (0..6).map(|number| works.attest(version, &format!("hello-{number}"))).collect();
+    Made { registry: works.registry, project: works.project, bundles }
 }
 
 /// What the builder says, but for the result.
@@ -178,7 +192,7 @@ fn judged_by(version: u8, verifier: impl Fn(&Path, &str, &str, &[PathBuf]) -> Co
 }
 
 /// sigstore-python signs what `quorate predicate` says, with the token of the job.
-fn signed_elsewhere(python: &Path) {
+fn signed_elsewhere(python: &Path, version: u8) {
     let works = Works::new();
     let project = &works.project;
     let (build, image) = works.push("one");
@@ -205,7 +219,7 @@ fn signed_elsewhere(python: &Path) {
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
             "caUrls": service(works.fulcio.url(), 1),
             "oidcUrls": service(works.issuer.url(), 1),
-            "rekorTlogUrls": service(project.log.url(), 2),
+            "rekorTlogUrls": service(works.rekor_url(version), version),
             "rekorTlogConfig": {"selector": "ANY"},
             "tsaUrls": service(works.tsa.url(), 1),
             "tsaConfig": {"selector": "ANY"},
@@ -218,6 +232,8 @@ fn signed_elsewhere(python: &Path) {
     let bundle = succeed(sign.arg(config).arg(works.token()).arg(statement));
     fs::write(project.path("bundle.json"), bundle).unwrap();
 
+    let entries = if version == 1 { works.rekor.size() } else { project.log.size() };
+    assert_eq!(entries, 1);
     let before = project.json(1, &["verify", &image]);
     assert_eq!(before["verdict"], "short");
     let attached = project.json(0, &["attest", &image, "--bundle", "bundle.json"]);

@@ -1,6 +1,6 @@
 //! Genuine bundles, mutated at random, before quorate and before sigstore-python: what both say of
-//! each kind of mutation stands in `mutations.txt`, and nothing else may be said. What quorate takes
-//! although the other refuses it comes first there.
+//! each kind of mutation stands in `mutations/`, a file for each kind of bundle, and nothing else may
+//! be said. What quorate takes although the other refuses it comes first there.
 //!
 //! `QUORATE_SEED` is a number above 0; each makes other mutants.
 
@@ -14,26 +14,33 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use libtest_mimic::Trial;
 use quorate::attestation::verify::verify;
-use quorate::attestation::{Bundle, MaySign, PublicKey, Trust};
+use quorate::attestation::{Bundle, Identity, Matcher, MaySign, PublicKey, Trust};
 use serde_json::{Value, json};
 
 use crate::bundles::{Made, made, script};
+use crate::keyless;
 use crate::peers::{Peer, Peers};
 use crate::project::said;
 
-/// How many different mutants there must be at least.
+/// How many different mutants there must be at least of each kind of bundle.
 const ENOUGH: usize = 10_000;
-/// A row is a mutation, what quorate says, and what the other says, with ` | ` between them.
-const TABLE: &str = "tests/peers/mutations.txt";
+/// The kinds of bundles: whether a certificate names the signer, the version of Rekor, and the table.
+/// Its rows are a mutation, what quorate says, and what the other says, with ` | ` between them.
+const KINDS: [(bool, u8, &str); 4] = [
+    (false, 1, "key_in_rekor_v1"),
+    (false, 2, "key_in_rekor_v2"),
+    (true, 1, "certificate_in_rekor_v1"),
+    (true, 2, "certificate_in_rekor_v2"),
+];
 /// How often each mutation is tried. Some have only one mutant of each genuine bundle.
 const TRIES: usize = 120;
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    vec![peers.trial(
-        "mutated_bundles_are_refused_where_sigstore_python_refuses",
-        [Peer::PythonSigstore],
-        |[python]| mutated(python),
-    )]
+    let of = |(keyless, rekor, table)| {
+        let name = format!("mutated_bundles_are_refused_where_sigstore_python_refuses::{table}");
+        peers.trial(&name, [Peer::PythonSigstore], move |[python]| mutated(python, keyless, rekor, table))
+    };
+    KINDS.map(of).into()
 }
 
 /// xorshift64*: random enough to choose bytes with.
@@ -58,10 +65,12 @@ impl Random {
 }
 
 /// Where bytes stand in base64.
-const BYTES: [&str; 7] = [
+const BYTES: [&str; 9] = [
     "/dsseEnvelope/payload",
     "/dsseEnvelope/signatures/0/sig",
     TIMESTAMP,
+    CERTIFICATE,
+    PROMISE,
     "/verificationMaterial/tlogEntries/0/logId/keyId",
     "/verificationMaterial/tlogEntries/0/canonicalizedBody",
     "/verificationMaterial/tlogEntries/0/inclusionProof/rootHash",
@@ -84,15 +93,17 @@ const NUMBERS: [&str; 4] = [
     "/verificationMaterial/tlogEntries/0/inclusionProof/treeSize",
 ];
 /// Where objects and lists stand.
-const NODES: [&str; 14] = [
+const NODES: [&str; 16] = [
     "/verificationMaterial",
     "/verificationMaterial/publicKey",
+    "/verificationMaterial/certificate",
     "/verificationMaterial/timestampVerificationData",
     "/verificationMaterial/timestampVerificationData/rfc3161Timestamps",
     "/verificationMaterial/tlogEntries",
     "/verificationMaterial/tlogEntries/0",
     "/verificationMaterial/tlogEntries/0/logId",
     "/verificationMaterial/tlogEntries/0/kindVersion",
+    "/verificationMaterial/tlogEntries/0/inclusionPromise",
     "/verificationMaterial/tlogEntries/0/inclusionProof",
     "/verificationMaterial/tlogEntries/0/inclusionProof/hashes",
     "/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint",
@@ -101,6 +112,9 @@ const NODES: [&str; 14] = [
     "/dsseEnvelope/signatures/0",
 ];
 const TIMESTAMP: &str = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp";
+const STAMPS: &str = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+const CERTIFICATE: &str = "/verificationMaterial/certificate/rawBytes";
+const PROMISE: &str = "/verificationMaterial/tlogEntries/0/inclusionPromise/signedEntryTimestamp";
 const CHECKPOINT: &str = "/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope";
 /// Stands for what JSON values cannot hold, such as a member twice, until the text is written.
 const MARK: &str = "@mark@";
@@ -310,9 +324,29 @@ fn of_parts(all: &mut Mutations) {
             Box::new(|_, bundle, other| set(bundle, pointer, other.pointer(pointer)?.clone())),
         );
     }
+    for (what, pointer) in [("signature", BYTES[1]), ("promise", PROMISE)] {
+        all.add(
+            format!("{what}: the other of two that ECDSA has"),
+            Box::new(move |_, bundle, _| {
+                set(bundle, pointer, STANDARD.encode(other_s(&decoded(bundle, pointer)?)))
+            }),
+        );
+    }
     all.add(
-        "signature: the other of two that ECDSA has".to_owned(),
-        Box::new(|_, bundle, _| set(bundle, BYTES[1], STANDARD.encode(other_s(&decoded(bundle, BYTES[1])?)))),
+        "certificate: the other of two signatures that ECDSA has".to_owned(),
+        Box::new(|_, bundle, _| {
+            let mut bytes = decoded(bundle, CERTIFICATE)?;
+            let signed = content(&bytes, content(&bytes, 0).start).end;
+            // The signature is the last of three parts, after the byte that counts its unused bits.
+            let signature = content(&bytes, content(&bytes, signed).end).start + 1;
+            let other = other_s(&bytes[signature..]);
+            bytes.truncate(signature);
+            bytes[signature - 2] = u8::try_from(other.len() + 1).unwrap();
+            bytes.extend(other);
+            let length = u16::try_from(bytes.len() - 4).unwrap();
+            bytes[2..4].copy_from_slice(&length.to_be_bytes());
+            set(bundle, CERTIFICATE, STANDARD.encode(bytes))
+        }),
     );
     all.add(
         "entries: those of another bundle besides".to_owned(),
@@ -325,24 +359,23 @@ fn of_parts(all: &mut Mutations) {
     all.add(
         "timestamps: those of another bundle besides".to_owned(),
         Box::new(|random, bundle, other| {
-            let list = NODES[3];
-            let mut all =
-                [bundle, other].map(|bundle| bundle.pointer(list).unwrap().as_array().unwrap().clone());
-            if random.below(2) == 0 {
-                all.reverse();
-            }
-            set(bundle, list, all.concat())
+            let both = [bundle, other].map(|bundle| bundle.pointer(STAMPS)?.as_array().cloned());
+            let [Some(one), Some(other)] = both else { return None };
+            let all = if random.below(2) == 0 { [other, one] } else { [one, other] };
+            set(bundle, STAMPS, all.concat())
         }),
     );
-    for (name, content) in
-        [("certificate", json!({"rawBytes": "AAAA"})), ("x509CertificateChain", json!({"certificates": []}))]
-    {
+    for (name, content) in [
+        ("publicKey", json!({"hint": ""})),
+        ("certificate", json!({"rawBytes": "AAAA"})),
+        ("x509CertificateChain", json!({"certificates": []})),
+    ] {
         all.add(
-            format!("a {name} besides the key"),
+            format!("a {name} besides"),
             Box::new(move |_, bundle, _| {
                 let mut bundle = bundle.clone();
-                bundle["verificationMaterial"][name] = content.clone();
-                Some(bundle.to_string().into_bytes())
+                let material = bundle["verificationMaterial"].as_object_mut()?;
+                material.insert(name.to_owned(), content.clone()).is_none().then(|| bundle.to_string().into())
             }),
         );
     }
@@ -530,8 +563,8 @@ fn other_s(der: &[u8]) -> Vec<u8> {
     [&[0x30, length(&integers)], &integers[..]].concat()
 }
 
-fn mutated(python: &Path) {
-    let Made { project, bundles, .. } = made();
+fn mutated(python: &Path, keyless: bool, rekor: u8, table: &str) {
+    let Made { project, bundles, .. } = if keyless { keyless::made(rekor) } else { made(rekor) };
     let seed = env::var("QUORATE_SEED").map_or_else(|_| 1, |seed| seed.parse().unwrap());
     eprintln!("QUORATE_SEED={seed}");
     let mut random = Random(seed);
@@ -541,7 +574,8 @@ fn mutated(python: &Path) {
     for (name, mutate) in &mutations {
         let mut seen = HashSet::new();
         // There, the same mutation can have many outcomes, and some of them are rare.
-        let often = [BYTES[0], TIMESTAMP].iter().any(|part| name.starts_with(&format!("{part}: b")));
+        let often =
+            [BYTES[0], TIMESTAMP, CERTIFICATE].iter().any(|part| name.starts_with(&format!("{part}: b")));
         for _ in 0..if often || name.ends_with("longer") { 5 * TRIES } else { TRIES } {
             // The first has no hashes in its proof.
             let (bundle, other) = (random.of(&bundles[1..]), random.of(&bundles[1..]));
@@ -554,15 +588,19 @@ fn mutated(python: &Path) {
             }
         }
     }
-    let (root, key) = (project.path("trusted_root.json"), project.path("github.key.pub"));
+    let root = project.path("trusted_root.json");
     let lines: String = mutants.iter().map(|(_, mutant)| STANDARD.encode(mutant) + "\n").collect();
     fs::write(project.path("mutants"), lines).unwrap();
     // To a file, for a pipe would be full long before it is read.
     let answers = project.path("answers");
-    let peer = Command::new(python)
-        .args(["-I", "-W", "ignore"])
-        .arg(script("verify.py"))
-        .args([&root, &key])
+    let mut peer = Command::new(python);
+    peer.args(["-I", "-W", "ignore"]);
+    if keyless {
+        peer.arg(script("keyless.py")).arg("verify").arg(&root).args([keyless::SAN, keyless::ISSUER]);
+    } else {
+        peer.arg(script("verify.py")).args([&root, &project.path("github.key.pub")]);
+    }
+    let peer = peer
         .stdin(fs::File::open(project.path("mutants")).unwrap())
         .stdout(fs::File::create(&answers).unwrap())
         .stderr(Stdio::piped())
@@ -571,10 +609,16 @@ fn mutated(python: &Path) {
 
     quorate::init().unwrap();
     let trust = Trust::from_json(&fs::read(root).unwrap()).unwrap();
-    let key = MaySign::Key(PublicKey::from_pem(&fs::read_to_string(key).unwrap()).unwrap());
+    let signer = if keyless {
+        let identity = Identity::from_der(&decoded(&bundles[0], CERTIFICATE).unwrap()).unwrap();
+        MaySign::Certificate(Matcher::named(&identity))
+    } else {
+        let key = fs::read_to_string(project.path("github.key.pub")).unwrap();
+        MaySign::Key(PublicKey::from_pem(&key).unwrap())
+    };
     let ours = |bytes: &[u8]| match Bundle::parse(bytes) {
         Err((reason, _)) => reason.code(),
-        Ok(bundle) => verify(&bundle, [(&key, &trust)]).map_or_else(|no| no.reason.code(), |_| "holds"),
+        Ok(bundle) => verify(&bundle, [(&signer, &trust)]).map_or_else(|no| no.reason.code(), |_| "holds"),
     };
     assert!(genuine.iter().all(|bundle| ours(bundle) == "holds"));
     let ours: Vec<_> = mutants.iter().map(|(_, mutant)| ours(mutant)).collect();
@@ -591,15 +635,16 @@ fn mutated(python: &Path) {
         seen.insert(format!("{name} | {ours} | {theirs}"));
     }
     let both = ours.iter().zip(&theirs).filter(|pair| *pair == (&"holds", &"holds")).count();
-    eprintln!("{} mutants, {both} hold for both", mutants.len());
+    eprintln!("{table}: {} mutants, {both} hold for both", mutants.len());
     assert!(mutants.len() >= ENOUGH);
     assert!(both >= 100);
-    let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE)).unwrap();
-    let (always, rare) = table.split_once("\n# So rare").unwrap();
+    let table = format!("tests/peers/mutations/{table}.txt");
+    let rows = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&table)).unwrap();
+    let (always, rare) = rows.split_once("\n# So rare").unwrap();
     let [always, rare] = [always, rare].map(|rows| {
         rows.lines().filter(|line| line.contains(" | ")).map(str::to_owned).collect::<BTreeSet<_>>()
     });
     let unknown: Vec<_> = seen.difference(&always).filter(|row| !rare.contains(*row)).collect();
     let unseen: Vec<_> = always.difference(&seen).collect();
-    assert!(unknown.is_empty() && unseen.is_empty(), "not in {TABLE}: {unknown:#?}\nonly there: {unseen:#?}");
+    assert!(unknown.is_empty() && unseen.is_empty(), "not in {table}: {unknown:#?}\nonly there: {unseen:#?}");
 }

@@ -3,10 +3,11 @@
     python keyless.py verify TRUSTED_ROOT SAN ISSUER BUNDLE…
     python keyless.py sign TRUST_CONFIG TOKEN STATEMENT
 
-The first prints one line for each bundle: `holds`, or what it says. The second prints the bundle.
-All but SAN and ISSUER are files.
+The first prints one line for each bundle: `holds`, or what it says. Without a bundle, each line that
+is read is one, in base64. The second prints the bundle. All but SAN and ISSUER are files.
 """
 
+import base64
 import sys
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from sigstore.verify.policy import Identity
 
 def verify(root, san, issuer, *bundles):
     verifier = Verifier(trusted_root=TrustedRoot.from_file(root))
-    for file in bundles:
+    files = (Path(file).read_bytes() for file in bundles)
+    lines = (base64.b64decode(line) for line in sys.stdin)
+    for content in files if bundles else lines:
         try:
-            bundle = Bundle.from_json(Path(file).read_bytes())
-            verifier.verify_dsse(bundle, Identity(identity=san, issuer=issuer))
+            verifier.verify_dsse(Bundle.from_json(content), Identity(identity=san, issuer=issuer))
             print("holds")
         except Exception as error:
             print(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")

@@ -6,9 +6,9 @@ Without a bundle, each line that is read is one, in base64.
 
 Its `Verifier` takes certificates only, and refuses a bundle with a public key before it looks at
 anything else. Everything it checks besides the certificate is asked for here one by one, in its
-order: the timestamp, the log entry with its inclusion proof and checkpoint, the signature of the
-envelope, and that the log entry speaks of that signature. The last is written out, since the
-original compares with a certificate.
+order: the time, of a timestamp or of the log; the log entry with its inclusion proof, checkpoint and
+promise; the signature of the envelope; and that the log entry speaks of that signature. The last is
+written out, since the original compares with a certificate.
 
 One line for each bundle: `holds`, or the part that does not and what it says.
 """
@@ -18,22 +18,27 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from cryptography.hazmat.primitives import serialization
 from sigstore import dsse
 from sigstore._internal.trust import KeyringPurpose
 from sigstore.errors import VerificationError
-from sigstore.models import TimestampVerificationData, TransparencyLogEntry, TrustedRoot
+from sigstore.models import TransparencyLogEntry, TrustedRoot, VerificationMaterial
 from sigstore.verify import Verifier
+from sigstore.verify.verifier import VERIFIED_TIME_THRESHOLD
 from sigstore_models.bundle.v1 import Bundle
 
 
 def timestamp(bundle, envelope, verifier):
-    data = TimestampVerificationData(bundle.verification_material.timestamp_verification_data)
-    for response in data.rfc3161_timestamps:
-        if verifier._verify_signed_timestamp(response, envelope.signature):
-            return
-    raise VerificationError("no timestamp holds")
+    (entry,) = bundle.verification_material.tlog_entries
+    seen = SimpleNamespace(
+        verification_material=VerificationMaterial(bundle.verification_material),
+        log_entry=TransparencyLogEntry(entry),
+        signature=envelope.signature,
+    )
+    if len(verifier._establish_time(seen)) < VERIFIED_TIME_THRESHOLD:
+        raise VerificationError("no time is verified")
 
 
 def log(bundle, keyring):
@@ -41,11 +46,13 @@ def log(bundle, keyring):
     TransparencyLogEntry(entry)._verify(keyring)
 
 
-def body(bundle, envelope, key):
-    (entry,) = bundle.verification_material.tlog_entries
+def text(value):
+    return base64.b64encode(value).decode()
+
+
+def hashedrekord(envelope, key):
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    text = lambda value: base64.b64encode(value).decode()
-    expected = {
+    return {
         "apiVersion": "0.0.2",
         "kind": "hashedrekord",
         "spec": {
@@ -61,7 +68,36 @@ def body(bundle, envelope, key):
             }
         },
     }
-    if json.loads(entry.canonicalized_body) != expected:
+
+
+def dsse_entry(envelope, key, body):
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return {
+        "apiVersion": "0.0.1",
+        "kind": "dsse",
+        "spec": {
+            # Of JSON that is not canonical: the original does not look at it either.
+            "envelopeHash": body["spec"]["envelopeHash"],
+            "payloadHash": {
+                "algorithm": "sha256",
+                "value": hashlib.sha256(envelope._inner.payload).hexdigest(),
+            },
+            "signatures": [{"signature": text(envelope.signature), "verifier": text(pem)}],
+        },
+    }
+
+
+def body(bundle, envelope, key):
+    (entry,) = bundle.verification_material.tlog_entries
+    found = json.loads(entry.canonicalized_body)
+    match entry.kind_version.kind, entry.kind_version.version:
+        case "hashedrekord", "0.0.2":
+            expected = hashedrekord(envelope, key)
+        case "dsse", "0.0.1":
+            expected = dsse_entry(envelope, key, found)
+        case kind, version:
+            raise VerificationError(f"an entry of {kind} {version}")
+    if found != expected:
         raise VerificationError("the entry speaks of something else")
 
 
