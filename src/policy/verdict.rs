@@ -77,6 +77,8 @@ pub struct Approval {
     pub(super) policy: Digest,
     pub(super) commit: Commit,
     pub(super) sequence: u64,
+    /// Whether n voices state the sequence, for every platform.
+    pub(super) ordered: bool,
     pub(super) bar: Bar,
     /// The rules of its tags, each with whether the release is of a ref that feeds it.
     pub(super) tags: Vec<(TagRule, bool)>,
@@ -211,6 +213,11 @@ impl Approval {
     /// The release order of the build.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Whether the quorum vouches for that order. Statements of other types than ours state none.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered
     }
 
     /// The environment whose quorum was met, where the policy has any.
