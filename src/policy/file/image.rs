@@ -412,3 +412,63 @@ impl RepositoryPattern {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::{Policy, PolicyError};
+
+    /// A policy of two builders, with lines more in its rule.
+    fn parse(lines: &str) -> Result<Policy, PolicyError> {
+        let builder = |name: &str| {
+            format!("[[builder]]\nname = \"{name}\"\noperator = \"{name}\"\nkey = \"{name}.pub\"\n")
+        };
+        let text = format!(
+            "version = 1\n[[image]]\nrepository = \"ghcr.io/acme/app\"\nplatforms = [\"linux/amd64\"]\n\
+             quorum = 2\n{lines}\n{}{}",
+            builder("a"),
+            builder("b")
+        );
+        Policy::parse(&text, |path| {
+            Ok(crate::policy::vectors::key(path.trim_end_matches(".pub")).to_pem().into_bytes())
+        })
+    }
+
+    const SLSA: &str = "types = [\"https://slsa.dev/provenance/v1\"]";
+
+    #[test]
+    fn rules_that_mean_less_than_they_seem_to_are_refused() {
+        let unbound = |more: &str| format!("{SLSA}\nunbound = true\n{more}");
+        let tag = |line: &str| format!("[[image.tag]]\nname = \"latest\"\nrule = \"forward\"\n{line}");
+        for good in [
+            "since = { \"linux/arm64\" = 5 }".to_owned(),
+            "single = true".to_owned(),
+            unbound(""),
+            tag("refs = [\"refs/tags/v*\"]"),
+            tag("versions = \">=1, <2\""),
+        ] {
+            assert!(parse(&good).is_ok(), "{good}");
+        }
+        for (bad, says) in [
+            ("since = { \"linux/amd64\" = 5 }".to_owned(), "twice"),
+            ("since = { \"linux/arm64\" = 5, \"linux/arm64/v8\" = 6 }".to_owned(), "twice"),
+            ("since = { \"plan9/amd64\" = 5 }".to_owned(), "no Nix system"),
+            ("since = { \"linux/arm64\" = -5 }".to_owned(), "since"),
+            ("since = [\"linux/arm64\"]".to_owned(), "since"),
+            ("single = \"yes\"".to_owned(), "single"),
+            (SLSA.to_owned(), "unbound = true"),
+            ("unbound = true".to_owned(), "no `types`"),
+            (unbound("").replace("v1", "v0.2"), "none that can be accepted"),
+            (unbound("").replace("slsa.dev/provenance", "quorate.dev/predicates/build"), "none that can be"),
+            (unbound("hear_all = true"), "content and sequence"),
+            (unbound("min_sequence = 1"), "content and sequence"),
+            (unbound("since = { \"linux/arm64\" = 5 }"), "content and sequence"),
+            (tag("refs = [\"\"]"), "tag: refs"),
+            (tag("versions = \"one\""), "no range of versions"),
+            (tag("versions = \"\""), "no range of versions"),
+            (tag("version = \"1\""), "unknown field"),
+        ] {
+            let error = parse(&bad).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(says), "{says:?} is not in {error:?}");
+        }
+    }
+}
