@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends where it fails")]
 #![allow(clippy::print_stdout, reason = "the table is its result")]
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
@@ -13,8 +15,14 @@ use std::time::{Duration, Instant};
 
 use quorate::attestation::provider::RING;
 use quorate::attestation::verify::verify;
-use quorate::attestation::{Bundle, MaySign, PublicKey, Trust};
+use quorate::attestation::{
+    Build, Bundle, Claim, Content, MaySign, PublicKey, Statement, Transparency, Trust, envelope,
+};
+use quorate::edge::signer::KeyPair;
 use quorate::edge::tree::nar_hash;
+use quorate::nix::NarHash;
+use quorate::oci::{Descriptor, Digest, ImageIndex, Manifest, Repository, media_type};
+use quorate::policy::{Candidate, Evidence, Expected, Policy, decide};
 use ring::digest::{Context, SHA256};
 use sigstore_crypto::{CryptoProvider, HashContext, SigningScheme};
 use sigstore_types::HashAlgorithm;
@@ -32,6 +40,12 @@ fn main() {
     println!("|---|---|---|---|");
     bundle();
     tree();
+    println!();
+    println!("| the decision alone | it takes | a vote |");
+    println!("|---|---|---|");
+    for votes in [100, 1_000, 10_000] {
+        decision(votes);
+    }
 }
 
 /// Every signature that is checked, once it is asked for.
@@ -122,6 +136,72 @@ fn tree() {
         || _ = black_box(nar_hash(&path).unwrap()),
         alone,
     );
+}
+
+/// The decision over this many votes, each really signed and proven: ten builders that agree on one
+/// release, run again and again. Medians of 11 runs.
+fn decision(votes: u32) {
+    const BUILDERS: u32 = 10;
+    const REPOSITORY: &str = "ghcr.io/acme/app";
+    let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let layers = Vec::new();
+    let manifest = Manifest::image(Descriptor::of(media_type::CONFIG, config), layers).unwrap();
+    let child = Descriptor { platform: Some("linux/amd64".parse().unwrap()), ..manifest.descriptor() };
+    let index = ImageIndex::assemble(vec![child.clone()], BTreeMap::new()).unwrap();
+    let repository: Repository = REPOSITORY.parse().unwrap();
+    let mut candidate = Candidate::read(repository.clone(), media_type::INDEX, index.bytes().to_vec());
+    candidate.add_manifest(&child, Some(manifest.bytes().to_vec()));
+    candidate.add_config(&child, Some(config));
+
+    let keys: Vec<KeyPair> = (0..BUILDERS).map(|_| KeyPair::generate().unwrap().0).collect();
+    let mut policy = format!(
+        "version = 1\n[trust.default]\ntransparency = \"none\"\n[[image]]\nrepository = \"{REPOSITORY}\"\n\
+         platforms = [\"linux/amd64\"]\nquorum = {BUILDERS}\n"
+    );
+    for (n, key) in keys.iter().enumerate() {
+        let pem = key.public().to_pem();
+        let _ = write!(policy, "[[builder]]\nname = \"b{n}\"\noperator = \"o{n}\"\nkey = '''{pem}'''\n");
+    }
+    let policy = Policy::parse(&policy, |_| Err("inline".to_owned())).unwrap();
+    let root =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/data/trusted_root.json")).unwrap();
+    let trust = Trust::new(&root, Transparency::None).unwrap();
+    let statement = |n: u32| Statement {
+        name: repository.clone(),
+        subject: manifest.digest(),
+        claim: Claim::Build,
+        build: Build {
+            commit: "a".repeat(40).parse().unwrap(),
+            system: "x86_64-linux".parse().unwrap(),
+            content: Content { nar_hash: NarHash::from_bytes([1; 32]), config_digest: Digest::of(config) },
+            builder: format!("b{}", n % BUILDERS),
+            sequence: 1,
+            source_uri: None,
+            // Each run is another statement.
+            git_ref: Some(format!("refs/heads/run-{n}")),
+            target: None,
+            built_at: None,
+        },
+    };
+    let attestations = (0..votes).map(|n| {
+        let (key, payload) = (&keys[(n % BUILDERS) as usize], statement(n).to_payload().unwrap());
+        let signature = key.sign(&envelope::pae(&payload)).unwrap();
+        let bundle = Bundle::keyed(envelope::seal(payload, signature), key.public(), vec![], vec![]);
+        let may_sign = MaySign::Key(key.public().clone());
+        verify(&Bundle::parse(bundle.to_json().unwrap().as_bytes()).unwrap(), [(&may_sign, &trust)]).unwrap()
+    });
+    let evidence = Evidence { attestations: attestations.collect(), ..Evidence::default() };
+    let now = jiff::Timestamp::now();
+    let time = || {
+        let start = Instant::now();
+        let verdict = black_box(decide(&policy, &candidate, &evidence, now, &Expected::default()));
+        assert!(verdict.approval().is_some(), "{verdict:?}");
+        start.elapsed()
+    };
+    let mut times: Vec<_> = (0..11).map(|_| time()).collect();
+    times.sort();
+    let each = times[5].as_secs_f64() / f64::from(votes);
+    println!("| {votes} votes of {BUILDERS} builders | {} | {:.1} µs |", shown(times[5]), each * 1e6);
 }
 
 /// Medians of 11 runs, one of each after the other.

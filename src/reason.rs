@@ -109,6 +109,7 @@ codes! {
     SequenceAhead = "sequence-ahead", "The sequence lies more than ten minutes ahead of the verified time.";
     OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
     NothingDisputed = "nothing-disputed", "The statement disputes a manifest that is what it says was built.";
+    UnboundAlone = "unbound-alone", "The statement names no content, and no full statement of this build counts that it could add to.";
     OtherManifest = "other-manifest", "The builder approved another manifest, of the same content.";
     ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
     BuilderSilent = "builder-silent", "The builder has said nothing of this build, and the policy wants all builders heard.";
@@ -117,6 +118,7 @@ codes! {
 
     TagImmutable = "tag-immutable", "The tag is immutable and names another image.";
     TagBackwards = "tag-backwards", "The tag only moves forward, and names a release of a higher or equal sequence.";
+    TagUnordered = "tag-unordered", "The tag only moves forward, and too few votes state the sequence of the release.";
     TagUnverified = "tag-unverified", "The tag only moves forward, and what it names now cannot be verified.";
     TagFeed = "tag-feed", "The tag takes releases of other git refs or versions.";
     TagUnexpected = "tag-unexpected", "The tag does not name what the caller expects it to name.";

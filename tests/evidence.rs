@@ -904,7 +904,7 @@ fn copies_of_a_vote_are_one_vote() {
         );
         Policy::parse(&text, |_| Err("inline".to_owned())).unwrap()
     };
-    let evidence = Evidence { attestations, rejections: Vec::new() };
+    let evidence = Evidence { attestations, ..Evidence::default() };
     let now = jiff::Timestamp::now();
     let judged = |quorum| decide(&policy(quorum), &candidate, &evidence, now, &Expected::default());
     assert!(matches!(judged(1).outcome, Outcome::Met(_)), "{:?}", judged(1));

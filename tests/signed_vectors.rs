@@ -29,7 +29,7 @@ use quorate_bed::image::{self, Image};
 use quorate_bed::{RegistryOptions, client};
 use serde_json::json;
 use shop::Shop;
-use vector::{Case, Claim};
+use vector::{Case, Claim, Foreign};
 
 /// Fewer cases than this, and the rule of what can run has lost some.
 const AT_LEAST: usize = 70;
@@ -219,21 +219,37 @@ impl Stage<'_> {
                 built_at: None,
             },
         };
+        let kind = said.kind.map_or(statement.predicate_type(), vector::Kind::as_str);
+        let payload = if said.kind.is_none() {
+            statement.to_payload().unwrap()
+        } else {
+            let foreign = Foreign {
+                kind,
+                name: &name,
+                manifest: disputes.hex(),
+                commit: statement.build.commit.to_string(),
+                source: said.source.as_deref().unwrap_or("https://git.example/app"),
+                git_ref: said.git_ref.as_deref().unwrap_or("refs/heads/main"),
+                system: &said.system,
+                nar_hash: statement.build.content.nar_hash.to_string(),
+                builder: &statement.build.builder,
+            };
+            foreign.payload().into_bytes()
+        };
         let signed_at: jiff::Timestamp = said.signed_at.parse().unwrap();
         let seconds = u64::try_from(signed_at.as_second()).unwrap();
         self.shop.bed.tsa.set_time(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)));
         let signer = self.signer(&said.signer);
         let registry = Registry::new(Options::default()).unwrap();
         let service = Service::new(&registry);
-        let annotations = BTreeMap::from([(
-            "dev.sigstore.bundle.predicateType".to_owned(),
-            statement.predicate_type().to_owned(),
-        )]);
+        // What says that it is of a type that the policy does not name is not even fetched.
+        let unsaid = said.kind.is_some() && self.case.expect.ignored.iter().any(|r| r == "predicate-type");
+        let annotation = ("dev.sigstore.bundle.predicateType".to_owned(), kind.to_owned());
+        let annotations: BTreeMap<_, _> = (!unsaid).then_some(annotation).into_iter().collect();
         let subject: Descriptor = Manifest::parse(about.manifest).unwrap().descriptor();
         let slot = said.signer.parse().unwrap_or_else(|_| "stranger".parse().unwrap());
         let (rekor, stamps) = (self.shop.bed.log.url(), self.shop.bed.tsa.url());
         self.runtime.block_on(async {
-            let payload = statement.to_payload().unwrap();
             let message = envelope::pae(&payload);
             let signature = signer.sign(&message).unwrap();
             let by = log::By::Key(signer.public());
@@ -291,4 +307,53 @@ fn told(document: &serde_json::Value) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// What names no sequence is no proof that a release is newer.
+#[test]
+fn a_release_that_provenance_completes_moves_no_tag_forward() {
+    let shop = Shop::new(RegistryOptions::default());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/unbound");
+    let case: Case = toml::from_str(&fs::read_to_string(folder.join("case.toml")).unwrap()).unwrap();
+    let release = |commit: char, sequence: u64, provenance: bool| {
+        let mut case = case.clone();
+        let image = format!("app-{commit}");
+        case.child[0].image.clone_from(&image);
+        for said in &mut case.statement {
+            said.image.clone_from(&image);
+            (said.commit, said.sequence) = (commit, sequence);
+            if !provenance {
+                (said.kind, said.source) = (None, Some("git+https://git.example/app".to_owned()));
+            }
+        }
+        (case.expect.commit, case.expect.sequence) = (Some(commit), Some(sequence));
+        run(&shop, &folder, &case);
+    };
+    let image = format!("{}/unbound/acme/app:candidate", shop.host());
+    let promote = |more: &[&str], code: i32| {
+        let arguments = [&["promote", &image, "--policy", "case.toml", "-ojson", "--tag"], more].concat();
+        shop.quorate(&arguments).exits(code).json()
+    };
+    let refused = |more: &[&str], reason: &str| {
+        let writes = shop.bed.registry.writes().len();
+        assert_eq!(promote(more, 1)["tags"][0]["reason"], reason);
+        assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    };
+    release('a', 1, false);
+    assert_eq!(promote(&["latest"], 0)["outcome"], "moved");
+    release('b', 2, true);
+    refused(&["latest"], "tag-unordered");
+    assert_eq!(promote(&["1.0.0"], 0)["outcome"], "moved");
+    shop.quorate(&["pack", &image, "--policy", "case.toml", "--out", "pack.json"]).exits(0);
+    let digest = shop.quorate(&["resolve", &image]).exits(0).stdout;
+    let packed = format!("{}/unbound/acme/app@{}", shop.host(), digest.trim());
+    let verified =
+        shop.quorate(&["verify", &packed, "--policy", "case.toml", "--pack", "pack.json", "-ojson"]);
+    assert_eq!(shop::cell(&verified.exits(0).json(), "linux/amd64", "github"), "counted");
+    let said = shop.quorate(&["verify", &image, "--policy", "case.toml"]).exits(0).stdout;
+    assert!(said.contains("github: unbound: it vouches for the manifest and the commit alone"), "{said}");
+    assert_eq!(promote(&["latest", "--allow-rollback"], 0)["tags"][0]["allowed"], "rollback");
+    // Nor does it say that what comes after it is.
+    release('c', 3, false);
+    refused(&["latest"], "tag-unverified");
 }

@@ -75,23 +75,8 @@ impl Statement {
     /// # Errors
     /// A reason code and the detail. Nothing but our two types, exactly as documented, passes.
     pub fn parse(payload: &[u8]) -> Result<Self, (Reason, String)> {
-        let malformed = |why: String| (Reason::StatementMalformed, why);
-        let value = json::parse(payload, &ENVELOPE).map_err(|e| malformed(e.to_string()))?;
-        let wire: Wire = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
-        if wire.kind != TYPE && wire.kind != TYPE_V0_1 {
-            return Err((Reason::StatementType, format!("`_type` is `{}`", shown(&wire.kind))));
-        }
-        if wire.predicate_type != BUILD_V1 && wire.predicate_type != DISSENT_V1 {
-            return Err((
-                Reason::PredicateType,
-                format!("`predicateType` is `{}`", shown(&wire.predicate_type)),
-            ));
-        }
-        let ambiguous = |why: String| (Reason::SubjectAmbiguous, why);
-        let subjects: Vec<WireResource> = reshape(&wire.subject, &SUBJECTS).map_err(ambiguous)?;
-        let [subject] = <[WireResource; 1]>::try_from(subjects)
-            .map_err(|all| ambiguous(format!("the statement has {} subjects", all.len())))?;
-        let (name, subject) = subject.read().map_err(malformed)?;
+        let wire = Envelope::open(payload, &[BUILD_V1, DISSENT_V1])?;
+        let (name, subject) = wire.subject()?;
         let bad = |why: String| (Reason::PredicateMalformed, why);
         let (claim, build) = if wire.predicate_type == BUILD_V1 {
             let build: predicate::Wire = reshape(&wire.predicate, &predicate::BUILD_SHAPE).map_err(bad)?;
@@ -136,6 +121,41 @@ impl Statement {
     }
 }
 
+/// A statement whose predicate is not read yet.
+pub(super) struct Envelope {
+    subject: serde_json::Value,
+    pub predicate_type: &'static str,
+    pub predicate: serde_json::Value,
+}
+
+impl Envelope {
+    /// Reads the payload of an envelope, of one of these predicate types.
+    pub(super) fn open(payload: &[u8], types: &[&'static str]) -> Result<Self, (Reason, String)> {
+        let malformed = |why: String| (Reason::StatementMalformed, why);
+        let value = json::parse(payload, &ENVELOPE).map_err(|e| malformed(e.to_string()))?;
+        let wire: Wire = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
+        if wire.kind != TYPE && wire.kind != TYPE_V0_1 {
+            return Err((Reason::StatementType, format!("`_type` is `{}`", shown(&wire.kind))));
+        }
+        let Some(predicate_type) = types.iter().find(|kind| **kind == wire.predicate_type) else {
+            return Err((
+                Reason::PredicateType,
+                format!("`predicateType` is `{}`", shown(&wire.predicate_type)),
+            ));
+        };
+        Ok(Self { subject: wire.subject, predicate_type, predicate: wire.predicate })
+    }
+
+    /// The one subject.
+    pub(super) fn subject(&self) -> Result<(Repository, Digest), (Reason, String)> {
+        let ambiguous = |why: String| (Reason::SubjectAmbiguous, why);
+        let subjects: Vec<WireResource> = reshape(&self.subject, &SUBJECTS).map_err(ambiguous)?;
+        let [subject] = <[WireResource; 1]>::try_from(subjects)
+            .map_err(|all| ambiguous(format!("the statement has {} subjects", all.len())))?;
+        subject.read().map_err(|why| (Reason::StatementMalformed, why))
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
@@ -173,7 +193,10 @@ impl WireResource {
 }
 
 /// Holds a part that was already parsed to the shape of its type, then reads it.
-fn reshape<T: serde::de::DeserializeOwned>(value: &serde_json::Value, shape: &Shape) -> Result<T, String> {
+pub(super) fn reshape<T: serde::de::DeserializeOwned>(
+    value: &serde_json::Value,
+    shape: &Shape,
+) -> Result<T, String> {
     json::check(value, shape).map_err(|e| e.to_string())?;
     T::deserialize(value).map_err(|e| e.to_string())
 }

@@ -15,16 +15,16 @@ use sigstore_verify::{
 use super::bundle::Holder;
 use super::signer::Likeness;
 use super::trust::Transparency;
-use super::{Bundle, Identity, MaySign, PublicKey, Sealed, Signer, Statement, Trust};
+use super::{Bundle, Identity, MaySign, Provenance, PublicKey, Sealed, Signer, Statement, Trust};
 use crate::oci::Digest;
 use crate::reason::Reason;
 
 /// A statement whose signature, certificate, log proof and time all hold under a trust.
 ///
-/// Only [`verify`] makes one.
+/// Only [`verify`] makes one, and [`verify_provenance`] one of another type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attestation {
-    statement: Statement,
+pub struct Attestation<S = Statement> {
+    statement: S,
     signer: Signer,
     times: Vec<Timestamp>,
     payload: Digest,
@@ -69,9 +69,9 @@ impl Proven {
     }
 }
 
-impl Attestation {
+impl<S> Attestation<S> {
     /// What was signed.
-    pub fn statement(&self) -> &Statement {
+    pub fn statement(&self) -> &S {
         &self.statement
     }
 
@@ -101,8 +101,30 @@ impl Attestation {
         self.bundle
     }
 
-    /// An attestation that was never signed, for tests of the decision alone.
+    /// The verified times.
     #[cfg(test)]
+    pub(crate) fn times(&self) -> &[Timestamp] {
+        &self.times
+    }
+}
+
+#[cfg(test)]
+impl Attestation<super::Provenance> {
+    /// The same of another type, by its payload.
+    pub(crate) fn unproven_provenance(
+        payload: &[u8],
+        signer: Signer,
+        times: Vec<Timestamp>,
+        bundle: Digest,
+    ) -> Self {
+        let statement = super::Provenance::parse(payload).unwrap();
+        Self { statement, signer, times, payload: Digest::of(payload), bundle }
+    }
+}
+
+#[cfg(test)]
+impl Attestation {
+    /// An attestation that was never signed, for tests of the decision alone.
     pub(crate) fn unproven(
         statement: Statement,
         signer: Signer,
@@ -111,12 +133,6 @@ impl Attestation {
     ) -> Self {
         let payload = Digest::of(&statement.to_payload().unwrap_or_default());
         Self { statement, signer, times, payload, bundle }
-    }
-
-    /// The verified times.
-    #[cfg(test)]
-    pub(crate) fn times(&self) -> &[Timestamp] {
-        &self.times
     }
 }
 
@@ -146,6 +162,30 @@ pub fn verify<'a>(
         }),
         Err(rejection) => Err(Box::new(Rejection { manifest: Some(statement.manifest()), ..*rejection })),
     }
+}
+
+/// The same for a statement of another type.
+///
+/// # Errors
+/// Every failure is a [`Rejection`] with its reason.
+pub fn verify_provenance<'a>(
+    sealed: &Sealed,
+    may_sign: impl IntoIterator<Item = (&'a MaySign, &'a Trust)>,
+) -> Result<Attestation<Provenance>, Box<Rejection>> {
+    let of = |(reason, detail), manifest| {
+        Box::new(Rejection { bundle: sealed.digest(), reason, detail, signer: None, manifest })
+    };
+    let statement = Provenance::parse(sealed.payload()).map_err(|why| of(why, None))?;
+    let manifest = Some(statement.manifest);
+    let Proven { signer, times } =
+        prove(sealed, may_sign).map_err(|rejection| Box::new(Rejection { manifest, ..*rejection }))?;
+    Ok(Attestation {
+        statement,
+        signer,
+        times,
+        payload: Digest::of(sealed.payload()),
+        bundle: sealed.digest(),
+    })
 }
 
 /// Proves a bundle, whatever its payload says.

@@ -4,11 +4,9 @@
 use futures_util::future::{try_join, try_join_all};
 
 use super::attest::slot_of;
-use super::gather::{Gathered, PREDICATE_TYPES, Proven};
+use super::gather::{Gathered, Proof, Proven, predicate_types, prove};
 use super::moving::Rules;
 use super::sign::attach;
-use crate::attestation::verify::verify;
-use crate::attestation::{Attestation, Bundle};
 use crate::edge::images;
 use crate::edge::registry::Registry;
 use crate::error::Error;
@@ -57,29 +55,24 @@ async fn bring_child(
     let slots = rules.policy.slots();
     let (known, there) =
         try_join(async { Ok::<_, Error>(registry.has(&to.at_digest(child.digest())).await?) }, async {
-            Ok(registry.collect(to, child.digest(), &slots, &PREDICATE_TYPES).await?)
+            let types = predicate_types(rules.policy, to);
+            Ok(registry.collect(to, child.digest(), &slots, &types).await?)
         })
         .await?;
     if !known {
         let source = Store::Repository(from.clone());
         images::bring(registry, &[(source, child)], &Store::Repository(to.clone())).await?;
     }
-    let said = |attestation: &Attestation| (attestation.payload(), attestation.signer().clone());
     let listed = there.by_api;
-    let there: Vec<_> = there
-        .bundles
-        .iter()
-        .filter_map(|bytes| Bundle::parse(bytes).ok())
-        .filter_map(|bundle| verify(&bundle, rules.policy.may_sign(rules.trusts)).ok())
-        .map(|attestation| said(&attestation))
-        .collect();
+    let there: Vec<_> =
+        there.bundles.iter().filter_map(|bytes| prove(bytes, rules.policy, rules.trusts).ok()).collect();
     let mut brought = Vec::new();
     let mut due = Vec::new();
     for Proven { child, attestation, bundle } in proven {
-        let said = said(attestation);
-        if !there.contains(&said) && !brought.contains(&said) {
+        let said = attestation.said();
+        if !there.iter().any(|there| there.said() == said) && !brought.contains(&said) {
             let slot = slot(rules, attestation)?;
-            let (kind, time) = (attestation.statement().predicate_type(), attestation.earliest());
+            let (kind, time) = (attestation.predicate_type(), attestation.earliest());
             due.push(async move { attach(registry, to, child, listed, &slot, bundle, kind, time).await });
             brought.push(said);
         }
@@ -96,10 +89,10 @@ async fn bring_child(
 }
 
 /// Where the policy looks for what the builder says.
-fn slot(rules: Rules<'_>, attestation: &Attestation) -> Result<Slot, Error> {
-    let builder = rules.policy.builder(attestation.signer());
+fn slot(rules: Rules<'_>, attestation: &Proof) -> Result<Slot, Error> {
+    let builder = rules.policy.builder(attestation.said().1);
     match builder.and_then(|builder| builder.slots.first()) {
         Some(slot) => Ok(slot.clone()),
-        None => slot_of(&attestation.statement().build.builder),
+        None => slot_of(attestation.builder()),
     }
 }

@@ -5,15 +5,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join, try_join_all};
+use jiff::Timestamp;
 
 use crate::attestation::predicate::{BUILD_V1, DISSENT_V1};
-use crate::attestation::{Attestation, Bundle, Rejection, Trusts, verify::verify};
+use crate::attestation::verify::{verify, verify_provenance};
+use crate::attestation::{Attestation, Bundle, Provenance, Rejection, Sealed, Signer, Trusts};
 use crate::edge::images::{self, absent};
 use crate::edge::registry::{Collected, RawManifest, Registry};
 use crate::error::Error;
 use crate::oci::pack::{Part, Parts};
-use crate::oci::{Config, Descriptor, ImageIndex, Manifest, Reference, Repository, Slot, Store, media_type};
+use crate::oci::{
+    Config, Descriptor, Digest, ImageIndex, Manifest, Reference, Repository, Slot, Store, media_type,
+};
 use crate::policy::{Candidate, Evidence, Policy};
+use crate::reason::Reason;
 
 /// The most children of an index that are fetched. No policy can name more platforms.
 pub(super) const MAX_CHILDREN: usize = 64;
@@ -33,8 +38,54 @@ pub(super) struct Gathered {
 pub(super) struct Proven {
     /// The image that it is about.
     pub child: Descriptor,
-    pub attestation: Attestation,
+    pub attestation: Proof,
     pub bundle: Arc<[u8]>,
+}
+
+/// An attestation of any type that can count.
+#[derive(Clone)]
+pub(super) enum Proof {
+    Statement(Attestation),
+    Provenance(Attestation<Provenance>),
+}
+
+impl Proof {
+    pub(super) fn manifest(&self) -> Digest {
+        match self {
+            Self::Statement(proven) => proven.statement().manifest(),
+            Self::Provenance(proven) => proven.statement().manifest,
+        }
+    }
+
+    pub(super) fn predicate_type(&self) -> &'static str {
+        match self {
+            Self::Statement(proven) => proven.statement().predicate_type(),
+            Self::Provenance(proven) => proven.statement().predicate_type,
+        }
+    }
+
+    /// The builder, as it claims.
+    pub(super) fn builder(&self) -> &str {
+        match self {
+            Self::Statement(proven) => &proven.statement().build.builder,
+            Self::Provenance(proven) => &proven.statement().builder,
+        }
+    }
+
+    /// What was said, and who said it: the same in every bundle.
+    pub(super) fn said(&self) -> (Digest, &Signer) {
+        match self {
+            Self::Statement(proven) => (proven.payload(), proven.signer()),
+            Self::Provenance(proven) => (proven.payload(), proven.signer()),
+        }
+    }
+
+    pub(super) fn earliest(&self) -> Option<Timestamp> {
+        match self {
+            Self::Statement(proven) => proven.earliest(),
+            Self::Provenance(proven) => proven.earliest(),
+        }
+    }
 }
 
 /// Resolves `reference` once; from then on the bytes are held.
@@ -81,10 +132,11 @@ pub(super) async fn fetch(
 ) -> Result<(Parts, Vec<Rejection>), Error> {
     let mut parts = Parts::of(&image.media_type, image.bytes);
     let children = children(&parts, policy, place);
+    let types = predicate_types(policy, place);
     let (slots, store) = (policy.slots(), Store::Repository(repository.clone()));
     let places: BTreeSet<&Repository> = also.iter().chain([repository]).collect();
     let found = try_join_all(children.iter().map(|child| {
-        let evidence = places.iter().map(|place| evidence(registry, place, child, &slots));
+        let evidence = places.iter().map(|place| evidence(registry, place, child, &slots, &types));
         try_join(content(registry, &store, &parts, child), try_join_all(evidence))
     }))
     .await?;
@@ -148,12 +200,15 @@ pub(super) fn assess(
     for bytes in parts.bundles.values() {
         match prove(bytes, policy, trusts) {
             Ok(attestation) => {
-                let about = attestation.statement().manifest();
+                let about = attestation.manifest();
                 if let Some(child) = children.iter().find(|child| child.digest == about) {
                     let (child, bundle) = (child.clone(), bytes.clone());
                     proven.push(Proven { child, attestation: attestation.clone(), bundle });
                 }
-                evidence.attestations.push(attestation);
+                match attestation {
+                    Proof::Statement(proven) => evidence.attestations.push(proven),
+                    Proof::Provenance(proven) => evidence.provenances.push(proven),
+                }
             }
             Err(rejection) => evidence.rejections.push(*rejection),
         }
@@ -199,21 +254,34 @@ async fn content(
     Ok([manifest].into_iter().chain(config).collect())
 }
 
+/// The predicate types that can be votes on an image of `place`.
+pub(super) fn predicate_types(policy: &Policy, place: &Repository) -> Vec<&'static str> {
+    let accepted = policy.image(place).into_iter().flat_map(|rule| rule.types.iter().copied());
+    PREDICATE_TYPES.into_iter().chain(accepted).collect()
+}
+
 /// Everything that is attached to a child in one repository.
 async fn evidence(
     registry: &Registry,
     repository: &Repository,
     child: &Descriptor,
     slots: &[Slot],
+    types: &[&str],
 ) -> Result<Collected, Error> {
-    Ok(registry.collect(repository, child.digest, slots, &PREDICATE_TYPES).await?)
+    Ok(registry.collect(repository, child.digest, slots, types).await?)
 }
 
 /// Proves one bundle.
-pub(super) fn prove(bytes: &[u8], policy: &Policy, trusts: &Trusts) -> Result<Attestation, Box<Rejection>> {
-    Bundle::parse(bytes)
-        .map_err(|why| Box::new(Rejection::of_bytes(bytes, why)))
-        .and_then(|bundle| verify(&bundle, policy.may_sign(trusts)))
+pub(super) fn prove(bytes: &[u8], policy: &Policy, trusts: &Trusts) -> Result<Proof, Box<Rejection>> {
+    let rejected = |why| Box::new(Rejection::of_bytes(bytes, why));
+    match Bundle::parse(bytes) {
+        Ok(bundle) => verify(&bundle, policy.may_sign(trusts)).map(Proof::Statement),
+        Err((Reason::PredicateType, _)) => {
+            let sealed = Sealed::parse(bytes).map_err(rejected)?;
+            verify_provenance(&sealed, policy.may_sign(trusts)).map(Proof::Provenance)
+        }
+        Err(why) => Err(rejected(why)),
+    }
 }
 
 /// Runs all, so that one failure does not hide what another found out.

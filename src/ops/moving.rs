@@ -109,7 +109,8 @@ pub(super) async fn find(
 fn left(policy: &Policy, digest: Digest, old: &Gathered, tag: &Tag) -> Before {
     let leaving = Expected { purpose: Purpose::Leave(tag.clone()), ..Expected::default() };
     let verdict = decide(policy, &old.candidate, &old.evidence, clock::now(), &leaving);
-    verdict.approval().map_or(Before::Other { digest }, |old| Before::Release {
+    let ordered = verdict.approval().filter(|old| old.is_ordered());
+    ordered.map_or(Before::Other { digest }, |old| Before::Release {
         digest,
         sequence: old.sequence(),
         commit: old.commit().clone(),

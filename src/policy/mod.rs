@@ -8,6 +8,7 @@ pub mod builder;
 pub mod candidate;
 pub mod decide;
 pub mod file;
+mod hearing;
 mod moment;
 pub mod moves;
 mod platforms;

@@ -11,9 +11,9 @@ use std::io::{BufWriter, Write as _};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::vectors::{Pushed, commit, descriptor, index, key, nar_hash, platform};
+use super::vectors::{Foreign, Pushed, commit, descriptor, index, key, nar_hash, platform};
 use super::{Candidate, Evidence, Expected, Policy, Purpose, Verdict, decide};
-use crate::attestation::{Attestation, Build, Claim, Content, Rejection, Statement};
+use crate::attestation::{Attestation, Build, Claim, Content, Provenance, Rejection, Statement};
 use crate::oci::{Digest, Platform, System, media_type};
 use crate::reason::Reason;
 
@@ -79,15 +79,74 @@ struct Signed {
     bundle: Digest,
 }
 
+/// A statement of another type than ours.
+struct Backing {
+    signer: String,
+    payload: String,
+    times: Vec<Timestamp>,
+}
+
+impl Backing {
+    fn bundle(&self) -> Digest {
+        Digest::of(format!("{} {:?} {}", self.signer, self.times, self.payload).as_bytes())
+    }
+
+    fn attestation(&self) -> Attestation<Provenance> {
+        let signer = key(&self.signer).into();
+        let (payload, times) = (self.payload.as_bytes(), self.times.clone());
+        Attestation::unproven_provenance(payload, signer, times, self.bundle())
+    }
+}
+
+/// Lines of a rule that accepts two of the other types.
+const OTHER_TYPES: &str =
+    "types = [\"https://slsa.dev/provenance/v1\", \"nix-seed/provenance\"]\nunbound = true\n";
+
+/// Mostly about what the index has, in the words of the honest.
+fn backing(dice: &mut Dice, builders: usize, images: &[Child]) -> Backing {
+    let stranger = usize::from(dice.percent(10));
+    let builder = dice.below(builders + stranger);
+    let image = &images[dice.below(images.len())];
+    let git = "https://git.example/";
+    let (nar, system) =
+        (if dice.percent(8) { "other" } else { image.system.as_str() }, image.system.as_str());
+    let payload = Foreign {
+        kind: match dice.below(20) {
+            0 => Provenance::TYPES[2],
+            n if n % 2 == 0 => Provenance::TYPES[0],
+            _ => Provenance::TYPES[1],
+        },
+        name: if dice.percent(4) { MIRROR } else { REPOSITORY },
+        manifest: if dice.percent(8) { Digest::of(b"another push") } else { image.pushed.digest() }.hex(),
+        commit: commit(if dice.percent(85) { 'a' } else { 'b' }).to_string(),
+        source: &format!("{git}s{}", usize::from(dice.percent(10))),
+        git_ref: if dice.percent(80) { "refs/heads/r0" } else { "refs/heads/r1" },
+        system: if dice.percent(4) { "s390x-linux" } else { system },
+        nar_hash: nar_hash(nar).to_string(),
+        builder: &format!("{}b{builder}", if dice.percent(6) { "was-" } else { "" }),
+    }
+    .payload();
+    let at =
+        if dice.percent(10) { BEGIN - 1_500 } else { BEGIN + 100 * i64::try_from(dice.below(9)).unwrap() };
+    let second_key = if dice.percent(10) { "-second" } else { "" };
+    Backing { signer: format!("b{builder}{second_key}"), payload, times: vec![second(at)] }
+}
+
 fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
     let builders = 2 + dice.below(4);
     let required = 1 + dice.below(3);
     let optional = usize::from(dice.percent(30));
     let images = children(dice, required, optional);
     let signed = signed(dice, builders, &images);
+    let unbound = dice.percent(30);
+    let backings: Vec<Backing> =
+        (0..if unbound { 1 + dice.below(2 * builders) } else { usize::from(dice.percent(3)) })
+            .map(|_| backing(dice, builders, &images))
+            .collect();
     let since = optional > 0 && dice.percent(50);
     let single = dice.percent(12);
-    let (text, keys) = policy(dice, builders, (required, optional, since, single), &signed);
+    let more = if unbound { OTHER_TYPES } else { "" };
+    let (text, keys) = policy(dice, builders, (required, optional, since, single), more, &signed);
     let parsed = Policy::parse(&text, |path| {
         keys.get(path).map(|name| key(name).to_pem().into_bytes()).ok_or("no such key".into())
     })
@@ -141,6 +200,7 @@ fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
                 Attestation::unproven(s.statement.clone(), key(&s.signer).into(), s.times.clone(), s.bundle)
             })
             .collect(),
+        provenances: backings.iter().map(Backing::attestation).collect(),
         rejections: rejections.iter().map(|(_, rejection)| rejection.clone()).collect(),
     };
     let verdict = decide(&parsed, &candidate, &evidence, second(NOW), &expected.0);
@@ -156,7 +216,12 @@ fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
             "payload": text_of(&s.statement.to_payload().unwrap()),
             "times": s.times.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "bundle": s.bundle,
-        })).collect::<Vec<_>>(),
+        })).chain(backings.iter().map(|b| json!({
+            "signer": b.signer,
+            "payload": b.payload,
+            "times": b.times.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "bundle": b.bundle(),
+        }))).collect::<Vec<_>>(),
         "rejected": rejections.iter().map(|(signer, rejection)| json!({
             "signer": signer, "manifest": rejection.manifest,
         })).collect::<Vec<_>>(),
@@ -323,6 +388,7 @@ fn policy(
     dice: &mut Dice,
     builders: usize,
     (required, optional, since, single): (usize, usize, bool, bool),
+    more: &str,
     signed: &[Signed],
 ) -> (String, BTreeMap<String, String>) {
     let plain = dice.percent(35);
@@ -343,6 +409,7 @@ fn policy(
     if single {
         text.push_str("single = true\n");
     }
+    text.push_str(more);
     let environments = now_and_then(15);
     for (likely, line) in [
         (10, "distinct_by = \"jurisdiction\""),

@@ -124,11 +124,19 @@ pub fn plan(
             Err((Reason::TagImmutable, format!("`{tag}` names {digest}")))
         }
         (TagKind::Forward, Before::Release { digest, sequence, commit }) => {
-            let forward = approval.sequence() > *sequence || approval.commit() == commit;
+            let newer = approval.is_ordered() && approval.sequence() > *sequence;
+            let forward = newer || approval.commit() == commit;
             if forward {
                 Ok(Move::Replace)
             } else if allow.rollback {
                 Ok(Move::Rollback)
+            } else if !approval.is_ordered() {
+                Err((
+                    Reason::TagUnordered,
+                    format!(
+                        "`{tag}` names {digest} of sequence {sequence}; too few votes state that of this release"
+                    ),
+                ))
             } else {
                 let ours = approval.sequence();
                 Err((
@@ -159,6 +167,7 @@ mod tests {
             policy: Digest::of(b"policy"),
             commit: "a".repeat(40).parse().unwrap(),
             sequence: 10,
+            ordered: true,
             bar: Bar { quorum: std::num::NonZeroU32::MIN, environment: None },
             tags: Vec::new(),
             counted: std::collections::BTreeSet::new(),
@@ -203,6 +212,22 @@ mod tests {
         let back = Allowances { rollback: true, adopt: None };
         assert_eq!(moved(TagKind::Forward, &release(11, "b"), &back), Ok(Move::Rollback));
         assert_eq!(moved(TagKind::Forward, &release(9, "b"), &back), Ok(Move::Replace), "nothing was used");
+    }
+
+    #[test]
+    fn a_release_of_no_certain_order_moves_no_tag_forward() {
+        let approval = Approval { ordered: false, ..approval() };
+        let moved = |kind, before: &Before, allow: &Allowances| {
+            let tag = "latest".parse().unwrap();
+            plan(&approval, &tag, kind, before, Old::Any, allow).map_err(|(reason, _)| reason)
+        };
+        let none = Allowances::default();
+        assert_eq!(moved(TagKind::Forward, &release(9, "b"), &none), Err(Reason::TagUnordered));
+        assert_eq!(moved(TagKind::Forward, &release(9, "a"), &none), Ok(Move::Replace), "the same commit");
+        assert_eq!(moved(TagKind::Forward, &Before::Absent, &none), Ok(Move::Create));
+        assert_eq!(moved(TagKind::Immutable, &Before::Absent, &none), Ok(Move::Create));
+        let back = Allowances { rollback: true, adopt: None };
+        assert_eq!(moved(TagKind::Forward, &release(9, "b"), &back), Ok(Move::Rollback));
     }
 
     #[test]

@@ -10,13 +10,14 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use super::vectors::{Pushed, commit, descriptor, index, key, nar_hash, platform};
+use super::vectors::{Foreign, Pushed, commit, descriptor, index, key, nar_hash, platform};
 use super::{Candidate, Evidence, Expected, Outcome, Policy, PolicyError, Status, Verdict, decide};
-use crate::attestation::{Attestation, Build, Claim, Content, Rejection, Statement};
+use crate::attestation::{Attestation, Build, Claim, Content, Provenance, Rejection, Statement};
 use crate::oci::{Digest, System, media_type};
 use crate::reason::Reason;
 
 const REPOSITORY: &str = "ghcr.io/acme/app";
+const SOURCE: &str = "https://git.example/app";
 /// The platforms that a release may have; the last only ever stands where no rule names it.
 const PLATFORMS: [&str; 4] = ["linux/amd64", "linux/arm64", "linux/riscv64", "linux/s390x"];
 /// Between old statements and others: five minutes after the beginning of 1970.
@@ -78,6 +79,56 @@ struct Unproven {
     about: usize,
     reason: Reason,
 }
+
+/// A signed statement of another type: a manifest, a commit, and perhaps a narHash.
+#[derive(Debug, Clone)]
+struct Backed {
+    signer: usize,
+    about: usize,
+    push: u32,
+    commit: char,
+    /// As of [`Said`]; where there is none, no system is named either.
+    nar: Option<u8>,
+    own_id: bool,
+}
+
+fn backed() -> impl Strategy<Value = Backed> {
+    let signer = prop_oneof![4 => 0..5_usize, 1 => Just(STRANGER)];
+    let push = prop_oneof![5 => Just(1), 1 => Just(2_u32)];
+    let commit = prop_oneof![4 => Just('a'), 1 => Just('b')];
+    let nar = prop_oneof![5 => Just(None), 2 => Just(Some(0)), 1 => Just(Some(1))];
+    (signer, 0..3_usize, push, commit, nar, prop::bool::weighted(0.9)).prop_map(
+        |(signer, about, push, commit, nar, own_id)| Backed { signer, about, push, commit, nar, own_id },
+    )
+}
+
+impl Backed {
+    fn attestation(&self) -> Attestation<Provenance> {
+        let platform: crate::oci::Platform = PLATFORMS[self.about].parse().unwrap();
+        let payload = Foreign {
+            kind: Provenance::TYPES[usize::from(self.nar.is_some())],
+            name: REPOSITORY,
+            manifest: image(self.about, self.push).digest().hex(),
+            commit: commit(self.commit).to_string(),
+            source: SOURCE,
+            git_ref: "refs/heads/main",
+            system: System::for_platform(&platform).unwrap().as_str(),
+            nar_hash: nar_hash(&format!("{} of {}", self.nar.unwrap_or_default(), self.about)).to_string(),
+            builder: &if self.own_id { name_of(self.signer) } else { "somebody".to_owned() },
+        }
+        .payload();
+        let bundle = Digest::of(format!("{self:?}").as_bytes());
+        Attestation::unproven_provenance(
+            payload.as_bytes(),
+            key(&name_of(self.signer)).into(),
+            vec![time(NEW)],
+            bundle,
+        )
+    }
+}
+
+/// Two lines of a rule.
+const UNBOUND: &str = "types = [\"https://slsa.dev/provenance/v1\", \"nix-seed/provenance\"]\nunbound = true";
 
 fn honest(signer: usize, platform: usize, commit: char, sequence: u64) -> Said {
     Said {
@@ -232,6 +283,7 @@ impl World {
         Evidence {
             attestations: self.said.iter().map(|said| said.attestation(0)).collect(),
             rejections: self.unproven.iter().map(Unproven::rejection).collect(),
+            ..Evidence::default()
         }
     }
 
@@ -338,7 +390,7 @@ impl Said {
                 content,
                 builder: if self.own_id { name_of(self.signer) } else { "somebody".to_owned() },
                 sequence: self.sequence,
-                source_uri: None,
+                source_uri: Some(format!("git+{SOURCE}")),
                 git_ref: None,
                 target: None,
                 built_at: None,
@@ -552,6 +604,52 @@ proptest! {
     }
 
     #[test]
+    fn backings_add_to_full_votes_and_hide_nothing(
+        (world, backed, shuffled) in (world(), vec(backed(), 0..12))
+            .prop_flat_map(|(world, backed)| (Just(world), Just(backed.clone()), Just(backed).prop_shuffle()))
+    ) {
+        let with = |backed: &[Backed]| {
+            let provenances = backed.iter().map(Backed::attestation).collect();
+            Evidence { provenances, ..world.evidence() }
+        };
+        let policy = world.policy_with(UNBOUND, None, "").unwrap();
+        let plain = world.decide(&world.evidence());
+        // Nothing counts that the policy does not name.
+        prop_assert_eq!(sum(&plain), sum(&world.decide(&with(&backed))));
+        let verdict = world.decide_under(&policy, &with(&backed));
+        prop_assert_eq!(shown(&verdict), shown(&world.decide_under(&policy, &with(&shuffled))));
+        let known: Vec<Backed> = backed.iter().filter(|one| world.knows(one.signer)).cloned().collect();
+        prop_assert_eq!(sum(&verdict), sum(&world.decide_under(&policy, &with(&known))));
+        if let Some(group) = verdict.group.as_ref().filter(|_| met(&verdict)) {
+            let of = |said: &&Said| commit(said.commit) == group.commit && said.sequence == group.sequence;
+            // Every platform has a full vote, and whoever disagrees without them still does.
+            for platform in 0..world.platforms {
+                let full = world.said.iter().filter(of).any(|said| {
+                    world.knows(said.signer) && said.about == platform && said.push == 1 && !said.dissent
+                });
+                prop_assert!(full, "{}", shown(&verdict));
+            }
+            let mut alone = world.clone();
+            alone.said.retain(|said| of(&said));
+            let word = alone.decide(&alone.evidence()).outcome.as_str();
+            prop_assert!(matches!(word, "met" | "short"), "{}", word);
+            // The order of the release is vouched for where full votes make the quorum.
+            let ordered = verdict.approval().is_some_and(super::Approval::is_ordered);
+            prop_assert!(!ordered || word == "met");
+            for row in &verdict.platforms {
+                let operators: BTreeSet<_> = row
+                    .cells
+                    .iter()
+                    .filter(|cell| cell.status == Status::Counted)
+                    .map(|cell| &cell.operator)
+                    .collect();
+                prop_assert_eq!(operators.len(), row.have);
+                prop_assert!(row.have >= world.need as usize);
+            }
+        }
+    }
+
+    #[test]
     fn every_cell_tells_its_reason(world in world()) {
         let verdict = world.decide(&world.evidence());
         for row in &verdict.platforms {
@@ -612,7 +710,7 @@ fn what_is_ignored_has_one_order() {
     };
     let judge = |details: [&str; 3]| {
         let rejections = details.map(rejection).to_vec();
-        shown(&world.decide(&Evidence { attestations: vec![], rejections }))
+        shown(&world.decide(&Evidence { rejections, ..Evidence::default() }))
     };
     assert_eq!(judge(["one", "other", "one"]), judge(["other", "one", "one"]));
 }

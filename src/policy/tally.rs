@@ -6,9 +6,10 @@ use super::builder::{Builder, Domain};
 use super::candidate::Image;
 use super::verdict::Status;
 use super::voices;
-use super::vote::Vote;
+use super::vote::{Backing, UNBOUND, Vote};
 use crate::attestation::summary::Input;
 use crate::attestation::{Claim, Content};
+use crate::nix::NarHash;
 use crate::oci::{Digest, Platform, System};
 use crate::reason::Reason;
 
@@ -18,6 +19,8 @@ pub(super) struct Finding {
     pub reason: Option<Reason>,
     pub detail: Option<String>,
     pub content: Option<Content>,
+    /// Whether it is what a full statement came to.
+    full: bool,
 }
 
 impl Finding {
@@ -30,6 +33,8 @@ impl Finding {
 /// A statement that counts.
 pub(super) struct Ballot<'a> {
     pub builder: &'a Builder,
+    /// Whether it states the sequence.
+    pub ordered: bool,
     pub git_ref: Option<&'a str>,
     pub input: Input,
 }
@@ -38,14 +43,38 @@ pub(super) struct Ballot<'a> {
 #[derive(Default)]
 pub(super) struct Tally<'a> {
     pub findings: BTreeMap<&'a str, Finding>,
-    /// Of each builder, the SHA-256 of all that it said here, and the content that it said.
-    pub statements: BTreeMap<&'a str, BTreeMap<Digest, Content>>,
+    /// Of each builder, the SHA-256 of all that it said here, and the content that it said there,
+    /// if any.
+    pub statements: BTreeMap<&'a str, BTreeMap<Digest, Option<Content>>>,
     /// What counts, of the builders that are found to agree.
     pub ballots: Vec<Ballot<'a>>,
     pub have: usize,
 }
 
-impl Tally<'_> {
+impl<'a> Ballot<'a> {
+    fn full(vote: &Vote<'a>) -> Self {
+        let (manifest, git_ref) = (vote.statement.manifest(), vote.statement.build.git_ref.as_deref());
+        let input = Input { manifest, builder: vote.builder.name.clone(), statement: vote.payload };
+        Self { builder: vote.builder, ordered: true, git_ref, input }
+    }
+
+    fn added(backing: &Backing<'a>) -> Self {
+        let (manifest, git_ref) = (backing.provenance.manifest, backing.provenance.git_ref.as_deref());
+        let input = Input { manifest, builder: backing.builder.name.clone(), statement: backing.payload };
+        Self { builder: backing.builder, ordered: false, git_ref, input }
+    }
+}
+
+impl<'a> Tally<'a> {
+    /// Takes in what one statement of a builder comes to.
+    fn keep(&mut self, builder: &'a Builder, statement: Digest, finding: Finding) {
+        self.statements.entry(&builder.name).or_default().insert(statement, finding.content);
+        let kept = self.findings.get(builder.name.as_str());
+        if kept.is_none_or(|kept| weight(kept) < weight(&finding)) {
+            self.findings.insert(&builder.name, finding);
+        }
+    }
+
     /// How many voices agree, of those whose ballots are kept.
     pub(super) fn voices(&self, distinct_by: Domain, keep: &dyn Fn(&Ballot<'_>) -> bool) -> usize {
         // The policy was read only if every builder has the domain; one without would not count.
@@ -103,6 +132,7 @@ pub(super) enum Rank {
 /// was spoken of. A platform that was left out, or is not `asked` for, can still be disputed.
 pub(super) fn judge<'a>(
     votes: &[&'a Vote<'a>],
+    backings: &[&'a Backing<'a>],
     images: &BTreeMap<Platform, Image>,
     need: usize,
     distinct_by: Domain,
@@ -115,7 +145,7 @@ pub(super) fn judge<'a>(
     for platform in platforms {
         let image = images.get(&platform);
         let tally = match System::for_platform(&platform) {
-            Some(system) => tally(votes, system, images, distinct_by),
+            Some(system) => tally(votes, backings, system, images, distinct_by),
             None => Tally::default(),
         };
         let found = |status| tally.findings.values().any(|finding| finding.status == status);
@@ -141,6 +171,7 @@ pub(super) fn judge<'a>(
 /// What each builder of a group comes to for one system.
 fn tally<'a>(
     votes: &[&'a Vote<'a>],
+    backings: &[&'a Backing<'a>],
     system: System,
     images: &BTreeMap<Platform, Image>,
     distinct_by: Domain,
@@ -160,18 +191,32 @@ fn tally<'a>(
     let elsewhere = |vote: &&Vote<'_>| image.is_some() && !ours(vote) && disputes(vote);
     let foreign: Vec<&Vote<'a>> = votes.iter().copied().filter(elsewhere).collect();
     let here: Vec<&Vote<'a>> = votes.iter().copied().filter(|vote| ours(vote)).collect();
-    let mut said: BTreeMap<&str, BTreeSet<Content>> = BTreeMap::new();
+    let manifest = image.map(|image| image.digest);
+    let backings: Vec<&Backing<'a>> =
+        backings.iter().copied().filter(|backing| backing.is_of(system, manifest)).collect();
+    // The contents that each builder signed, and the narHashes, of which some say no more.
+    let mut said: BTreeMap<&str, (BTreeSet<Content>, BTreeSet<NarHash>)> = BTreeMap::new();
     for vote in &here {
-        said.entry(&vote.builder.name).or_default().insert(vote.statement.build.content);
+        let (contents, nar_hashes) = said.entry(&vote.builder.name).or_default();
+        contents.insert(vote.statement.build.content);
+        nar_hashes.insert(vote.statement.build.content.nar_hash);
+    }
+    for backing in &backings {
+        said.entry(&backing.builder.name).or_default().1.extend(backing.provenance.nar_hash);
     }
     // Whoever signed two contents, on whatever manifests, counts for neither.
-    let equivocates = |vote: &Vote<'_>| said.get(vote.builder.name.as_str()).is_some_and(|c| c.len() > 1);
+    let equivocates = |builder: &Builder| {
+        said.get(builder.name.as_str()).is_some_and(|(contents, nars)| contents.len() > 1 || nars.len() > 1)
+    };
     let agreed = agreed(&here, image, &equivocates);
-    let honest: BTreeSet<Content> =
-        here.iter().filter(|vote| !equivocates(vote)).map(|vote| vote.statement.build.content).collect();
+    let honest: BTreeSet<Content> = here
+        .iter()
+        .filter(|vote| !equivocates(vote.builder))
+        .map(|vote| vote.statement.build.content)
+        .collect();
 
     let mistaken = here.iter().any(|vote| {
-        approves(vote, image) && !equivocates(vote) && !holds(image, vote.statement.build.content)
+        approves(vote, image) && !equivocates(vote.builder) && !holds(image, vote.statement.build.content)
     });
 
     let mut tally = Tally::default();
@@ -183,7 +228,7 @@ fn tally<'a>(
             // that a builder approves the manifest for, though it holds something else.
             None => honest.len() > 1 || (mistaken && !holds(image, content)),
         };
-        let (status, reason, detail) = if equivocates(vote) {
+        let (status, reason, detail) = if equivocates(vote.builder) {
             (Status::Equivocation, Some(Reason::Equivocation), None)
         } else if disputes(vote) {
             (Status::Dissent, Some(Reason::SignedDissent), None)
@@ -196,30 +241,53 @@ fn tally<'a>(
         } else {
             (Status::Rejected, Some(Reason::OtherManifest), None)
         };
-        tally.statements.entry(&vote.builder.name).or_default().insert(vote.payload, content);
-        let finding = Finding { status, reason, detail, content: Some(content) };
-        let kept = tally.findings.get(vote.builder.name.as_str());
-        if kept.is_none_or(|kept| weight(kept) < weight(&finding)) {
-            tally.findings.insert(&vote.builder.name, finding);
-        }
+        let finding = Finding { status, reason, detail, content: Some(content), full: true };
+        tally.keep(vote.builder, vote.payload, finding);
     }
-    let counted = |name: &str| tally.findings.get(name).is_some_and(|f| f.status == Status::Counted);
-    let ballots = here
+    for backing in &backings {
+        let finding = found(backing, system, manifest, agreed, &honest, equivocates(backing.builder));
+        tally.keep(backing.builder, backing.payload, finding);
+    }
+    let counted = |builder: &Builder| {
+        tally.findings.get(builder.name.as_str()).is_some_and(|found| found.status == Status::Counted)
+    };
+    let full =
+        here.iter().filter(|vote| vote.barred.is_none() && approves(vote, image) && counted(vote.builder));
+    let added = backings
         .iter()
-        .filter(|vote| vote.barred.is_none() && approves(vote, image) && counted(&vote.builder.name))
-        .map(|vote| Ballot {
-            builder: vote.builder,
-            git_ref: vote.statement.build.git_ref.as_deref(),
-            input: Input {
-                manifest: vote.statement.manifest(),
-                builder: vote.builder.name.clone(),
-                statement: vote.payload,
-            },
-        })
-        .collect();
-    tally.ballots = ballots;
+        .filter(|backing| agreed.is_some() && backing.approves(system, manifest) && counted(backing.builder));
+    tally.ballots = full.map(|vote| Ballot::full(vote)).chain(added.map(|one| Ballot::added(one))).collect();
     tally.have = tally.voices(distinct_by, &|_| true);
     tally
+}
+
+/// What a backing comes to for one system, beside what full statements agree on.
+fn found(
+    backing: &Backing<'_>,
+    system: System,
+    manifest: Option<Digest>,
+    agreed: Option<Content>,
+    honest: &BTreeSet<Content>,
+    equivocates: bool,
+) -> Finding {
+    let other = backing.provenance.nar_hash.filter(|own| match agreed {
+        Some(agreed) => *own != agreed.nar_hash,
+        None => honest.iter().any(|content| content.nar_hash != *own),
+    });
+    let (status, reason, detail) = if equivocates {
+        (Status::Equivocation, Some(Reason::Equivocation), None)
+    } else if let Some(own) = other {
+        (Status::Dissent, Some(Reason::ContentDiffers), Some(format!("it got the narHash {own}")))
+    } else if let Some((reason, detail)) = backing.unfit(system) {
+        (Status::Rejected, Some(reason), Some(detail))
+    } else if !backing.approves(system, manifest) {
+        (Status::Rejected, Some(Reason::OtherManifest), None)
+    } else if agreed.is_none() {
+        (Status::Rejected, Some(Reason::UnboundAlone), None)
+    } else {
+        (Status::Counted, None, Some(UNBOUND.to_owned()))
+    };
+    Finding { status, reason, detail, content: None, full: false }
 }
 
 fn approves(vote: &Vote<'_>, image: Option<&Image>) -> bool {
@@ -235,7 +303,7 @@ fn holds(image: Option<&Image>, content: Content) -> bool {
 fn agreed(
     here: &[&Vote<'_>],
     image: Option<&Image>,
-    equivocates: &dyn Fn(&Vote<'_>) -> bool,
+    equivocates: &dyn Fn(&Builder) -> bool,
 ) -> Option<Content> {
     let image = image?;
     let mut camps: BTreeMap<Content, BTreeSet<&str>> = BTreeMap::new();
@@ -243,7 +311,7 @@ fn agreed(
         let content = vote.statement.build.content;
         if approves(vote, Some(image))
             && vote.barred.is_none()
-            && !equivocates(vote)
+            && !equivocates(vote.builder)
             && holds(Some(image), content)
         {
             camps.entry(content).or_default().insert(&vote.builder.name);
@@ -259,12 +327,13 @@ fn agreed(
 
 /// Of several findings on one builder the heaviest stands; of equal ones the same, whatever the
 /// order they came in.
-fn weight(finding: &Finding) -> (u8, Option<Reason>, Option<&str>, Option<Content>) {
+fn weight(finding: &Finding) -> (u8, bool, Option<Reason>, Option<&str>, Option<Content>) {
     let status = match finding.status {
         Status::Missing | Status::Rejected | Status::Waived => 0,
         Status::Counted => 1,
         Status::Dissent => 2,
         Status::Equivocation => 3,
     };
-    (status, finding.reason, finding.detail.as_deref(), finding.content)
+    // Of two that weigh the same, what a full statement came to says more.
+    (status, finding.full, finding.reason, finding.detail.as_deref(), finding.content)
 }

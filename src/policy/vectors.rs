@@ -9,17 +9,18 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::{Candidate, Evidence, Expected, Policy, Purpose, Verdict, decide};
-use crate::attestation::{Attestation, Build, Commit, Content, PublicKey, Rejection, Statement};
+use crate::attestation::{Attestation, Build, Commit, Content, Provenance, PublicKey, Rejection, Statement};
 use crate::nix::NarHash;
 use crate::oci::{Digest, System, media_type};
 use crate::reason::Reason;
-use case::{Absent, Case, Claim, Expect};
+pub(super) use case::Foreign;
+use case::{Absent, Case, Claim, Expect, Kind};
 
 #[path = "../../tests/vectors/case.rs"]
 mod case;
 
 /// Fewer folders than this, and some were lost.
-const AT_LEAST: usize = 150;
+const AT_LEAST: usize = 200;
 
 #[test]
 fn every_case_comes_out_as_its_file_says() {
@@ -50,7 +51,11 @@ fn run(folder: &Path) -> Result<(), String> {
     // `sha256:statement-N` in a policy is the SHA-256 of the case's statement N, from 0.
     let mut text = read(&case.policy)?;
     for (number, statement) in case.statement.iter().enumerate() {
-        let payload = attestation(&case, statement).payload().to_string();
+        let payload = match statement.kind {
+            Some(kind) => backing(&case, statement, kind).payload(),
+            None => attestation(&case, statement).payload(),
+        };
+        let payload = payload.to_string();
         text = text.replace(&format!("sha256:statement-{number}"), &payload);
     }
     let policy = Policy::parse(&text, |path| {
@@ -87,11 +92,20 @@ fn run(folder: &Path) -> Result<(), String> {
     }
     let twice = Evidence {
         attestations: [&evidence.attestations[..], &evidence.attestations[..]].concat(),
+        provenances: [&evidence.provenances[..], &evidence.provenances[..]].concat(),
         rejections: [&evidence.rejections[..], &evidence.rejections[..]].concat(),
     };
     same("with all evidence twice", &verdict, &judge(&twice))?;
     let mut strangers = evidence.clone();
     strangers.attestations.extend(evidence.attestations.iter().map(by_a_stranger));
+    strangers.provenances.extend(case.statement.iter().filter_map(|statement| {
+        let kind = statement.kind?;
+        Some(backing(
+            &case,
+            &case::Statement { signer: "nobody at all".to_owned(), ..statement.clone() },
+            kind,
+        ))
+    }));
     let told = told(&judge(&strangers));
     let matrix = |text: &str| {
         text.lines()
@@ -125,10 +139,13 @@ fn orders(evidence: &Evidence) -> Vec<(String, Evidence)> {
     let mut orders = Vec::new();
     let mut reversed = evidence.clone();
     reversed.attestations.reverse();
+    reversed.provenances.reverse();
     reversed.rejections.reverse();
     orders.push(("reversed".to_owned(), reversed));
-    for by in 1..evidence.attestations.len().max(evidence.rejections.len()) {
+    let most = evidence.attestations.len().max(evidence.rejections.len()).max(evidence.provenances.len());
+    for by in 1..most {
         let mut rotated = evidence.clone();
+        rotated.provenances.rotate_left(by % evidence.provenances.len().max(1));
         rotated.attestations.rotate_left(by % evidence.attestations.len().max(1));
         rotated.rejections.rotate_left(by % evidence.rejections.len().max(1));
         orders.push((format!("rotated by {by}"), rotated));
@@ -337,7 +354,10 @@ fn candidate(case: &Case) -> Candidate {
 }
 
 fn evidence(case: &Case) -> Evidence {
-    let attestations = case.statement.iter().map(|statement| attestation(case, statement)).collect();
+    let ours = case.statement.iter().filter(|statement| statement.kind.is_none());
+    let attestations = ours.map(|statement| attestation(case, statement)).collect();
+    let provenances =
+        case.statement.iter().filter_map(|said| Some(backing(case, said, said.kind?))).collect();
     let rejections = case
         .rejected
         .iter()
@@ -354,7 +374,26 @@ fn evidence(case: &Case) -> Evidence {
             }
         })
         .collect();
-    Evidence { attestations, rejections }
+    Evidence { attestations, provenances, rejections }
+}
+
+fn backing(case: &Case, said: &case::Statement, kind: Kind) -> Attestation<Provenance> {
+    let about = pushed(case, &said.image, said.push, &said.system);
+    let foreign = Foreign {
+        kind: kind.as_str(),
+        name: said.name.as_ref().unwrap_or(&case.repository),
+        manifest: about.digest().hex(),
+        commit: commit(said.commit).to_string(),
+        source: said.source.as_deref().unwrap_or("https://git.example/app"),
+        git_ref: said.git_ref.as_deref().unwrap_or("refs/heads/main"),
+        system: &said.system,
+        nar_hash: nar_hash(said.nar_hash.as_ref().unwrap_or(&said.image)).to_string(),
+        builder: said.builder.as_ref().unwrap_or(&said.signer),
+    };
+    let bundle = Digest::of(format!("{said:?}").as_bytes());
+    let times = std::iter::once(&said.signed_at).chain(&said.and_at);
+    let times = times.map(|time| time.parse().expect("`signed_at` and `and_at` are times")).collect();
+    Attestation::unproven_provenance(foreign.payload().as_bytes(), key(&said.signer).into(), times, bundle)
 }
 
 fn attestation(case: &Case, said: &case::Statement) -> Attestation {

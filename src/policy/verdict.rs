@@ -77,6 +77,8 @@ pub struct Approval {
     pub(super) policy: Digest,
     pub(super) commit: Commit,
     pub(super) sequence: u64,
+    /// Whether n voices state the sequence, for every platform.
+    pub(super) ordered: bool,
     pub(super) bar: Bar,
     /// The rules of its tags, each with whether the release is of a ref that feeds it.
     pub(super) tags: Vec<(TagRule, bool)>,
@@ -116,8 +118,9 @@ pub struct Cell {
     pub detail: Option<String>,
     /// What the builder says it got, where it said so.
     pub content: Option<Content>,
-    /// The SHA-256 of each of its statements in the group that was judged, and what it says there.
-    pub statements: BTreeMap<Digest, Content>,
+    /// The SHA-256 of each of its statements in the group that was judged, and the content that
+    /// it says, if any.
+    pub statements: BTreeMap<Digest, Option<Content>>,
     /// Whether a further statement by it could count here.
     pub able: bool,
 }
@@ -213,6 +216,11 @@ impl Approval {
     /// The release order of the build.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Whether the quorum vouches for that order. Statements of other types than ours state none.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered
     }
 
     /// The environment whose quorum was met, where the policy has any.

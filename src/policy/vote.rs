@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::builder::{Builder, Claims, Credential, Revocation};
 use super::decide::Purpose;
 use super::file::{Field, ImageRule, Policy};
-use crate::attestation::{Attestation, CertificateClaim, Commit, Signer, Statement};
-use crate::oci::{Digest, Repository};
+use crate::attestation::{Attestation, CertificateClaim, Commit, Provenance, Signer, Statement};
+use crate::oci::{Digest, Repository, System};
 use crate::reason::Reason;
 
 /// How far a sequence may lie ahead of the verified time, both in seconds since 1970.
@@ -83,6 +83,120 @@ pub(super) struct Vote<'a> {
     pub note: Option<&'static str>,
 }
 
+/// A statement of another type than ours, on the same terms. It names a manifest and a commit and no
+/// content, so it only ever adds to what full statements agree on.
+#[derive(Debug, Clone)]
+pub(super) struct Backing<'a> {
+    pub builder: &'a Builder,
+    pub provenance: &'a Provenance,
+    pub bundle: Digest,
+    pub payload: Digest,
+    pub barred: Option<(Reason, String)>,
+}
+
+/// What to know of a backing that counts.
+pub(super) const UNBOUND: &str = "unbound: it vouches for the manifest and the commit alone";
+
+impl<'a> Backing<'a> {
+    pub(super) fn new(
+        attestation: &'a Attestation<Provenance>,
+        policy: &'a Policy,
+        rule: &ImageRule,
+        repository: &Repository,
+        now: Timestamp,
+        purpose: &Purpose,
+    ) -> Result<Self, NoVote<'a>> {
+        let provenance = attestation.statement();
+        if !rule.types.contains(provenance.predicate_type) {
+            let detail = format!("the rule does not accept `{}`", provenance.predicate_type);
+            return Err(NoVote { builder: None, reason: Reason::PredicateType, detail });
+        }
+        let Standing { builder, credential: _, barred } =
+            Standing::new(attestation, &provenance.into(), policy, rule, repository, now, purpose)?;
+        let (bundle, payload) = (attestation.bundle(), attestation.payload());
+        Ok(Self { builder, provenance, bundle, payload, barred })
+    }
+
+    /// Whether what is stated is all of this build. What is left open is not vouched for: where the
+    /// rule asks for it, the statement is no vote.
+    pub(super) fn joins(&self, group: &Group) -> bool {
+        let Provenance { name, commit, source_uri, .. } = self.provenance;
+        (name, commit) == (&group.name, &group.commit)
+            && (source_uri.is_none() || *source_uri == group.source)
+    }
+
+    /// Whether it speaks of this system, for which the index has `manifest`. A statement that names
+    /// no system is about that of its manifest.
+    pub(super) fn is_of(&self, system: System, manifest: Option<Digest>) -> bool {
+        self.provenance.system.map_or(manifest == Some(self.provenance.manifest), |own| own == system)
+    }
+
+    /// Why it does not count for a system, if it does not.
+    pub(super) fn unfit(&self, system: System) -> Option<(Reason, String)> {
+        let eligible = self.builder.builds(system);
+        let not_allowed = || (Reason::SystemNotAllowed, format!("the manifest is for {system}"));
+        self.barred.clone().or_else(|| (!eligible).then(not_allowed))
+    }
+
+    /// Whether it counts for the manifest that the index has for a system.
+    pub(super) fn approves(&self, system: System, manifest: Option<Digest>) -> bool {
+        manifest == Some(self.provenance.manifest) && self.unfit(system).is_none()
+    }
+}
+
+impl fmt::Display for Backing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "commit {}", self.provenance.commit)?;
+        self.provenance.source_uri.as_ref().map_or(Ok(()), |source| write!(f, ", {source}"))
+    }
+}
+
+/// What a statement of any type says that the policy can hold it to.
+struct Terms<'a> {
+    name: &'a Repository,
+    commit: &'a Commit,
+    system: Option<System>,
+    sequence: Option<u64>,
+    source: Option<&'a str>,
+    git_ref: Option<&'a str>,
+    target: Option<&'a str>,
+    says_when: bool,
+    builder: &'a str,
+}
+
+impl<'a> From<&'a Statement> for Terms<'a> {
+    fn from(statement: &'a Statement) -> Self {
+        let build = &statement.build;
+        Self {
+            name: &statement.name,
+            commit: &build.commit,
+            system: Some(build.system),
+            sequence: Some(build.sequence),
+            source: build.source_uri.as_deref(),
+            git_ref: build.git_ref.as_deref(),
+            target: build.target.as_deref(),
+            says_when: build.built_at.is_some(),
+            builder: &build.builder,
+        }
+    }
+}
+
+impl<'a> From<&'a Provenance> for Terms<'a> {
+    fn from(said: &'a Provenance) -> Self {
+        Self {
+            name: &said.name,
+            commit: &said.commit,
+            system: said.system,
+            sequence: None,
+            source: said.source_uri.as_deref(),
+            git_ref: said.git_ref.as_deref(),
+            target: None,
+            says_when: false,
+            builder: &said.builder,
+        }
+    }
+}
+
 /// Why an attestation is no vote: whose it is, if a builder's, and the reason.
 pub(super) struct NoVote<'a> {
     pub builder: Option<&'a Builder>,
@@ -99,34 +213,17 @@ impl<'a> Vote<'a> {
         now: Timestamp,
         purpose: &Purpose,
     ) -> Result<Self, NoVote<'a>> {
-        let signer = attestation.signer();
-        let found = policy.builder(signer).and_then(|builder| Some((builder, builder.credential(signer)?)));
-        let Some((builder, credential)) = found else {
-            let detail = format!("signed with {signer}");
-            return Err(NoVote { builder: None, reason: Reason::SignerUnknown, detail });
-        };
         let statement = attestation.statement();
-        about(statement, rule, repository)
-            .and_then(|()| silenced(attestation, credential))
-            .and_then(|()| issued_for(statement, signer, credential.claims))
-            .and_then(|()| match policy.waiver(attestation.payload(), now) {
-                Some(waiver) => Err((Reason::Waived, format!("until {}: {}", waiver.until, waiver.reason))),
-                None => Ok(()),
-            })
-            .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
-        let group = Group::of(statement);
-        let barred = countable(attestation, builder, credential, now)
-            .and_then(|()| fits(statement, rule))
-            .and_then(|()| fresh(attestation, rule, now, purpose))
-            .err();
+        let Standing { builder, credential, barred } =
+            Standing::new(attestation, &statement.into(), policy, rule, repository, now, purpose)?;
         Ok(Self {
             builder,
             statement,
             bundle: attestation.bundle(),
             payload: attestation.payload(),
-            group,
+            group: Group::of(statement),
             barred,
-            note: match (signer, credential.claims) {
+            note: match (attestation.signer(), credential.claims) {
                 (Signer::Certificate(_), Claims::Workflow) => Some(OWN_WORD),
                 _ => None,
             },
@@ -134,16 +231,55 @@ impl<'a> Vote<'a> {
     }
 }
 
+/// Whose statement it is, and why it does not count, if it does not.
+struct Standing<'a> {
+    builder: &'a Builder,
+    credential: &'a Credential,
+    barred: Option<(Reason, String)>,
+}
+
+impl<'a> Standing<'a> {
+    fn new<S>(
+        attestation: &Attestation<S>,
+        terms: &Terms<'_>,
+        policy: &'a Policy,
+        rule: &ImageRule,
+        repository: &Repository,
+        now: Timestamp,
+        purpose: &Purpose,
+    ) -> Result<Self, NoVote<'a>> {
+        let signer = attestation.signer();
+        let found = policy.builder(signer).and_then(|builder| Some((builder, builder.credential(signer)?)));
+        let Some((builder, credential)) = found else {
+            let detail = format!("signed with {signer}");
+            return Err(NoVote { builder: None, reason: Reason::SignerUnknown, detail });
+        };
+        about(terms, rule, repository)
+            .and_then(|()| silenced(attestation.earliest(), credential))
+            .and_then(|()| issued_for(terms, signer, credential.claims))
+            .and_then(|()| match policy.waiver(attestation.payload(), now) {
+                Some(waiver) => Err((Reason::Waived, format!("until {}: {}", waiver.until, waiver.reason))),
+                None => Ok(()),
+            })
+            .map_err(|(reason, detail)| NoVote { builder: Some(builder), reason, detail })?;
+        let times = attestation.earliest().zip(attestation.latest());
+        let barred = countable(times, terms, builder, credential, now)
+            .and_then(|()| fits(terms, rule))
+            .and_then(|()| fresh(attestation.earliest(), terms, rule, now, purpose))
+            .err();
+        Ok(Self { builder, credential, barred })
+    }
+}
+
 type Checked = Result<(), (Reason, String)>;
 
 /// Whether a statement is about the image, and a source and target that the rule allows. Another
 /// source or target is another build: what is said of it is no vote, and no dissent.
-fn about(statement: &Statement, rule: &ImageRule, repository: &Repository) -> Checked {
-    if !rule.speaks_of(&statement.name, repository) {
-        return Err((Reason::NameMismatch, format!("the statement is about `{}`", statement.name)));
+fn about(terms: &Terms<'_>, rule: &ImageRule, repository: &Repository) -> Checked {
+    if !rule.speaks_of(terms.name, repository) {
+        return Err((Reason::NameMismatch, format!("the statement is about `{}`", terms.name)));
     }
-    let build = &statement.build;
-    match &build.source_uri {
+    match terms.source {
         _ if rule.sources.is_empty() => {}
         None => return Err((Reason::SourceMissing, "the statement has no `sourceUri`".to_owned())),
         Some(source) if !rule.sources.contains(source) => {
@@ -151,7 +287,7 @@ fn about(statement: &Statement, rule: &ImageRule, repository: &Repository) -> Ch
         }
         Some(_) => {}
     }
-    match &build.target {
+    match terms.target {
         _ if rule.targets.is_empty() => Ok(()),
         None => Err((Reason::TargetMissing, "the statement has no `target`".to_owned())),
         Some(target) if !rule.targets.contains(target) => {
@@ -163,8 +299,7 @@ fn about(statement: &Statement, rule: &ImageRule, repository: &Repository) -> Ch
 
 /// Whether a statement is heard at all: it is not, if every verified time lies in the time of the
 /// credential's revocation. One that was also seen before may still disagree, and does not count.
-fn silenced(attestation: &Attestation, credential: &Credential) -> Checked {
-    let earliest = attestation.earliest();
+fn silenced(earliest: Option<Timestamp>, credential: &Credential) -> Checked {
     match credential.revoked {
         Revocation::Compromised => Err((Reason::KeyCompromised, Reason::KeyCompromised.text().to_owned())),
         Revocation::From(from) if earliest.is_none_or(|earliest| earliest >= from) => {
@@ -176,22 +311,22 @@ fn silenced(attestation: &Attestation, credential: &Credential) -> Checked {
 
 /// Whether a statement may be counted for its builder, by who signed it and when.
 fn countable(
-    attestation: &Attestation,
+    times: Option<(Timestamp, Timestamp)>,
+    terms: &Terms<'_>,
     builder: &Builder,
     credential: &Credential,
     now: Timestamp,
 ) -> Checked {
-    let build = &attestation.statement().build;
-    if !builder.goes_by(&build.builder) {
+    if !builder.goes_by(terms.builder) {
         return Err((
             Reason::BuilderClaim,
-            format!("the statement says `builder.id` is {:?}", build.builder),
+            format!("the statement says `builder.id` is {:?}", terms.builder),
         ));
     }
-    if !builder.builds(build.system) {
-        return Err((Reason::SystemNotAllowed, format!("the statement is for {}", build.system)));
+    if let Some(system) = terms.system.filter(|system| !builder.builds(*system)) {
+        return Err((Reason::SystemNotAllowed, format!("the statement is for {system}")));
     }
-    if let (Some(earliest), Some(latest)) = (attestation.earliest(), attestation.latest()) {
+    if let Some((earliest, latest)) = times {
         // Either the clock is wrong or the time is, and nothing tells which.
         if latest.duration_since(now) > CLOCK_SKEW {
             return Err((
@@ -211,10 +346,10 @@ fn countable(
     }
     // A sequence that is no time (a plain counter) lies far behind every clock, and passes. Where
     // nothing vouches for a time, the statement is at least not from the future.
-    let time = attestation.earliest().unwrap_or(now).as_second();
+    let time = times.map_or(now, |(earliest, _)| earliest).as_second();
     let bound = time.saturating_add(SEQUENCE_AHEAD.as_secs());
-    if i64::try_from(build.sequence).map_or(true, |sequence| sequence > bound) {
-        let sequence = build.sequence;
+    let ahead = |sequence: &u64| i64::try_from(*sequence).map_or(true, |sequence| sequence > bound);
+    if let Some(sequence) = terms.sequence.filter(ahead) {
         return Err((Reason::SequenceAhead, format!("the sequence is {sequence}, the verified time {time}")));
     }
     Ok(())
@@ -223,15 +358,14 @@ fn countable(
 /// Whether a certificate was issued to a job on what the statement says was built. Where either
 /// leaves something open, it was not: absent never equals absent. If not, the statement is not
 /// heard: the builder's own certificate disproves it, and a job of another branch has no say.
-fn issued_for(statement: &Statement, signer: &Signer, claims: Claims) -> Checked {
+fn issued_for(terms: &Terms<'_>, signer: &Signer, claims: Claims) -> Checked {
     let (Signer::Certificate(identity), Claims::Source) = (signer, claims) else { return Ok(()) };
-    let build = &statement.build;
     // A statement names the repository as Nix does, the certificate by its web address.
-    let source = build.source_uri.as_deref().map(|uri| uri.strip_prefix("git+").unwrap_or(uri));
+    let source = terms.source.map(|uri| uri.strip_prefix("git+").unwrap_or(uri));
     for (what, stated, claim) in [
         ("sourceUri", source, CertificateClaim::SourceRepositoryUri),
-        ("commit", Some(build.commit.as_str()), CertificateClaim::SourceRepositoryDigest),
-        ("ref", build.git_ref.as_deref(), CertificateClaim::SourceRepositoryRef),
+        ("commit", Some(terms.commit.as_str()), CertificateClaim::SourceRepositoryDigest),
+        ("ref", terms.git_ref, CertificateClaim::SourceRepositoryRef),
     ] {
         let claimed = identity.claim(claim);
         if stated.is_none() || stated != claimed {
@@ -256,19 +390,17 @@ fn timeless() -> (Reason, String) {
 }
 
 /// Whether a statement says what the rule asks of every vote.
-fn fits(statement: &Statement, rule: &ImageRule) -> Checked {
-    let build = &statement.build;
-    let named = |git_ref: &String| rule.refs.contains(git_ref);
-    if !rule.refs.is_empty() && !build.git_ref.as_ref().is_some_and(named) {
-        let shown = build.git_ref.as_ref().map_or("absent".to_owned(), |text| format!("{text:?}"));
+fn fits(terms: &Terms<'_>, rule: &ImageRule) -> Checked {
+    if !rule.refs.is_empty() && !terms.git_ref.is_some_and(|git_ref| rule.refs.contains(git_ref)) {
+        let shown = terms.git_ref.map_or("absent".to_owned(), |text| format!("{text:?}"));
         return Err((Reason::RefNotAllowed, format!("`ref` is {shown}")));
     }
     for field in &rule.required_fields {
         let (name, stated) = match field {
-            Field::SourceUri => ("sourceUri", build.source_uri.is_some()),
-            Field::Ref => ("ref", build.git_ref.is_some()),
-            Field::Target => ("target", build.target.is_some()),
-            Field::BuiltAt => ("builtAt", build.built_at.is_some()),
+            Field::SourceUri => ("sourceUri", terms.source.is_some()),
+            Field::Ref => ("ref", terms.git_ref.is_some()),
+            Field::Target => ("target", terms.target.is_some()),
+            Field::BuiltAt => ("builtAt", terms.says_when),
         };
         if !stated {
             return Err((Reason::FieldMissing, format!("the statement has no `{name}`")));
@@ -279,13 +411,18 @@ fn fits(statement: &Statement, rule: &ImageRule) -> Checked {
 
 /// Whether a statement is new enough. Its age is counted from the earliest time: a second
 /// timestamp makes nothing younger.
-fn fresh(attestation: &Attestation, rule: &ImageRule, now: Timestamp, purpose: &Purpose) -> Checked {
+fn fresh(
+    time: Option<Timestamp>,
+    terms: &Terms<'_>,
+    rule: &ImageRule,
+    now: Timestamp,
+    purpose: &Purpose,
+) -> Checked {
     let max_age = match purpose {
         Purpose::Verify => rule.verify_max_age,
         Purpose::Promote(_) => rule.max_age,
         Purpose::Leave(_) => return Ok(()),
     };
-    let (time, sequence) = (attestation.earliest(), attestation.statement().build.sequence);
     if (rule.epoch.is_some() || max_age.is_some()) && time.is_none() {
         return Err(timeless());
     }
@@ -296,6 +433,8 @@ fn fresh(attestation: &Attestation, rule: &ImageRule, now: Timestamp, purpose: &
     {
         return Err((Reason::TooOld, format!("the verified time is {time}, this machine's is {now}")));
     }
+    // A statement without a sequence is of no release that a rule on it could mean.
+    let sequence = terms.sequence.unwrap_or_default();
     if sequence < rule.min_sequence {
         let least = rule.min_sequence;
         return Err((Reason::SequenceTooLow, format!("the sequence is {sequence}, the lowest {least}")));

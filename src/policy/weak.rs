@@ -37,6 +37,9 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
     if rule.sources.is_empty() {
         weak("no-sources", "builders may agree on a build of any repository".to_owned());
     }
+    if !rule.types.is_empty() {
+        weak("unbound", "statements count that name a manifest and a commit, and no content".to_owned());
+    }
     let builders: Vec<&Builder> = policy.builders().iter().filter(|builder| builder.has_voice()).collect();
     let by_certificate = |builder: &&Builder| builder.credentials.iter().any(|c| c.issuer().is_some());
     let issuer = builders.iter().all(by_certificate).then_some(Domain::Issuer);

@@ -67,6 +67,7 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
         ("sources", strings(&rule.sources)),
         ("targets", strings(&rule.targets)),
         ("refs", strings(&rule.refs)),
+        ("types", list(rule.types.iter().map(|kind| format!("{kind} (unbound)")).collect())),
         ("tags", fed),
         ("to promote", age(rule.max_age)),
         ("to verify", age(rule.verify_max_age)),

@@ -217,6 +217,7 @@ pub(super) fn sides(row: &PlatformRow, cell: &Cell) -> Vec<(String, Content)> {
         (Status::Equivocation, _) => {
             let mut sides: Vec<(String, Content)> = Vec::new();
             for (number, content) in cell.statements.values().enumerate() {
+                let Some(content) = content else { continue };
                 if sides.iter().all(|(_, known)| known != content) {
                     sides.push((format!("statement {}", number + 1), *content));
                 }
@@ -510,11 +511,11 @@ fn cell_json(cell: &Cell) -> Value {
         "reason": cell.reason.map(Reason::code),
         "detail": cell.detail,
         "statements": cell.statements.keys().collect::<Vec<_>>(),
-        "said": cell.statements.iter().map(|(statement, content)| json!({
+        "said": cell.statements.iter().filter_map(|(statement, content)| content.map(|content| json!({
             "statement": statement,
             "narHash": content.nar_hash,
             "configDigest": content.config_digest,
-        })).collect::<Vec<_>>(),
+        }))).collect::<Vec<_>>(),
         "narHash": cell.content.map(|content| content.nar_hash),
         "configDigest": cell.content.map(|content| content.config_digest),
     })

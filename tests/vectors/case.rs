@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::json;
 
 /// One `case.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -90,6 +91,9 @@ pub(crate) enum Absent {
 pub(crate) struct Statement {
     /// Whose key signed it; `garnix` is the key of `garnix.pub`.
     pub(crate) signer: String,
+    /// The predicate type, where it is not one of ours.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<Kind>,
     /// Whether the image is approved or disputed.
     #[serde(default)]
     pub(crate) claim: Claim,
@@ -129,6 +133,75 @@ pub(crate) struct Statement {
     pub(crate) signed_at: String,
     /// A second verified time.
     pub(crate) and_at: Option<String>,
+}
+
+/// A predicate type that is not one of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Provenance of GitHub's build type: it names no system, and no content.
+    Slsa,
+    /// The predicate of nix-seed: it names a system and a narHash.
+    NixSeed,
+}
+
+impl Kind {
+    /// The predicate type.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Slsa => "https://slsa.dev/provenance/v1",
+            Self::NixSeed => "nix-seed/provenance",
+        }
+    }
+}
+
+/// A statement of one of those types.
+pub(crate) struct Foreign<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) name: &'a str,
+    /// SHA-256 in hex.
+    pub(crate) manifest: String,
+    pub(crate) commit: String,
+    /// A web address.
+    pub(crate) source: &'a str,
+    pub(crate) git_ref: &'a str,
+    pub(crate) system: &'a str,
+    pub(crate) nar_hash: String,
+    pub(crate) builder: &'a str,
+}
+
+impl Foreign<'_> {
+    /// The statement as JSON.
+    pub(crate) fn payload(&self) -> String {
+        let predicate = if self.kind == Kind::Slsa.as_str() {
+            json!({
+                "buildDefinition": {
+                    "buildType": "https://actions.github.io/buildtypes/workflow/v1",
+                    "externalParameters": { "workflow": { "ref": self.git_ref, "repository": self.source } },
+                    "resolvedDependencies": [{
+                        "uri": format!("git+{}@{}", self.source, self.git_ref),
+                        "digest": { "gitCommit": self.commit },
+                    }],
+                },
+                "runDetails": { "builder": { "id": self.builder } },
+            })
+        } else {
+            json!({
+                "predicateType": self.kind,
+                "gitHash": self.commit,
+                "system": self.system,
+                "narHash": self.nar_hash,
+                "builder": { "identity": self.builder },
+            })
+        };
+        json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{ "name": self.name, "digest": { "sha256": self.manifest } }],
+            "predicateType": self.kind,
+            "predicate": predicate,
+        })
+        .to_string()
+    }
 }
 
 /// What a statement says of its image.

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{PolicyError, name, rule};
+use crate::attestation::Provenance;
 use crate::oci::{Config, Platform, Repository, System, Tag};
 use crate::policy::builder::{Builder, Domain};
 use crate::policy::decide::Purpose;
@@ -53,6 +54,8 @@ pub struct ImageRule {
     pub epoch: Option<Timestamp>,
     /// Votes of a lower sequence do not count.
     pub min_sequence: u64,
+    /// Predicate types that count besides ours, for what they say. They bind no content.
+    pub types: BTreeSet<&'static str>,
     tags: Vec<TagRule>,
 }
 
@@ -110,6 +113,10 @@ pub(super) struct FileImage {
     epoch: Option<Moment>,
     #[serde(default)]
     min_sequence: u64,
+    #[serde(default)]
+    types: Vec<String>,
+    #[serde(default)]
+    unbound: bool,
     tag: Option<Vec<FileTag>>,
 }
 
@@ -220,8 +227,30 @@ fn voices(
     Ok(most)
 }
 
+/// Platforms, none of which was `seen` before, each with the system that builds for it.
+fn platforms(
+    place: &str,
+    list: &[String],
+    seen: &mut BTreeSet<Platform>,
+) -> Result<BTreeMap<Platform, System>, PolicyError> {
+    let mut map = BTreeMap::new();
+    for text in list {
+        let platform: Platform = text
+            .parse()
+            .map_err(|e: crate::oci::platform::PlatformError| rule(place, format!("platforms: {e}")))?;
+        let system = System::for_platform(&platform)
+            .ok_or_else(|| rule(place, format!("platforms: no Nix system builds for {platform}")))?;
+        if !seen.insert(platform.clone()) {
+            return Err(rule(place, format!("platforms: {platform} is listed twice")));
+        }
+        map.insert(platform, system);
+    }
+    Ok(map)
+}
+
 impl FileImage {
     pub(super) fn read(self, place: &str, builders: &[Builder]) -> Result<ImageRule, PolicyError> {
+        let types = self.types(place)?;
         let pattern = RepositoryPattern::parse(&self.repository).map_err(|why| rule(place, why))?;
         let names = self
             .names
@@ -235,26 +264,11 @@ impl FileImage {
             return Err(rule(place, "names: one name cannot stand for every repository below a path"));
         }
         let mut seen = BTreeSet::new();
-        let mut platforms = |list: &[&String]| -> Result<BTreeMap<Platform, System>, PolicyError> {
-            let mut map = BTreeMap::new();
-            for text in list {
-                let platform: Platform = text.parse().map_err(|e: crate::oci::platform::PlatformError| {
-                    rule(place, format!("platforms: {e}"))
-                })?;
-                let system = System::for_platform(&platform)
-                    .ok_or_else(|| rule(place, format!("platforms: no Nix system builds for {platform}")))?;
-                if !seen.insert(platform.clone()) {
-                    return Err(rule(place, format!("platforms: {platform} is listed twice")));
-                }
-                map.insert(platform, system);
-            }
-            Ok(map)
-        };
-        let required = platforms(&self.platforms.iter().collect::<Vec<_>>())?;
-        let mut optional = platforms(&self.optional.iter().collect::<Vec<_>>())?;
+        let required = platforms(place, &self.platforms, &mut seen)?;
+        let mut optional = platforms(place, &self.optional, &mut seen)?;
         let mut since = BTreeMap::new();
         for (text, sequence) in &self.since {
-            let named = platforms(&[text])?;
+            let named = platforms(place, std::slice::from_ref(text), &mut seen)?;
             since.extend(named.keys().map(|platform| (platform.clone(), *sequence)));
             optional.extend(named);
         }
@@ -325,8 +339,37 @@ impl FileImage {
             verify_max_age: self.verify_max_age.map(|age| age.0),
             epoch: self.epoch.map(|moment| moment.0),
             min_sequence: self.min_sequence,
+            types,
             tags,
         })
+    }
+}
+
+impl FileImage {
+    /// The types that are accepted besides ours. What says neither its content nor its place in order
+    /// cannot be held to rules on either.
+    fn types(&self, place: &str) -> Result<BTreeSet<&'static str>, PolicyError> {
+        let known = |text: &String| {
+            let known = Provenance::TYPES.iter().find(|known| *known == text);
+            known.copied().ok_or_else(|| {
+                let all = Provenance::TYPES.join(", ");
+                rule(
+                    place,
+                    format!("types: {text:?} is none that can be accepted besides quorate's own: {all}"),
+                )
+            })
+        };
+        let types = self.types.iter().map(known).collect::<Result<BTreeSet<_>, _>>()?;
+        let whole = self.hear_all || self.min_sequence > 0 || !self.since.is_empty();
+        let why = match (types.is_empty(), self.unbound) {
+            (true, true) => "unbound: there are no `types` that it is for",
+            (false, false) => "types: they name no `configDigest`, and count only with `unbound = true`",
+            (false, true) if whole => {
+                "unbound: with `hear_all`, `min_sequence` or `since` every vote must name its content and sequence"
+            }
+            (true, false) | (false, true) => return Ok(types),
+        };
+        Err(rule(place, why))
     }
 }
 
@@ -366,6 +409,66 @@ impl RepositoryPattern {
         match self {
             Self::Exact(repository) => repository.to_string(),
             Self::Below(path) => format!("{path}*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::{Policy, PolicyError};
+
+    /// A policy of two builders, with lines more in its rule.
+    fn parse(lines: &str) -> Result<Policy, PolicyError> {
+        let builder = |name: &str| {
+            format!("[[builder]]\nname = \"{name}\"\noperator = \"{name}\"\nkey = \"{name}.pub\"\n")
+        };
+        let text = format!(
+            "version = 1\n[[image]]\nrepository = \"ghcr.io/acme/app\"\nplatforms = [\"linux/amd64\"]\n\
+             quorum = 2\n{lines}\n{}{}",
+            builder("a"),
+            builder("b")
+        );
+        Policy::parse(&text, |path| {
+            Ok(crate::policy::vectors::key(path.trim_end_matches(".pub")).to_pem().into_bytes())
+        })
+    }
+
+    const SLSA: &str = "types = [\"https://slsa.dev/provenance/v1\"]";
+
+    #[test]
+    fn rules_that_mean_less_than_they_seem_to_are_refused() {
+        let unbound = |more: &str| format!("{SLSA}\nunbound = true\n{more}");
+        let tag = |line: &str| format!("[[image.tag]]\nname = \"latest\"\nrule = \"forward\"\n{line}");
+        for good in [
+            "since = { \"linux/arm64\" = 5 }".to_owned(),
+            "single = true".to_owned(),
+            unbound(""),
+            tag("refs = [\"refs/tags/v*\"]"),
+            tag("versions = \">=1, <2\""),
+        ] {
+            assert!(parse(&good).is_ok(), "{good}");
+        }
+        for (bad, says) in [
+            ("since = { \"linux/amd64\" = 5 }".to_owned(), "twice"),
+            ("since = { \"linux/arm64\" = 5, \"linux/arm64/v8\" = 6 }".to_owned(), "twice"),
+            ("since = { \"plan9/amd64\" = 5 }".to_owned(), "no Nix system"),
+            ("since = { \"linux/arm64\" = -5 }".to_owned(), "since"),
+            ("since = [\"linux/arm64\"]".to_owned(), "since"),
+            ("single = \"yes\"".to_owned(), "single"),
+            (SLSA.to_owned(), "unbound = true"),
+            ("unbound = true".to_owned(), "no `types`"),
+            (unbound("").replace("v1", "v0.2"), "none that can be accepted"),
+            (unbound("").replace("slsa.dev/provenance", "quorate.dev/predicates/build"), "none that can be"),
+            (unbound("hear_all = true"), "content and sequence"),
+            (unbound("min_sequence = 1"), "content and sequence"),
+            (unbound("since = { \"linux/arm64\" = 5 }"), "content and sequence"),
+            (tag("refs = [\"\"]"), "tag: refs"),
+            (tag("versions = \"one\""), "no range of versions"),
+            (tag("versions = \"\""), "no range of versions"),
+            (tag("version = \"1\""), "unknown field"),
+        ] {
+            let error = parse(&bad).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(says), "{says:?} is not in {error:?}");
         }
     }
 }

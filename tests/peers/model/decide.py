@@ -21,6 +21,14 @@ from datetime import datetime, timedelta, timezone
 
 BUILD = "https://quorate.dev/predicates/build/v1"
 DISSENT = "https://quorate.dev/predicates/dissent/v1"
+# policy.md, "Other types": what may count besides.
+SLSA = "https://slsa.dev/provenance/v1"
+WORKFLOW = "https://actions.github.io/buildtypes/workflow/v1"
+SEEDS = (
+    "nix-seed/provenance",
+    "https://github.com/0compute/nix-seed",
+    "https://github.com/roundtablelove/nix-seed",
+)
 INDEX = "application/vnd.oci.image.index.v1+json"
 # Of an image's manifest, its configuration and its layers.
 OCI = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json")
@@ -243,7 +251,7 @@ class Rule:
             "policy",
             ["repository", "platforms"],
             "optional since single quorum environments verify distinct_by hear_all sources targets refs "
-            "required_fields max_age verify_max_age epoch min_sequence names tag".split(),
+            "required_fields max_age verify_max_age epoch min_sequence names tag types unbound".split(),
         )
         self.repository = t["repository"]
         self.required = [parts(p) for p in t["platforms"]]
@@ -274,6 +282,8 @@ class Rule:
         self.epoch = instant(t["epoch"]) if "epoch" in t else None
         self.min_sequence = t.get("min_sequence", 0)
         self.names = t.get("names")
+        self.types = t.get("types", [])
+        need(set(self.types) <= {SLSA, *SEEDS}, "policy", "types")
         self.tags = [
             table(tag, "policy", ["name", "rule"], ["environment", "refs", "versions"])
             for tag in t.get("tag", [])
@@ -411,6 +421,51 @@ class Statement:
         self.fields = set(p)
 
 
+class Provenance:
+    """What a statement of another type says (policy.md, "Other types"): which manifest came of which
+    commit. What it leaves open is `None`."""
+
+    dissents = False
+    sequence = target = None
+
+    def __init__(self, text):
+        t = strict(text, "statement-malformed")
+        table(t, "statement-malformed", ["_type", "subject", "predicateType", "predicate"])
+        need(t["_type"] == "https://in-toto.io/Statement/v1", "statement-type")
+        need(type(t["subject"]) is list and len(t["subject"]) == 1, "subject-ambiguous")
+        self.name, self.manifest = named(t["subject"][0], "statement-malformed")
+        self.type, p = t["predicateType"], t["predicate"]
+        need(type(p) is dict, "predicate-malformed")
+        self.source = self.ref = self.platform = self.nar = None
+        if self.type == SLSA:
+            build = p["buildDefinition"]
+            need(build["buildType"] == WORKFLOW, "predicate-malformed", "buildType")
+            workflow = build["externalParameters"]["workflow"]
+            git = [d for d in build["resolvedDependencies"] if "gitCommit" in d.get("digest", {})]
+            need(len(git) == 1, "predicate-malformed", "commits")
+            self.source, self.ref = "git+" + workflow["repository"], workflow["ref"]
+            need(git[0]["uri"] == f"{self.source}@{self.ref}", "predicate-malformed", "uri")
+            self.commit = git[0]["digest"]["gitCommit"]
+            self.builder = p["runDetails"]["builder"]["id"]
+        else:
+            commits = {p[k] for k in ("commit", "gitHash") if k in p}
+            need(len(commits) == 1, "predicate-malformed", "commits")
+            self.commit = commits.pop()
+            self.platform = SYSTEMS[p["system"]]
+            self.nar = nar_hash(p["narHash"])
+            self.builder = p["builder"]["identity"]
+            if "imageHash" in p:
+                image = p["imageHash"].split("@")[-1]
+                need(image == self.manifest, "predicate-malformed", "imageHash")
+        need(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", self.commit), "predicate-malformed", "commit")
+        self.fields = {k for k, v in (("sourceUri", self.source), ("ref", self.ref)) if v is not None}
+        self.digest = sha256(text)
+
+    def joins(self, group):
+        name, source, _, commit, _ = group
+        return (self.name, self.commit) == (name, commit) and self.source in (None, source)
+
+
 def named(t, why):
     """A repository and a digest: a subject, or what is disputed."""
     table(t, why, ["name", "digest"])
@@ -424,7 +479,14 @@ def named(t, why):
 @functools.lru_cache(65536)
 def statement(text):
     try:
-        return Statement(text)
+        t = json.loads(text)
+        other = type(t) is dict and t.get("predicateType") in (SLSA, *SEEDS)
+    except ValueError:
+        other = False
+    try:
+        return Provenance(text) if other else Statement(text)
+    except (KeyError, TypeError, AttributeError) as e:
+        return Broken("predicate-malformed", repr(e))
     except Broken as e:
         return e
 
@@ -633,38 +695,52 @@ def their_build(rule, repository, expect, said):
     return None
 
 
-def their_agreement(here, manifest, config):
+def two_things(own, backed):
+    """Whether a builder says two things of one platform, in one group."""
+    contents = {s.st.content for s in own if s.heard}
+    nars = {nar for nar, _ in contents} | {b.st.nar for b in backed if b.st.nar is not None}
+    return len(contents) > 1 or len(nars) > 1
+
+
+def their_agreement(here, backed, manifest, config):
     """Point 3: the content that most builders voted for, of those that fit the manifest; none if
-    two have equally many (concepts.md, "How the decision goes", 4)."""
-    contents = {}
-    for s in here:
-        if s.heard:
-            contents.setdefault(s.builder, set()).add(s.st.content)
+    two have equally many (concepts.md, "How the decision goes", 4). Then whether anybody voted."""
     # Who says two things supports neither.
-    here = [s for s in here if s.heard and len(contents[s.builder]) == 1]
+    liars = {
+        b
+        for b in {s.builder for s in here}
+        if two_things([s for s in here if s.builder is b], [s for s in backed if s.builder is b])
+    }
+    here = [s for s in here if s.heard and s.builder not in liars]
     votes = {
         (s.st.content, s.builder) for s in here if s.counts(manifest) and s.st.config == config
     }
     most = Counter(content for content, _ in votes).most_common(2)
     if most:
-        return most[0][0] if len(most) == 1 or most[0][1] > most[1][1] else None
+        content = most[0][0] if len(most) == 1 or most[0][1] > most[1][1] else None
+        return content, content is not None, here
     # Nobody votes. Then one content alone differs from nothing, unless it is said of this manifest
     # and does not fit it.
     said = [s.st for s in here]
     if len({st.content for st in said}) == 1:
         st = said[0]
         if st.config == config or all(st.manifest != manifest for st in said):
-            return st.content
-    return None
+            return st.content, False, here
+    return None, False, here
 
 
-def their_objections(own, agreed, disputes):
+def their_objections(own, backed, agreed, voted, honest, disputes):
     """Point 4: what a builder says against the release: by its statements on one platform, in one
     group, and by those that dispute what the index has there. No reason not to count silences
     them; only a revocation and a waiver do that."""
     contents = {s.st.content for s in own if s.heard}
-    if len(contents) > 1:
+    if two_things(own, backed):
         return "equivocation"
+    # policy.md, "Other types": a narHash that is not that of what is agreed, or where nobody votes,
+    # of what is said.
+    others = {agreed[0]} if voted else {s.st.content[0] for s in honest}
+    if any(b.st.nar is not None and others - {b.st.nar} for b in backed):
+        return "dissent"
     if contents - {agreed} or any(s.heard for s in disputes):
         return "dissent"
     return None
@@ -695,7 +771,7 @@ def their_standing(policy, rule, expect, now, said):
     limit = rule.max_age[expect["purpose"]]
     if st.builder not in said.builder.ids:
         said.reason = "builder-claim"
-    elif st.platform not in said.builder.platforms:
+    elif st.platform is not None and st.platform not in said.builder.platforms:
         said.reason = "system-not-allowed"
     elif rule.refs is not None and st.ref not in rule.refs:
         said.reason = "ref-not-allowed"
@@ -709,20 +785,21 @@ def their_standing(policy, rule, expect, now, said):
         said.reason = "too-old"
     elif rule.epoch is not None and signed < rule.epoch:
         said.reason = "before-epoch"
-    elif st.sequence < rule.min_sequence:
+    elif st.sequence is not None and st.sequence < rule.min_sequence:
         said.reason = "sequence-too-low"
-    elif st.sequence * 10**9 > signed + 600 * 10**9:
+    elif st.sequence is not None and st.sequence * 10**9 > signed + 600 * 10**9:
         said.reason = "sequence-ahead"
 
 
 class Group:
     """What is said of one build, held against the index."""
 
-    def __init__(self, policy, rule, n, image, said):
+    def __init__(self, policy, rule, n, image, said, backings):
         found = image.found
         self.commit, self.sequence = said[0].st.commit, said[0].st.sequence
         self.group = said[0].st.group
         name, source, target, commit, sequence = self.group
+        self.backings = [b for b in backings if b.st.joins(self.group)]
         self.order = (sequence, commit, name, source or "", target or "")
         self.cells, self.have = {}, {}
         short = not found
@@ -735,7 +812,12 @@ class Group:
         for p in {s.st.platform for s in said} | set(found):
             here = [s for s in said if s.st.platform == p]
             manifest, config = found.get(p, (None, None))
-            agreed = their_agreement(here, manifest, config)
+            backed = [
+                b
+                for b in self.backings
+                if b.st.platform == p or b.st.platform is None and b.st.manifest == manifest
+            ]
+            agreed, voted, honest = their_agreement(here, backed, manifest, config)
             # What disputes a manifest of the index stands there, whatever system it names. A
             # platform that was left out of the index can still be disputed.
             disputes = [
@@ -747,11 +829,15 @@ class Group:
             cells, counted = {}, []
             for b in policy.builders:
                 own = [s for s in here if s.builder is b]
-                status = their_objections(own, agreed, [s for s in disputes if s.builder is b])
+                mine = [s for s in backed if s.builder is b]
+                against = [s for s in disputes if s.builder is b]
+                status = their_objections(own, mine, agreed, voted, honest, against)
                 if status:
                     objections.add(status)
                     self.disputed.add(p)
-                elif any(s.counts(manifest) for s in own):
+                elif any(s.counts(manifest) for s in own) or (
+                    voted and p in b.platforms and any(s.counts(manifest) for s in mine)
+                ):
                     status = "counted"
                     counted.append(b)
                 if status:
@@ -769,8 +855,10 @@ class Group:
         if self.lacks:
             self.word = "refused"
 
-    def holds(self, st, p):
-        return st.group == self.group and st.platform == p
+    def holds(self, s, p):
+        backs = isinstance(s.st, Provenance)
+        mine = s in self.backings if backs else s.st.group == self.group
+        return mine and s.st.platform == p
 
 
 def decide(case):
@@ -783,26 +871,32 @@ def decide(case):
     image = Image(rule, case["image"], case["manifests"], case["configs"], expect)
     refusals, found = image.refusals, image.found
     n = rule.quorum(expect)
-    proven, groups, notes = [], {}, []
+    proven, groups, backings, notes = [], {}, [], []
     for raw in case["statements"]:
         builder = pol.signers.get(raw["signer"])
         st = statement(raw["payload"])
         if builder is None or isinstance(st, Broken):
             notes.append(f"{raw['signer']}: {'unknown' if builder is None else st.args}")
             continue
+        full = isinstance(st, Statement)
+        if not full and st.type not in rule.types:
+            notes.append(f"{raw['signer']}: {st.type}")
+            continue
         said = Said(st, builder, builder.keys[raw["signer"]], [moment(t) for t in raw["times"]])
         proven.append(said)
         their_standing(pol, rule, expect, now, said)
         other = their_build(rule, case["repository"], expect, said)
-        if not other:
+        if not other and full:
             groups.setdefault(st.group, []).append(said)
+        elif not other and said.heard:
+            backings.append(said)
         said.foreign = other not in (None, "commit-unexpected")
-        if any(m == st.manifest and p != st.platform for p, (m, _) in found.items()):
+        if st.platform and any(m == st.manifest and p != st.platform for p, (m, _) in found.items()):
             other = other or "system-mismatch"
             said.foreign |= said.heard
         said.reason = said.reason or other
         notes.append(f"{builder.name} {st.platform} {st.commit[:7]}@{st.sequence}: {said.reason}")
-    judged = [Group(pol, rule, n, image, said) for said in groups.values()]
+    judged = [Group(pol, rule, n, image, said, backings) for said in groups.values()]
     # "One group that is met is enough; of several, the highest sequence is reported. If none is met,
     # the worst is, and of several that one in which most agree."
     order = ("short", "dissent", "equivocation", "refused", "met")
@@ -831,7 +925,7 @@ def otherwise(rejected, pol, proven, best, p, child, b):
         s
         for s in proven
         if s.builder is b
-        and (s.st.manifest == child[0] or best and s.heard and best.holds(s.st, p))
+        and (s.st.manifest == child[0] or best and s.heard and best.holds(s, p))
     ]
     unproven = any(r["manifest"] == child[0] and pol.signers.get(r["signer"]) is b for r in rejected)
     if unproven or any(not s.waived and not s.foreign for s in own):

@@ -380,6 +380,143 @@ class Agreement(Case):
         self.check("short", two="rejected")
 
 
+class Platforms(Case):
+    """policy.md, "Platforms"."""
+
+    def test_required_from_a_sequence_on(self):
+        self.say("one")
+        self.say("two")
+        self.policy = policy('since = { "linux/arm64" = 6 }')
+        self.check("met")
+        self.policy = policy('since = { "linux/arm64" = 5 }')
+        verdict = self.check("refused")
+        self.assertEqual(verdict["platforms"]["linux/arm64"]["have"], 0)
+        # The older of two releases of one index is met.
+        self.say("one", commit=OTHER_COMMIT, sequence=4)
+        self.check("refused")
+        self.say("two", commit=OTHER_COMMIT, sequence=4)
+        self.assertEqual(self.check("met")["group"]["sequence"], 4)
+
+    def test_what_it_has_before_needs_the_quorum(self):
+        self.release = Release("linux/amd64", "linux/arm64")
+        self.policy = policy('since = { "linux/arm64" = 6 }')
+        for who in ("one", "two"):
+            self.say(who)
+        self.check("short")
+        for who in ("one", "two"):
+            self.say(who, at="linux/arm64")
+        self.check("met")
+
+    def test_one_image_without_an_index(self):
+        (itself,) = self.release.manifests.values()
+        self.release.image = lambda: {"mediaType": decide.OCI[0], "bytes": itself}
+        self.say("one")
+        self.say("two")
+        self.check("refused")
+        self.policy = policy("single = true")
+        self.check("met", one="counted")
+        self.policy = policy("single = true", platforms=("linux/arm64",))
+        self.check("refused")
+        self.policy = policy("single = true", platforms=("linux/amd64", "linux/arm64"))
+        self.assertEqual([*self.check("met")["platforms"]], ["linux/amd64"])
+        self.expect.update(purpose="promote", tags=["v1"])
+        self.check("refused")
+
+
+class OtherTypes(Case):
+    """policy.md, "Other types"."""
+
+    UNBOUND = f'types = ["{decide.SLSA}", "{decide.SEEDS[0]}"]\nunbound = true'
+    SOURCE = "git+https://git.example/app"
+
+    def setUp(self):
+        super().setUp()
+        self.policy = policy(self.UNBOUND)
+        self.say("one", sourceUri=self.SOURCE)
+
+    def back(self, who, kind, predicate, manifest=None):
+        manifest = manifest or self.release.of["linux/amd64"][0]
+        subject = {"name": APP, "digest": {"sha256": manifest.removeprefix("sha256:")}}
+        payload = text(
+            {
+                "_type": "https://in-toto.io/Statement/v1",
+                "subject": [subject],
+                "predicateType": kind,
+                "predicate": predicate,
+            }
+        )
+        said = {"signer": who, "payload": payload, "times": [SIGNED], "bundle": digest(payload)}
+        self.statements.append(said)
+
+    def slsa(self, who, commit=COMMIT, source=SOURCE, builder=None, manifest=None):
+        web = source.removeprefix("git+")
+        dependency = {"uri": f"{source}@main", "digest": {"gitCommit": commit}}
+        predicate = {
+            "buildDefinition": {
+                "buildType": decide.WORKFLOW,
+                "externalParameters": {"workflow": {"ref": "main", "repository": web}},
+                "resolvedDependencies": [dependency],
+            },
+            "runDetails": {"builder": {"id": builder or who}},
+        }
+        self.back(who, decide.SLSA, predicate, manifest)
+
+    def seed(self, who, nar="Alinux/amd64"):
+        nar = b64encode(hashlib.sha256(nar.encode()).digest()).decode()
+        predicate = {
+            "system": "x86_64-linux",
+            "gitHash": COMMIT,
+            "narHash": "sha256-" + nar,
+            "builder": {"identity": who},
+        }
+        self.back(who, decide.SEEDS[0], predicate)
+
+    def test_adds_to_what_is_agreed(self):
+        self.slsa("two")
+        self.check("met", two="counted")
+        self.policy = policy()
+        self.check("short", two="missing")
+
+    def test_alone_counts_for_nothing(self):
+        self.statements.clear()
+        self.slsa("one")
+        self.slsa("two")
+        self.assertIsNone(self.check("short", one="rejected", two="rejected")["group"])
+
+    def test_of_another_build(self):
+        self.slsa("two", commit=OTHER_COMMIT)
+        self.slsa("three", source="git+https://git.example/fork")
+        self.check("short", two="rejected", three="rejected")
+
+    def test_of_another_manifest(self):
+        self.slsa("two", manifest=digest("pushed before"))
+        self.check("short", two="missing")
+
+    def test_nar_hash(self):
+        self.seed("two")
+        self.check("met", two="counted")
+        self.seed("three", nar="another")
+        self.check("dissent", three="dissent")
+        self.seed("one", nar="another")
+        self.check("equivocation", one="equivocation")
+
+    def test_hides_nothing(self):
+        self.slsa("two")
+        self.say("two", sourceUri=self.SOURCE, dissents=True)
+        self.check("dissent", two="dissent")
+
+    def test_says_who_it_is(self):
+        self.slsa("two", builder="three")
+        self.check("short", two="rejected")
+
+    def test_fields_that_the_rule_asks_for(self):
+        self.policy = policy(self.UNBOUND + '\nrequired_fields = ["target"]')
+        self.statements.clear()
+        self.say("one", sourceUri=self.SOURCE, target="image")
+        self.slsa("two")
+        self.check("short", two="rejected")
+
+
 class Objections(Case):
     """Point 4."""
 
@@ -576,7 +713,7 @@ class Documents(Case):
             self.assertEqual(decide.statement(text(wrong)).args[0], reason)
 
         broken("statement-type", "_type", value="https://in-toto.io/Statement/v0.1")
-        broken("predicate-type", "predicateType", value="https://slsa.dev/provenance/v1")
+        broken("predicate-type", "predicateType", value="https://slsa.dev/provenance/v0.2")
         broken("subject-ambiguous", "subject", value=good["subject"] * 2)
         broken("statement-malformed", "more", value=1)
         for key, value in {
