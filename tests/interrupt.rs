@@ -6,6 +6,7 @@
 mod shop;
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -69,9 +70,20 @@ fn named(shop: &Shop, tag: &str, release: &Release) {
     }
 }
 
-fn send(child: &Child, signal: &str) {
-    let pid = child.id().to_string();
-    assert!(Command::new("sh").args(["-c", "kill -s $1 $2", "sh", signal, &pid]).status().unwrap().success());
+/// A signal that is ready to be sent: a shell that waits for a line. Starting one takes its time.
+struct Signal(Child);
+
+impl Signal {
+    fn ready(child: &Child, signal: &str) -> Self {
+        let pid = child.id().to_string();
+        let arguments = ["-c", "read line; kill -s $1 $2", "sh", signal, &pid];
+        Self(Command::new("sh").args(arguments).stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn send(mut self) {
+        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
 }
 
 fn finished(child: Child) -> Run {
@@ -101,8 +113,8 @@ fn hang() -> Fault {
     Fault::new(FaultAction::Hang).method("PUT").path("manifests/f2")
 }
 
-fn slow(seconds: u64) -> Fault {
-    Fault::new(FaultAction::Delay(Duration::from_secs(seconds)))
+fn slow(millis: u64) -> Fault {
+    Fault::new(FaultAction::Delay(Duration::from_millis(millis)))
 }
 
 /// Ends well, and finds nothing left over.
@@ -122,10 +134,11 @@ fn tags_are_put_back_before_it_ends() {
         let (shop, first, second) = open();
         shop.bed.registry.fault(hang());
         let child = started(&shop, &second);
+        let ready = Signal::ready(&child, signal);
         asked(&shop, "PUT", "manifests/f2", 1);
         named(&shop, "f1", &second);
         let sent = Instant::now();
-        send(&child, signal);
+        ready.send();
         let run = finished(child).exits(130).says("interrupted while tags were written");
         assert!(sent.elapsed() < Duration::from_secs(7), "a runner waits 7.5 s: {:?}", sent.elapsed());
         let report = run.json();
@@ -147,13 +160,14 @@ fn tags_are_put_back_before_it_ends() {
 
 #[test]
 fn what_is_being_written_or_read_back_is_put_back_too() {
-    // A write that ends a second later; and a reading back that would take five.
-    for (method, skip, seconds, times) in [("PUT", 0, 1, 1), ("GET", 2, 5, 3)] {
+    // A write that ends a moment later; and a reading back that would take five.
+    for (method, skip, millis, times) in [("PUT", 0, 1500, 1), ("GET", 2, 5000, 3)] {
         let (shop, first, second) = open();
-        shop.bed.registry.fault(slow(seconds).method(method).path("manifests/f2").skip(skip).times(1));
+        shop.bed.registry.fault(slow(millis).method(method).path("manifests/f2").skip(skip).times(1));
         let child = started(&shop, &second);
+        let signal = Signal::ready(&child, "INT");
         asked(&shop, method, "manifests/f2", times);
-        send(&child, "INT");
+        signal.send();
         let report = finished(child).exits(130).json();
         for tag in ["f1", "f2"] {
             assert_eq!(action(&report, tag), "restored", "{method}");
@@ -166,10 +180,11 @@ fn what_is_being_written_or_read_back_is_put_back_too() {
 #[test]
 fn no_tag_is_begun_after_an_interrupt() {
     let (shop, first, second) = open();
-    shop.bed.registry.fault(slow(1).method("PUT").path("manifests/v2"));
+    shop.bed.registry.fault(slow(1500).method("PUT").path("manifests/v2"));
     let child = started(&shop, &second);
+    let signal = Signal::ready(&child, "INT");
     asked(&shop, "PUT", "manifests/v2", 1);
-    send(&child, "INT");
+    signal.send();
     let report = finished(child).exits(130).json();
     let actions = ["f1", "f2", "v2"].map(|tag| action(&report, tag));
     assert_eq!(actions, ["skipped", "skipped", "created"]);
@@ -184,15 +199,16 @@ fn the_second_interrupt_ends_it_at_once() {
     let (shop, first, second) = open();
     shop.bed.registry.fault(hang());
     let child = started(&shop, &second);
+    let [first_signal, second_signal] = ["INT", "TERM"].map(|signal| Signal::ready(&child, signal));
     asked(&shop, "PUT", "manifests/f2", 1);
     named(&shop, "f1", &second);
-    send(&child, "INT");
+    first_signal.send();
     // Two signals of one kind at a time may arrive as one.
     std::thread::sleep(Duration::from_millis(300));
     let sent = Instant::now();
-    send(&child, "TERM");
+    second_signal.send();
     let run = finished(child).exits(130).says("a tag may have moved");
-    assert!(sent.elapsed() < Duration::from_millis(1500), "{:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
     assert_eq!(run.json()["verdict"], Value::Null);
     assert_eq!(shop.named("f1").as_ref(), Some(&second.digest), "nothing is put back");
     assert!(page(&shop).contains("✗ undecided") && !page(&shop).contains("✓"));
@@ -207,15 +223,16 @@ fn the_second_interrupt_ends_it_at_once() {
 fn before_a_tag_is_written_it_ends_at_once() {
     for signal in ["INT", "TERM"] {
         let (shop, first, second) = open();
-        shop.bed.registry.fault(slow(5).path("/blobs/"));
+        shop.bed.registry.fault(slow(5000).path("/blobs/"));
         let child = started(&shop, &second);
+        let ready = Signal::ready(&child, signal);
         asked(&shop, "GET", "/blobs/", 1);
         // Already now the report is no longer that of the first run.
         assert!(page(&shop).contains("has not ended") && !page(&shop).contains("✓"));
         let sent = Instant::now();
-        send(&child, signal);
+        ready.send();
         let run = finished(child).exits(130).says("error: interrupted\n");
-        assert!(sent.elapsed() < Duration::from_millis(1500), "{:?}", sent.elapsed());
+        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
         assert_eq!(run.json()["outcome"], "undecided");
         assert!(shop.bed.registry.writes().is_empty());
         assert_eq!(shop.named("f1").as_ref(), Some(&first.digest));

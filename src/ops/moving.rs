@@ -133,7 +133,8 @@ pub(super) async fn write(
     let written = interrupt.within(IN_HAND, work).await;
     steps.iter_mut().filter(|step| step.is_due() && !step.touched).for_each(Step::skip);
     let mut read = None;
-    if let Some(Ok(())) = written {
+    // Whoever interrupts while tags are written wants them back, also where all writes came to an end.
+    if matches!(written, Some(Ok(()))) && !interrupt.came() {
         let work = read_back(registry.with_deadline(SETTLE), approval, steps, false);
         read = interrupt.within(Duration::ZERO, work).await;
     }
