@@ -160,7 +160,11 @@ struct Failure {
 /// The error for an answer that is not what was asked for.
 pub fn refused(url: &Url, status: u16, body: &[u8]) -> Error {
     let said: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(300).collect();
-    Trouble::of(status).with(format!("{} answered {status}: {}", shown(url), said.trim()))
+    let said = match said.trim() {
+        "" => String::new(),
+        words => format!(": {words}"),
+    };
+    Trouble::of(status).with(format!("{} answered {status}{said}", shown(url)))
 }
 
 /// What is the matter with a service. The codes are stable, and stand in the message as those of
