@@ -313,13 +313,21 @@ fn a_log_that_is_not_the_trusted_one_is_not_believed() {
     let run = works.attest(Log::V1, &release, "own", &works.own(), &elsewhere);
     run.exits(3).says("(log-unknown)");
     for (fault, says) in [
-        (FaultAction::Replace(b"{}".to_vec()), "answered 201"),
-        (FaultAction::Replace(b"not JSON".to_vec()), "answered 201"),
-        (FaultAction::Truncate, "answered 201"),
-        (FaultAction::Status(Answer::status(400).body("text/plain", "no")), "answered 400: no"),
-        (FaultAction::Status(Answer::status(409)), "answered 409"),
-        (FaultAction::Status(Answer::status(409).header("Location", "http://evil.test/x")), "answered 409"),
-        (FaultAction::Html, "answered 200"),
+        (FaultAction::Replace(b"{}".to_vec()), "answered 201: {} (service-malformed)"),
+        (FaultAction::Replace(b"not JSON".to_vec()), "answered 201: not JSON (service-malformed)"),
+        (FaultAction::Truncate, " (service-malformed)"),
+        (
+            FaultAction::Status(Answer::status(400).body("text/plain", "no")),
+            "answered 400: no (service-refused)",
+        ),
+        (FaultAction::Status(Answer::status(409)), "answered 409 (service-refused)"),
+        (
+            FaultAction::Status(Answer::status(409).header("Location", "http://evil.test/x")),
+            "answered 409 (service-refused)",
+        ),
+        (FaultAction::Status(Answer::status(500)), "answered 500 (service-server-error)"),
+        (FaultAction::Reset, " (service-unreachable)"),
+        (FaultAction::Html, "continue.</p> (service-malformed)"),
     ] {
         works.rekor.fault(Fault::new(fault));
         works.attest(Log::V1, &release, "own", &works.own(), &[]).exits(3).says(says);
@@ -394,7 +402,7 @@ fn a_job_without_a_token_is_told_how_to_get_one() {
     let runner = |url| {
         [("ACTIONS_ID_TOKEN_REQUEST_URL", url), ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", Issuer::REQUEST_TOKEN)]
     };
-    works.run(Log::V2, &arguments, &runner(&url)).exits(3).says("answered 401");
+    works.run(Log::V2, &arguments, &runner(&url)).exits(3).says("answered 401 (service-refused)");
     let clear = "http://runner.example/token";
     works.run(Log::V2, &arguments, &runner(clear)).exits(2).says("is not https");
     works.github.set_job(own_job());

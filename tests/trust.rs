@@ -310,12 +310,15 @@ fn a_repository_that_fails_is_no_repository_that_has_nothing() {
     let world = World::new();
     world.verify().exits(0);
     let faults = [
-        (Fault::status(500), "answered 500"),
-        (Fault::new(FaultAction::Reset), "no answer from"),
+        (Fault::status(500), "answered 500 (service-server-error)"),
+        (Fault::new(FaultAction::Reset), "root.json (service-unreachable)"),
         (Fault::new(FaultAction::Html), "failed to parse JSON"),
         (Fault::new(FaultAction::HalfBody).path("timestamp"), "broke off"),
-        (Fault::new(FaultAction::Replace(vec![b' '; 20_000])).path("timestamp"), "larger than 16384 bytes"),
-        (Fault::status(302).path("timestamp"), "answered 302"),
+        (
+            Fault::new(FaultAction::Replace(vec![b' '; 20_000])).path("timestamp"),
+            "larger than 16384 bytes (service-too-large)",
+        ),
+        (Fault::status(302).path("timestamp"), "answered 302 (service-refused)"),
         (Fault::status(404).path("timestamp"), "timestamp.json not found"),
     ];
     for (fault, says) in faults {
@@ -361,7 +364,7 @@ fn a_repository_that_hangs_is_given_up_with_the_run() {
     world
         .run(&["verify", &world.release.reference, "--timeout", "2"])
         .exits(3)
-        .says("the time of the run is over");
+        .says("the time of the run is over (service-timeout)");
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 

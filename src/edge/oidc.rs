@@ -12,7 +12,7 @@ use url::Url;
 
 use super::clock;
 use super::registry::{Secret, program};
-use super::service::Service;
+use super::service::{Service, Trouble};
 use super::signer::KeySource;
 use crate::attestation::{Identity, San};
 use crate::error::Error;
@@ -247,7 +247,8 @@ async fn actions(service: &Service, url: &str, bearer: &Secret) -> Result<(Strin
     let given = serde_json::from_slice::<Given>(&answer.bytes).ok().filter(|_| answer.status == 200);
     let given = given.ok_or_else(|| {
         let status = answer.status;
-        Error::undecided(format!("the runner gave no identity token: {from} answered {status}"))
+        Trouble::of(status)
+            .with(format!("the runner gave no identity token: {from} answered {status}"))
             .hint(WITH_A_KEY)
     })?;
     Ok((from.to_owned(), Secret::new(given.value)))

@@ -60,7 +60,7 @@ impl Service {
                 .header("Accept", body.accept)
                 .body(body.bytes.clone())
         };
-        self.ask(url, MAX_BYTES, request).await
+        self.ask(url, MAX_BYTES, request).await.map_err(|failure| failure.error)
     }
 
     /// GETs no more than `limit` bytes; tries again as [`post`](Self::post) does.
@@ -68,7 +68,8 @@ impl Service {
     /// # Errors
     /// When no answer came, or one beyond the limit. Any other status is an answer.
     pub async fn fetch(&self, url: &Url, limit: usize) -> Result<Answer, Error> {
-        self.ask(url, limit, |client| client.get(url.clone())).await
+        let request = |client: &Client| client.get(url.clone());
+        self.ask(url, limit, request).await.map_err(|failure| failure.error)
     }
 
     /// GETs JSON, with a bearer token where one is given; tries again as [`post`](Self::post) does.
@@ -91,12 +92,11 @@ impl Service {
                 None => request,
             }
         };
-        let answer = self.ask(url, MAX_BYTES, request).await;
-        if bearer.is_none() {
-            return answer;
-        }
-        // Who answers may repeat what was sent.
-        answer.map_err(|_| Error::undecided(format!("no answer from {} that can be used", shown(url))))
+        self.ask(url, MAX_BYTES, request).await.map_err(|failure| match bearer {
+            None => failure.error,
+            // Who answers may repeat what was sent.
+            Some(_) => failure.trouble.with(format!("no answer from {} that can be used", shown(url))),
+        })
     }
 
     async fn ask(
@@ -104,67 +104,67 @@ impl Service {
         url: &Url,
         limit: usize,
         request: impl Fn(&Client) -> RequestBuilder,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, Failure> {
         let tries = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(300))
             .with_max_delay(Duration::from_secs(5))
             .with_max_times(TRIES - 1)
             .with_jitter();
-        let client = self.0.client(url).await?;
-        let tried = (|| once(request(&client), url, limit)).retry(tries).when(|failure| failure.again);
-        let Ok(answered) = tokio::time::timeout(self.0.time_left(), tried).await else {
-            return Err(
-                Trouble::Timeout.with(format!("no answer from {}: the time of the run is over", shown(url)))
-            );
-        };
-        answered.map_err(|failure| failure.error)
+        let client = self
+            .0
+            .client(url)
+            .await
+            .map_err(|error| Failure { trouble: Trouble::Unreachable, error: error.into() })?;
+        let tried = (|| once(request(&client), url, limit))
+            .retry(tries)
+            .when(|failure| !matches!(failure.trouble, Trouble::TooLarge));
+        tokio::time::timeout(self.0.time_left(), tried).await.unwrap_or_else(|_| {
+            let message = format!("no answer from {}: the time of the run is over", shown(url));
+            Err(Failure { trouble: Trouble::Timeout, error: Trouble::Timeout.with(message) })
+        })
     }
 }
 
 async fn once(request: RequestBuilder, url: &Url, limit: usize) -> Result<Answer, Failure> {
-    let failed = |error: Error| Failure { error, again: true };
     let named = shown(url);
-    let trouble = |error: &reqwest::Error| {
-        if error.is_timeout() { Trouble::Timeout } else { Trouble::Unreachable }
+    let broken = |message: String, error: reqwest::Error| {
+        let trouble = if error.is_timeout() { Trouble::Timeout } else { Trouble::Unreachable };
+        Failure { trouble, error: trouble.with(message).because(error.without_url()) }
     };
-    let mut response = request.timeout(TIMEOUT).send().await.map_err(|error| {
-        failed(trouble(&error).with(format!("no answer from {named}")).because(error.without_url()))
-    })?;
+    let sent = request.timeout(TIMEOUT).send().await;
+    let mut response = sent.map_err(|error| broken(format!("no answer from {named}"), error))?;
     let status = response.status().as_u16();
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| {
-        failed(
-            trouble(&error).with(format!("the answer from {named} broke off")).because(error.without_url()),
-        )
-    })? {
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| broken(format!("the answer from {named} broke off"), error))?
+    {
         if bytes.len() + chunk.len() > limit {
-            let error =
-                Trouble::TooLarge.with(format!("the answer from {named} is larger than {limit} bytes"));
-            return Err(Failure { error, again: false });
+            let (trouble, message) =
+                (Trouble::TooLarge, format!("the answer from {named} is larger than {limit} bytes"));
+            return Err(Failure { trouble, error: trouble.with(message) });
         }
         bytes.extend_from_slice(&chunk);
     }
-    if matches!(status, 408 | 429 | 500..) {
-        return Err(failed(refused(url, status, &bytes)));
+    if matches!(Trouble::of(status), Trouble::Server) {
+        return Err(Failure { trouble: Trouble::Server, error: refused(url, status, &bytes) });
     }
     Ok(Answer { status, location, bytes })
 }
 
 struct Failure {
+    trouble: Trouble,
     error: Error,
-    again: bool,
 }
 
 /// The error for an answer that is not what was asked for.
 pub fn refused(url: &Url, status: u16, body: &[u8]) -> Error {
     let said: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(300).collect();
-    let trouble = match status {
-        200..=299 => Trouble::Malformed,
-        408 | 429 | 500.. => Trouble::Server,
-        _ => Trouble::Refused,
+    let said = match said.trim() {
+        "" => String::new(),
+        words => format!(": {words}"),
     };
-    trouble.with(format!("{} answered {status}: {}", shown(url), said.trim()))
+    Trouble::of(status).with(format!("{} answered {status}{said}", shown(url)))
 }
 
 /// What is the matter with a service. The codes are stable, and stand in the message as those of
@@ -186,6 +186,15 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// That of an answer with this status, where another was asked for.
+    pub fn of(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Malformed,
+            408 | 429 | 500.. => Self::Server,
+            _ => Self::Refused,
+        }
+    }
+
     /// The error: `message`, the code, and what to do next.
     pub fn with(self, message: impl std::fmt::Display) -> Error {
         let (code, hint) = match self {

@@ -40,7 +40,9 @@ pub(crate) struct Keyless {
     /// Who gives the jobs their tokens.
     pub(crate) issuer: Issuer,
     fulcio: SocketAddr,
-    _processes: [Process; 2],
+    _authority: Process,
+    /// The log of certificates, while it runs.
+    log: Option<Process>,
 }
 
 impl Keyless {
@@ -77,7 +79,7 @@ impl Keyless {
             let answer = client::get(&http.to_string(), "/healthz", None).ok()?;
             (answer.status == 200).then_some(())
         });
-        let keyless = Self { services, issuer, fulcio: http, _processes: [authority, certificates] };
+        let keyless = Self { services, issuer, fulcio: http, _authority: authority, log: Some(certificates) };
         keyless.configure(cosign, log);
         eprintln!(
             "fulcio, ct-log, rekor, timestamp-authority: up in {:.1?}",
@@ -102,6 +104,11 @@ impl Keyless {
             format!("url={},api-version=1,{START},operator=test", self.issuer.url()),
         ];
         self.services.configure(cosign, &trusted, &named);
+    }
+
+    /// Kills the log of certificates. It cannot come back: its key was its own.
+    pub(crate) fn stop_certificate_log(&mut self) {
+        self.log = None;
     }
 
     /// Where Fulcio listens.
