@@ -39,7 +39,7 @@ use std::process::Command;
 use clients::{ASSEMBLERS, Client, Place};
 use peers::{Peer, Peers};
 use shop::{Figures, Setting, Shop};
-use table::{Row, Table};
+use table::{Measured, Row, Table};
 
 /// The settings of each measurement: near and far, and then the same over TLS.
 pub(crate) const SETTINGS: [Setting; 4] = [
@@ -136,14 +136,14 @@ impl Bench {
     }
 
     /// Measures in every shop.
-    fn each(&self, figures: impl Fn(&Shop) -> Figures) -> Option<[Figures; SETTINGS.len()]> {
-        Some(self.shops.each_ref().map(figures))
+    fn each(&self, figures: impl Fn(&Shop) -> Figures) -> Measured {
+        self.shops.each_ref().map(figures)
     }
 
     /// A row for each peer.
     fn rows(&self, peers: &[Peer], work: Work) -> Vec<Row> {
         let measured = |peer: &Peer| {
-            let figures = self.peers.get(*peer).and_then(|program| {
+            let figures = self.peers.get(*peer).map(|program| {
                 self.each(|shop| shop.measure(&|run| work(shop, shop.client(*peer, program), run)))
             });
             (peer.name().to_owned(), figures)
@@ -153,7 +153,7 @@ impl Bench {
 
     /// A row for a command of quorate.
     fn ours(&self, name: &str, command: impl Fn(&Shop, usize) -> Command) -> Row {
-        (name.to_owned(), self.each(|shop| shop.measure(&|run| vec![command(shop, run)])))
+        (name.to_owned(), Some(self.each(|shop| shop.measure(&|run| vec![command(shop, run)]))))
     }
 
     fn table(&mut self, name: &str, title: &str, rows: Vec<Row>) {
@@ -186,10 +186,10 @@ impl Bench {
             return;
         }
         let ours = |shop: &Shop| shop.bring(&|to| vec![shop.without_policy(&["assemble", to, &shop.large])]);
-        let mut rows: Vec<Row> = vec![("quorate".to_owned(), self.each(ours))];
+        let mut rows: Vec<Row> = vec![("quorate".to_owned(), Some(self.each(ours)))];
         // Not buildah, which makes an index of its own.
         for peer in [Peer::Crane, Peer::Regctl, Peer::Oras, Peer::Skopeo] {
-            let figures = self.peers.get(peer).and_then(|program| {
+            let figures = self.peers.get(peer).map(|program| {
                 let from = |shop: &Shop, to: &str| {
                     shop.client(peer, program).copy(Place::Registry(&shop.large), Place::Registry(to))
                 };
@@ -214,7 +214,7 @@ impl Bench {
         let cosign = self
             .peers
             .get(Peer::Cosign)
-            .and_then(|program| self.each(|shop| shop.measure(&|_| shop.cosign(program))));
+            .map(|program| self.each(|shop| shop.measure(&|_| shop.cosign(program))));
         rows.push(("cosign, once a vote".to_owned(), cosign));
         self.table("verify", "verify, 2 platforms × 2 votes, by digest", rows);
     }

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use crate::SETTINGS;
 use crate::shop::Figures;
 
-/// How one client did in each setting, or that it is absent.
-pub(crate) type Row = (String, Option<[Figures; SETTINGS.len()]>);
+/// What it cost in each setting.
+pub(crate) type Measured = [Figures; SETTINGS.len()];
+/// How one client did, or that it is absent.
+pub(crate) type Row = (String, Option<Measured>);
 
 /// One piece of work, and how each client did it; the first one is `quorate`.
 pub(crate) struct Table {
@@ -19,7 +21,7 @@ pub(crate) struct Table {
 /// A column: its heading, the number to compare, and how that is shown.
 struct Column {
     heading: String,
-    number: Box<dyn Fn(&[Figures; SETTINGS.len()]) -> u64>,
+    number: Box<dyn Fn(&Measured) -> u64>,
     show: fn(u64) -> String,
     /// Whether the ratio to the first row is shown.
     ratio: bool,
@@ -101,8 +103,11 @@ impl Table {
             }
         }
         match ahead.as_slice() {
-            [] if self.rows.len() > 1 => text.push_str("\nNobody is ahead of `quorate` here.\n"),
-            [] => {}
+            [] if self
+                .rows
+                .iter()
+                .all(|(name, figures)| figures.is_none() || name.starts_with("quorate")) => {}
+            [] => text.push_str("\nNobody is ahead of `quorate` here.\n"),
             ahead => {
                 let _ = writeln!(text, "\nAhead of `quorate` here: {}.", ahead.join(", "));
             }
@@ -118,9 +123,7 @@ impl Table {
         const TOP: usize = 64;
         const ROW: usize = 34;
         const BAR: usize = 12;
-        let rows: Vec<_> =
-            self.rows.iter().filter_map(|(name, figures)| Some((name, figures.as_ref()?))).collect();
-        let (width, height) = (NAMES + 2 * PANEL, TOP + ROW * rows.len() + 8);
+        let (width, height) = (NAMES + 2 * PANEL, TOP + ROW * self.rows.len() + 8);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
              height=\"{height}\" role=\"img\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n\
@@ -145,12 +148,20 @@ impl Table {
             let _ = writeln!(svg, "<text x=\"{left}\" y=\"46\">+{latency} ms an answer</text>");
             let shown: Vec<_> =
                 (0..SETTINGS.len()).filter(|position| SETTINGS[*position].latency == *latency).collect();
-            let walls = |figures: &[Figures; SETTINGS.len()]| {
-                shown.iter().map(|position| figures[*position].wall).max().unwrap_or(0)
-            };
-            let most = rows.iter().map(|(_, figures)| walls(figures)).max().unwrap_or(0).max(1);
-            for (row, (name, figures)) in rows.iter().enumerate() {
+            let walls =
+                |figures: &Measured| shown.iter().map(|position| figures[*position].wall).max().unwrap_or(0);
+            let most = self.rows.iter().filter_map(|(_, figures)| figures.as_ref().map(walls));
+            let most = most.max().unwrap_or(0).max(1);
+            for (row, (name, figures)) in self.rows.iter().enumerate() {
                 let top = TOP + row * ROW;
+                let middle = top + BAR + 4;
+                if panel == 0 {
+                    let _ = writeln!(svg, "<text x=\"0\" y=\"{middle}\">{}</text>", escaped(name));
+                }
+                let Some(figures) = figures else {
+                    let _ = writeln!(svg, "<text x=\"{left}\" y=\"{middle}\" font-size=\"11\">absent</text>");
+                    continue;
+                };
                 let ours = if name.starts_with("quorate") { "ours " } else { "" };
                 for (bar, position) in shown.iter().enumerate() {
                     let time = figures[*position].wall;
@@ -164,9 +175,6 @@ impl Table {
                         left + length + 5,
                         y + BAR - 2
                     );
-                }
-                if panel == 0 {
-                    let _ = writeln!(svg, "<text x=\"0\" y=\"{}\">{}</text>", top + BAR + 4, escaped(name));
                 }
             }
         }
