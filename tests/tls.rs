@@ -12,8 +12,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use quorate_bed::{Answer, Fault, FaultAction};
+use quorate_bed::{Answer, Auth, Fault, FaultAction, RegistryOptions};
 use shop::{Run, Shop};
 
 /// A proxy, and the first line of each connection to it.
@@ -110,6 +111,39 @@ fn one_http2_connection_serves_a_run() {
     let log = shop.bed.registry.log();
     assert_eq!(log.len(), 4);
     assert!(log.iter().all(|r| r.http2));
+}
+
+#[test]
+fn a_token_is_asked_for_on_the_same_connection() {
+    let auth = Auth::Bearer {
+        user: "ci".to_owned(),
+        password: "secret".to_owned(),
+        lifetime: Duration::from_secs(300),
+        anonymous_pull: false,
+    };
+    let shop = Shop::new(RegistryOptions { auth, ..RegistryOptions::default() });
+    for architecture in ["amd64", "arm64"] {
+        shop.push(architecture, architecture, "hello");
+    }
+    let (tls, ca) = shop.bed.registry.listen_tls("registry.example", true);
+    shop.write("ca.pem", ca);
+    let proxy = Proxy::start(tls, plain(&shop));
+    let environment = [("HTTPS_PROXY", proxy.url.as_str())];
+    shop.bed.registry.clear_log();
+    let run = read(&shop, "registry.example", &["--ca-file", "ca.pem"], &environment);
+    run.exits(3).says("registry-denied");
+    assert!(shop.bed.registry.writes().is_empty());
+    // "ci:secret" in base64.
+    shop.write("config.json", r#"{"auths":{"registry.example":{"auth":"Y2k6c2VjcmV0"}}}"#);
+    proxy.asked();
+    shop.bed.registry.clear_log();
+    read(&shop, "registry.example", &["--ca-file", "ca.pem"], &environment).exits(0);
+    assert_eq!(proxy.asked(), ["CONNECT registry.example:443 HTTP/1.1"]);
+    // The challenge, the token, two manifests and their configurations.
+    let log = shop.bed.registry.log();
+    assert_eq!(log.len(), 6);
+    assert!(log.iter().all(|r| r.http2));
+    assert_eq!(log.iter().filter(|r| r.path == "/token").count(), 1);
 }
 
 #[test]

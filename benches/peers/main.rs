@@ -2,8 +2,11 @@
 //!
 //! The registries are those of `tests/bed`, behind bearer tokens; they count requests, connections
 //! and depth. Each run starts with no token and writes a tag that is absent, or to a registry that
-//! is empty. Peers are found as by
-//! the tests in `tests/peers`; what is absent is named. Needs bash, and GNU time for the memory.
+//! is empty. Peers are found as by the tests in `tests/peers`; what is absent is named. Needs bash,
+//! and GNU time for the memory.
+//!
+//! `-- NAME…` makes only the tables whose names begin so, `-- --once` makes one run of each, and
+//! `-- --write docs/performance.md` writes the tables there, and the plots into a folder beside it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends where it fails")]
 #![allow(clippy::print_stdout, reason = "the tables are its result")]
@@ -21,354 +24,257 @@ mod project;
 mod proxy;
 #[path = "../../tests/peers/registries.rs"]
 mod registries;
+#[path = "../../tests/peers/services.rs"]
+mod services;
+mod shop;
+mod table;
+mod version;
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use quorate_bed::image::{Image, minimal_elf};
-use quorate_bed::{Auth, Registry, RegistryOptions, depth};
+use std::process::Command;
 
 use clients::{ASSEMBLERS, Client, Place};
 use peers::{Peer, Peers};
-use project::{ARCHITECTURES, Build, Project, REPOSITORY, said};
+use shop::{Figures, Setting, Shop};
+use table::{Measured, Row, Table};
 
-/// The platforms of the images, and how the tags of these end.
-const PLATFORMS: [(&str, &str); 8] = [
-    ("linux/amd64", "amd64"),
-    ("linux/arm64", "arm64"),
-    ("linux/386", "386"),
-    ("linux/riscv64", "riscv64"),
-    ("linux/ppc64le", "ppc64le"),
-    ("linux/s390x", "s390x"),
-    ("linux/loong64", "loong64"),
-    ("linux/arm/v7", "armv7"),
+/// The settings of each measurement: near and far, and then the same over TLS.
+pub(crate) const SETTINGS: [Setting; 4] = [
+    Setting { latency: 0, tls: false, runs: 11 },
+    Setting { latency: 100, tls: false, runs: 3 },
+    Setting { latency: 0, tls: true, runs: 11 },
+    Setting { latency: 100, tls: true, runs: 3 },
 ];
-/// How much later every answer comes, and how many runs the figures are taken from.
-const LATENCIES: [(u64, usize); 2] = [(0, 11), (100, 3)];
-/// Bytes of the large layer of a release that is copied.
-const LARGE: usize = 64 << 20;
+/// Who votes on the release.
+pub(crate) const BUILDERS: [&str; 2] = ["github", "garnix"];
 
 fn main() {
-    // `cargo test --all-targets` runs benchmarks too, without this.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    let (mut once, mut page, mut names, mut wanted) = (false, None, Vec::new(), false);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match &*argument {
+            "--bench" => wanted = true,
+            "--once" => once = true,
+            "--write" => page = Some(arguments.next().expect("--write PAGE")),
+            _ => names.push(argument),
+        }
+    }
+    // `cargo test --all-targets` runs benchmarks too, without `--bench`.
+    if !wanted {
         return;
     }
-    let peers = Peers::find();
-    let [near, far] = LATENCIES.map(|(latency, runs)| (Shop::open(Duration::from_millis(latency)), runs));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("{cores} cores, {}-{}\n", std::env::consts::OS, std::env::consts::ARCH);
-    let both = |commands: &dyn Fn(&Shop, &str) -> Vec<Command>| {
-        [&near, &far].map(|(shop, runs)| shop.measure(*runs, commands))
-    };
+    let open =
+        |setting: Setting| Shop::open(Setting { runs: if once { 1 } else { setting.runs }, ..setting });
+    let mut bench = Bench { peers: Peers::find(), shops: SETTINGS.map(open), names, done: Vec::new() };
+    let mut text = format!("{}\n", bench.machine());
+    println!("{text}");
+    bench.assemble(2);
+    bench.assemble(8);
+    bench.bring();
+    bench.verify();
+    bench.promote();
+    bench.list();
+    bench.nothing();
+    let [one, five, fifteen] = load();
+    let after = format!("After the last run the load was {one}, {five} and {fifteen}.");
+    println!("{after}");
+    if let Some(page) = page {
+        let _ = writeln!(text, "{after}");
+        bench.write(&mut text, Path::new(&page));
+    }
+}
 
-    let rows = |peers_of: &[Peer], theirs: &dyn Fn(Peer, &Path) -> [Figures; 2], ours: &[Figures; 2]| {
-        for peer in peers_of {
-            match peers.get(*peer) {
-                Some(program) => row(peer.name(), &theirs(*peer, program), ours),
-                None => println!("| {} | absent | | | | | | |", peer.name()),
+/// The load of the machine over the last 1, 5 and 15 minutes, where it says so.
+fn load() -> [String; 3] {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut words = load.split(' ').map(str::to_owned);
+    std::array::from_fn(|_| words.next().unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// How a peer does a piece of work in a shop, in the run of a number.
+type Work<'a> = &'a dyn Fn(&Shop, Client, usize) -> Vec<Command>;
+
+struct Bench {
+    peers: Peers,
+    shops: [Shop; SETTINGS.len()],
+    /// How the names of the tables begin that are wanted; all, without any.
+    names: Vec<String>,
+    done: Vec<Table>,
+}
+
+impl Bench {
+    /// Where and with whom this runs.
+    fn machine(&self) -> String {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let now = jiff::Timestamp::now().to_string();
+        let all: BTreeSet<_> = ASSEMBLERS.into_iter().chain([Peer::Skopeo, Peer::Cosign]).collect();
+        let (mut there, mut absent) = (Vec::new(), Vec::new());
+        for peer in all {
+            match self.peers.get(peer) {
+                Some(program) => there.push(format!("{} {}", peer.name(), version::of(program))),
+                None => absent.push(peer.name()),
             }
         }
-        println!();
-    };
+        let absent = if absent.is_empty() { "none".to_owned() } else { absent.join(", ") };
+        let [one, five, fifteen] = load();
+        format!(
+            "{}, {cores} cores, {}-{}; load over 1, 5 and 15 minutes before the first run: {one}, {five}, \
+             {fifteen}. quorate {} beside {}. Absent: {absent}.",
+            now.split('T').next().unwrap_or_default(),
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            env!("CARGO_PKG_VERSION"),
+            there.join(", "),
+        )
+    }
 
-    for count in [2, 8] {
-        heading(&format!("assemble, {count} platforms"));
-        let quorate = both(&|shop, tag| vec![shop.quorate(tag, count)]);
-        row("quorate", &quorate, &quorate);
-        let theirs = |peer: Peer, program: &Path| {
-            both(&|shop, tag| {
-                let images: Vec<_> = shop.images(count).collect();
-                let images: Vec<_> = images.iter().map(|(platform, source)| (*platform, &**source)).collect();
-                shop.client(peer, program).assemble(&format!("{}:{tag}", shop.project.image()), &images)
-            })
+    fn wanted(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|wanted| name.starts_with(wanted))
+    }
+
+    /// Measures in every shop.
+    fn each(&self, figures: impl Fn(&Shop) -> Figures) -> Measured {
+        self.shops.each_ref().map(figures)
+    }
+
+    /// A row for each peer.
+    fn rows(&self, peers: &[Peer], work: Work) -> Vec<Row> {
+        let measured = |peer: &Peer| {
+            let figures = self.peers.get(*peer).map(|program| {
+                self.each(|shop| shop.measure(&|run| work(shop, shop.client(*peer, program), run)))
+            });
+            (peer.name().to_owned(), figures)
         };
-        rows(&ASSEMBLERS, &theirs, &quorate);
+        peers.iter().map(measured).collect()
     }
 
-    heading("bring a release of 2 platforms, one with a layer of 64 MiB, from another registry");
-    let bring = |commands: &dyn Fn(&Shop, &str, &str) -> Vec<Command>| {
-        [&near, &far].map(|(shop, runs)| shop.bring(*runs, commands))
-    };
-    let quorate = bring(&|shop, from, to| vec![shop.without_policy(&["assemble", to, from])]);
-    row("quorate", &quorate, &quorate);
-    let theirs = |peer: Peer, program: &Path| {
-        bring(&|shop, from, to| shop.client(peer, program).copy(Place::Registry(from), Place::Registry(to)))
-    };
-    // Not buildah, which makes an index of its own.
-    rows(&[Peer::Crane, Peer::Regctl, Peer::Oras, Peer::Skopeo], &theirs, &quorate);
+    /// A row for a command of quorate.
+    fn ours(&self, name: &str, command: impl Fn(&Shop, usize) -> Command) -> Row {
+        (name.to_owned(), Some(self.each(|shop| shop.measure(&|run| vec![command(shop, run)]))))
+    }
 
-    heading("list what is attached to one image: 2 votes");
-    let quorate = both(&|shop, _| vec![shop.without_policy(&["inspect", &shop.voted])]);
-    row("quorate", &quorate, &quorate);
-    let verified = both(&|shop, _| vec![shop.project.command(&["inspect", &shop.voted])]);
-    row("quorate, each verified", &verified, &quorate);
-    let theirs = |peer: Peer, program: &Path| {
-        both(&|shop, _| shop.client(peer, program).discover(&shop.voted).into_iter().collect())
-    };
-    rows(&[Peer::Regctl, Peer::Oras], &theirs, &quorate);
+    fn table(&mut self, name: &str, title: &str, rows: Vec<Row>) {
+        let table = Table { name: name.to_owned(), title: title.to_owned(), rows };
+        println!("{}", table.markdown());
+        self.done.push(table);
+    }
 
-    heading("quorate alone, 2 platforms × 2 votes");
-    let [verify, promote] = [
-        both(&|shop, _| vec![shop.project.command(&["verify", &shop.release])]),
-        both(&|shop, tag| {
-            // A policy that says nothing of tags has rules for versions.
-            let tags = ["0", "1", "2"].map(|end| format!("{}.0.{end}", tag.trim_start_matches("run-")));
-            let tags = tags.join(",");
-            vec![shop.project.command(&["promote", &shop.release, "--tag", &tags])]
-        }),
-    ];
-    row("verify by digest", &verify, &verify);
-    row("promote to 3 absent tags", &promote, &promote);
-    println!();
-    heading("what measuring costs");
-    let nothing = both(&|_, _| vec![Command::new("true")]);
-    row("true", &nothing, &nothing);
-}
-
-/// A registry with an image of each platform, and a release of two of them that has its votes.
-struct Shop {
-    options: RegistryOptions,
-    registry: Registry,
-    project: Project,
-    release: String,
-    /// Its first image.
-    voted: String,
-    /// A release with a large layer.
-    large: String,
-}
-
-impl Shop {
-    fn open(latency: Duration) -> Self {
-        let options = RegistryOptions {
-            latency,
-            auth: Auth::Bearer {
-                user: "ci".to_owned(),
-                password: "secret".to_owned(),
-                lifetime: Duration::from_secs(300),
-                anonymous_pull: false,
-            },
-            ..RegistryOptions::default()
-        };
-        let registry = Registry::start(options.clone());
-        let project = Project::new(&registry.host());
-        let [release, voted, large] = Default::default();
-        let mut shop = Self { options, registry, project, release, voted, large };
-        shop.login(&[&shop.registry]);
-        for (platform, end) in PLATFORMS {
-            let (_, architecture) = platform.split_once('/').unwrap();
-            let (architecture, variant) =
-                architecture.split_once('/').map_or((architecture, None), |(a, v)| (a, Some(v)));
-            // Nothing runs them, so that any program will do.
-            let files: [(&str, &[u8], u32); 1] = [("bin/app", &minimal_elf("amd64"), 0o755)];
-            shop.push(&Image::build("linux", architecture, variant, &files), end);
+    fn assemble(&mut self, count: usize) {
+        let name = format!("assemble-{count}");
+        if !self.wanted(&name) {
+            return;
         }
-        shop.release();
-        shop.large();
-        shop
+        let target = |shop: &Shop, run: usize| format!("{}:run-{run}", shop.project.image());
+        let mut rows = vec![self.ours("quorate", |shop, run| {
+            let mut command = shop.without_policy(&["assemble", &target(shop, run)]);
+            command.args(shop.sources(count).map(|(_, source)| source));
+            command
+        })];
+        rows.extend(self.rows(&ASSEMBLERS, &|shop, client, run| {
+            let sources: Vec<_> = shop.sources(count).collect();
+            let sources: Vec<_> = sources.iter().map(|(platform, source)| (*platform, &**source)).collect();
+            client.assemble(&target(shop, run), &sources)
+        }));
+        self.table(&name, &format!("assemble, {count} platforms"), rows);
     }
 
-    /// Logs in to these registries.
-    fn login(&self, registries: &[&Registry]) {
-        // "ci:secret" in base64.
-        let logins: Vec<_> = registries
-            .iter()
-            .map(|registry| format!(r#""{}":{{"auth":"Y2k6c2VjcmV0"}}"#, registry.host()))
-            .collect();
-        fs::write(self.project.login(), format!(r#"{{"auths":{{{}}}}}"#, logins.join(","))).unwrap();
-    }
-
-    /// Pushes an image under the tag of a platform.
-    fn push(&self, image: &Image, end: &str) {
-        let authorization = self.registry.authorization();
-        image
-            .push_as(authorization.as_deref(), &self.registry.host(), REPOSITORY, &format!("git-1-{end}"))
-            .unwrap();
-    }
-
-    /// Assembles and attests the release.
-    fn release(&mut self) {
-        let builds = ARCHITECTURES.map(|(architecture, system)| {
-            (architecture, system, Build::new(&self.project.path(""), architecture, "hello"))
-        });
-        for (architecture, _, build) in &builds {
-            self.push(&build.image, architecture);
+    fn bring(&mut self) {
+        if !self.wanted("copy") {
+            return;
         }
-        let sources: Vec<_> = self.images(builds.len()).map(|(_, source)| source).collect();
-        let report = self.project.json(0, &["assemble", &self.project.image(), &sources[0], &sources[1]]);
-        let digest = report["image"]["digest"].as_str().unwrap();
-        self.release = format!("{}@{digest}", self.project.image());
-        self.voted = format!("{}@{}", self.project.image(), builds[0].2.image.manifest_digest);
-        for (_, system, build) in &builds {
-            for builder in ["github", "garnix"] {
-                self.project.attest(0, &self.release, builder, system, build, &[]);
+        let ours = |shop: &Shop| shop.bring(&|to| vec![shop.without_policy(&["assemble", to, &shop.large])]);
+        let mut rows: Vec<Row> = vec![("quorate".to_owned(), Some(self.each(ours)))];
+        // Not buildah, which makes an index of its own.
+        for peer in [Peer::Crane, Peer::Regctl, Peer::Oras, Peer::Skopeo] {
+            let figures = self.peers.get(peer).map(|program| {
+                let from = |shop: &Shop, to: &str| {
+                    shop.client(peer, program).copy(Place::Registry(&shop.large), Place::Registry(to))
+                };
+                self.each(|shop| shop.bring(&|to| from(shop, to)))
+            });
+            rows.push((peer.name().to_owned(), figures));
+        }
+        let title = "bring a release of 2 platforms, one with a layer of 64 MiB, from another registry";
+        self.table("copy", title, rows);
+    }
+
+    fn verify(&mut self) {
+        if !self.wanted("verify") {
+            return;
+        }
+        let mut rows = vec![
+            self.ours("quorate", |shop, _| shop.project.command(&["verify", &shop.release])),
+            self.ours("quorate, from the pack", |shop, _| {
+                shop.project.command(&["verify", &shop.release, "--evidence", "pack"])
+            }),
+        ];
+        let cosign = self
+            .peers
+            .get(Peer::Cosign)
+            .map(|program| self.each(|shop| shop.measure(&|_| shop.cosign(program))));
+        rows.push(("cosign, once a vote".to_owned(), cosign));
+        self.table("verify", "verify, 2 platforms × 2 votes, by digest", rows);
+    }
+
+    fn promote(&mut self) {
+        if !self.wanted("promote") {
+            return;
+        }
+        let tags = |run: usize| ["0", "1", "2"].map(|end| format!("{run}.0.{end}"));
+        let mut rows = vec![self.ours("quorate", |shop, run| {
+            shop.project.command(&["promote", &shop.release, "--tag", &tags(run).join(",")])
+        })];
+        let peers = [Peer::Crane, Peer::Regctl, Peer::Oras, Peer::Buildx, Peer::Skopeo];
+        rows.extend(self.rows(&peers, &|shop, client, run| {
+            client.tag(&shop.release, &tags(run).each_ref().map(String::as_str))
+        }));
+        self.table("promote", "3 absent tags on a release, 2 platforms × 2 votes", rows);
+    }
+
+    fn list(&mut self) {
+        if !self.wanted("list") {
+            return;
+        }
+        let mut rows = vec![
+            self.ours("quorate", |shop, _| shop.without_policy(&["inspect", &shop.images[0]])),
+            self.ours("quorate, each verified", |shop, _| {
+                shop.project.command(&["inspect", &shop.images[0]])
+            }),
+        ];
+        rows.extend(self.rows(&[Peer::Regctl, Peer::Oras], &|shop, client, _| {
+            client.discover(&shop.images[0]).into_iter().collect()
+        }));
+        self.table("list", "list what is attached to one image: 2 votes", rows);
+    }
+
+    fn nothing(&mut self) {
+        if !self.wanted("nothing") {
+            return;
+        }
+        let rows = vec![self.ours("true", |_, _| Command::new("true"))];
+        self.table("nothing", "what measuring costs", rows);
+    }
+
+    /// Writes the tables into the section of a page that is theirs, and the plots into the folder
+    /// of its name.
+    fn write(&self, text: &mut String, page: &Path) {
+        const BEGIN: &str = "## As measured\n";
+        let folder = page.with_extension("");
+        fs::create_dir_all(&folder).unwrap();
+        let folder_name = folder.file_name().unwrap().display().to_string();
+        for table in &self.done {
+            let _ = write!(text, "\n{}", table.markdown());
+            if table.rows.len() > 1 {
+                fs::write(folder.join(&table.name).with_extension("svg"), table.plot()).unwrap();
+                let _ = writeln!(text, "\n![{}: times]({folder_name}/{}.svg)", table.title, table.name);
             }
         }
+        let whole = fs::read_to_string(page).unwrap();
+        let (before, rest) = whole.split_once(BEGIN).unwrap();
+        let after = rest.find("\n## ").map_or("", |end| &rest[end..]);
+        fs::write(page, format!("{before}{BEGIN}\n{text}{after}")).unwrap();
     }
-
-    /// Assembles a release with a large layer.
-    fn large(&mut self) {
-        let content = vec![b'x'; LARGE];
-        let files: [(&str, &[u8], u32); 1] = [("data", &content, 0o644)];
-        self.push(&Image::build("linux", "amd64", None, &files), "large");
-        self.large = format!("{}:large", self.project.image());
-        let [large, small] =
-            ["git-1-large", "git-1-arm64"].map(|tag| format!("{}:{tag}", self.project.image()));
-        self.project.json(0, &["assemble", &self.large, &large, &small]);
-    }
-
-    fn client(&self, peer: Peer, program: &Path) -> Client {
-        Client::new(peer, program, &self.project.path(""))
-    }
-
-    /// quorate for images that no policy speaks of, or that are not to be judged.
-    fn without_policy(&self, arguments: &[&str]) -> Command {
-        let mut command = self.project.command(arguments);
-        command.env_remove("QUORATE_POLICY").env_remove("QUORATE_TRUSTED_ROOT");
-        command
-    }
-
-    /// Platform and reference of the first images.
-    fn images(&self, count: usize) -> impl Iterator<Item = (&'static str, String)> {
-        let image = self.project.image();
-        PLATFORMS.iter().take(count).map(move |(platform, end)| (*platform, format!("{image}:git-1-{end}")))
-    }
-
-    fn quorate(&self, tag: &str, count: usize) -> Command {
-        let mut command = self.without_policy(&["assemble", &format!("{}:{tag}", self.project.image())]);
-        command.args(self.images(count).map(|(_, source)| source));
-        command
-    }
-
-    /// Runs the commands for a fresh tag, several times.
-    fn measure(&self, runs: usize, commands: &dyn Fn(&Self, &str) -> Vec<Command>) -> Figures {
-        let one = |_| {
-            // No version, and never used before: the policy rules neither out nor in.
-            static COUNT: AtomicUsize = AtomicUsize::new(0);
-            let tag = format!("run-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-            self.once(&[&self.registry], &commands(self, &tag))
-        };
-        Figures::typical((0..runs).map(one).collect())
-    }
-
-    /// Runs the commands from the large release to an empty registry, several times.
-    fn bring(&self, runs: usize, commands: &dyn Fn(&Self, &str, &str) -> Vec<Command>) -> Figures {
-        let one = |_| {
-            let there = Registry::start(self.options.clone());
-            self.login(&[&self.registry, &there]);
-            let target = format!("{}/{REPOSITORY}:large", there.host());
-            let figures = self.once(&[&self.registry, &there], &commands(self, &self.large, &target));
-            assert!(there.writes().iter().any(|r| r.path.ends_with("/manifests/large")));
-            figures
-        };
-        Figures::typical((0..runs).map(one).collect())
-    }
-
-    /// Runs the commands of one run, and asks these registries what it cost.
-    fn once(&self, registries: &[&Registry], commands: &[Command]) -> Figures {
-        for registry in registries {
-            registry.clear_log();
-        }
-        let connections = || registries.iter().map(|registry| registry.connections()).sum::<usize>();
-        let before = connections();
-        let mut figures = Figures::default();
-        for command in commands {
-            figures.add(run(command, &self.project.path("memory")));
-        }
-        let log: Vec<_> = registries.iter().flat_map(|registry| registry.log()).collect();
-        figures.requests = log.len();
-        figures.depth = depth(&log);
-        figures.connections = connections() - before;
-        figures
-    }
-}
-
-/// What a run cost: milliseconds, kibibytes, counts.
-#[derive(Default)]
-struct Figures {
-    wall: u64,
-    cpu: u64,
-    memory: u64,
-    requests: usize,
-    depth: usize,
-    connections: usize,
-}
-
-impl Figures {
-    /// The median of times, the most of everything else.
-    fn typical(mut all: Vec<Self>) -> Self {
-        let mut median = |key: fn(&Self) -> u64| {
-            all.sort_by_key(key);
-            key(&all[all.len() / 2])
-        };
-        let (wall, cpu) = (median(|figures| figures.wall), median(|figures| figures.cpu));
-        let most = |key: fn(&Self) -> usize| all.iter().map(key).max().unwrap();
-        Self {
-            wall,
-            cpu,
-            memory: all.iter().map(|figures| figures.memory).max().unwrap(),
-            requests: most(|figures| figures.requests),
-            depth: most(|figures| figures.depth),
-            connections: most(|figures| figures.connections),
-        }
-    }
-
-    /// Another process of the same run.
-    fn add(&mut self, (wall, cpu, memory): (u64, u64, u64)) {
-        self.wall += wall;
-        self.cpu += cpu;
-        self.memory = self.memory.max(memory);
-    }
-}
-
-/// Runs a command; its wall and processor time in milliseconds, and its peak memory in KiB.
-fn run(command: &Command, memory: &Path) -> (u64, u64, u64) {
-    // bash counts milliseconds, GNU time hundredths of a second, but only the latter knows memory.
-    const SCRIPT: &str = r#"TIMEFORMAT='%R %U %S'; time /usr/bin/time -f %M -o "$0" "$@""#;
-    let mut measured = Command::new("bash");
-    measured.args(["-c", SCRIPT]).arg(memory).arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => measured.env(name, value),
-            None => measured.env_remove(name),
-        };
-    }
-    if let Some(folder) = command.get_current_dir() {
-        measured.current_dir(folder);
-    }
-    let output = measured.stdin(Stdio::null()).env("LC_ALL", "C").output().unwrap();
-    assert!(output.status.success(), "{command:?}\n{}", said(&output));
-    let times = String::from_utf8_lossy(&output.stderr);
-    let times = times.lines().last().unwrap().split(' ');
-    let times: Vec<u64> = times.map(|seconds| seconds.replace('.', "").parse().unwrap()).collect();
-    let memory = fs::read_to_string(memory).unwrap().trim().parse().unwrap();
-    (times[0], times[1] + times[2], memory)
-}
-
-fn heading(work: &str) {
-    let [(near, _), (far, _)] = LATENCIES;
-    println!(
-        "| {work} | time, +{near} ms | time, +{far} ms | CPU | memory | requests | depth | connections |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-}
-
-/// A line of a table: counts as they were with the longer latency, where what can overlap does.
-#[allow(clippy::cast_precision_loss, reason = "milliseconds and kibibytes, shown with two digits")]
-fn row(name: &str, [near, far]: &[Figures; 2], [our_near, our_far]: &[Figures; 2]) {
-    let beside = |shown: String, theirs: u64, ours: u64| {
-        format!("{shown} ({:.1})", theirs as f64 / ours.max(1) as f64)
-    };
-    println!(
-        "| {name} | {} | {} | {} | {} | {} | {} | {} |",
-        beside(format!("{} ms", near.wall), near.wall, our_near.wall),
-        beside(format!("{} ms", far.wall), far.wall, our_far.wall),
-        beside(format!("{} ms", near.cpu), near.cpu, our_near.cpu),
-        beside(format!("{:.1} MiB", near.memory as f64 / 1024.0), near.memory, our_near.memory),
-        far.requests,
-        far.depth,
-        far.connections,
-    );
 }

@@ -24,17 +24,34 @@ pub(crate) enum Place<'a> {
     Layout(&'a Path),
 }
 
-/// A client, for registries that speak plain http.
+/// A client, for registries that speak plain http unless it is told otherwise.
 pub(crate) struct Client {
     peer: Peer,
     program: PathBuf,
     home: PathBuf,
+    tls: bool,
 }
 
 impl Client {
     /// The client keeps what it keeps in the folder `home`, where the login is, in `config.json`.
     pub(crate) fn new(peer: Peer, program: &Path, home: &Path) -> Self {
-        Self { peer, program: program.to_owned(), home: home.to_owned() }
+        Self { peer, program: program.to_owned(), home: home.to_owned(), tls: false }
+    }
+
+    /// The same for registries that speak TLS. Whom to trust is for the environment to say.
+    #[allow(dead_code, reason = "the benchmark uses it")]
+    pub(crate) fn over_tls(self) -> Self {
+        Self { tls: true, ..self }
+    }
+
+    /// What skopeo and buildah are told.
+    fn verify(&self, which: &str) -> String {
+        format!("--{which}tls-verify={}", self.tls)
+    }
+
+    /// What oras is told.
+    fn plain(&self, which: &str) -> String {
+        format!("--{which}plain-http={}", !self.tls)
     }
 
     /// Runs that end with an index of `images` at `target`. An image is a platform
@@ -53,7 +70,7 @@ impl Client {
                 command.args(sources.flat_map(|source| ["--ref", source]));
             }
             Peer::Oras => {
-                command.args(["manifest", "index", "create", "--plain-http", target]);
+                command.args(["manifest", "index", "create", &self.plain(""), target]);
                 command.args(sources.filter_map(|source| Some(source.rsplit_once(':')?.1)));
             }
             Peer::ManifestTool => {
@@ -71,9 +88,10 @@ impl Client {
                 return self.through_the_store(tag, &sources, &format!("docker://{target}"));
             }
             Peer::Docker => {
+                let insecure = (!self.tls).then_some("--insecure");
                 let mut push = self.command(&[repository]);
-                push.args(["manifest", "push", "--insecure", target]);
-                command.args(["manifest", "create", "--insecure", "--amend", target]).args(sources);
+                push.args(["manifest", "push"]).args(insecure).arg(target);
+                command.args(["manifest", "create", "--amend"]).args(insecure).arg(target).args(sources);
                 return vec![command, push];
             }
             _ => return Vec::new(),
@@ -109,7 +127,7 @@ impl Client {
                 for (end, place) in ["from", "to"].into_iter().zip(both) {
                     match place {
                         Place::Registry(reference) => {
-                            command.args([&format!("--{end}-plain-http"), reference]);
+                            command.args([&self.plain(&format!("{end}-")), reference]);
                         }
                         Place::Layout(folder) => {
                             command
@@ -120,8 +138,8 @@ impl Client {
                 &mut command
             }
             (Peer::Skopeo, ..) => command
-                .args(["copy", "--all", "--preserve-digests", "--src-tls-verify=false"])
-                .args(["--dest-tls-verify=false", &source, &target]),
+                .args(["copy", "--all", "--preserve-digests", &self.verify("src-"), &self.verify("dest-")])
+                .args([source, target]),
             (Peer::Buildah, ..) => return self.through_the_store("copied", &[source], &target),
             _ => return Vec::new(),
         };
@@ -136,8 +154,9 @@ impl Client {
             command.arg("manifest").args(arguments);
             command
         };
-        let add = |source: &String| run(&["add", "--all", "--tls-verify=false", name, source]);
-        let push = run(&["push", "--all", "--tls-verify=false", name, target]);
+        let verify = self.verify("");
+        let add = |source: &String| run(&["add", "--all", &verify, name, source]);
+        let push = run(&["push", "--all", &verify, name, target]);
         [run(&["create", name])].into_iter().chain(sources.iter().map(add)).chain([push]).collect()
     }
 
@@ -151,10 +170,10 @@ impl Client {
         match self.peer {
             Peer::Crane => command.args(["manifest", reference]),
             Peer::Regctl => command.args(["manifest", "get", "--format", "raw-body", reference]),
-            Peer::Oras => command.args(["manifest", "fetch", "--plain-http", reference]),
+            Peer::Oras => command.args(["manifest", "fetch", &self.plain(""), reference]),
             Peer::Buildx => command.args(["imagetools", "inspect", "--raw", reference]),
             Peer::Skopeo => {
-                command.args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")])
+                command.args(["inspect", "--raw", &self.verify(""), &format!("docker://{reference}")])
             }
             _ => return None,
         };
@@ -174,12 +193,45 @@ impl Client {
         Some(command)
     }
 
+    /// Runs that end with each of the tags at what a reference by digest names, whatever it is.
+    #[allow(dead_code, reason = "the benchmark uses it")]
+    pub(crate) fn tag(&self, reference: &str, tags: &[&str]) -> Vec<Command> {
+        let Some((repository, _)) = reference.split_once('@') else { return Vec::new() };
+        let targets: Vec<_> = tags.iter().map(|tag| format!("{repository}:{tag}")).collect();
+        match self.peer {
+            Peer::Crane => {
+                let run = |tag: &&str| {
+                    let mut command = self.command(&[repository]);
+                    command.args(["tag", reference, tag]);
+                    command
+                };
+                tags.iter().map(run).collect()
+            }
+            Peer::Oras => {
+                let mut command = self.command(&[repository]);
+                command.args(["tag", &self.plain(""), reference]).args(tags);
+                vec![command]
+            }
+            Peer::Buildx => {
+                let mut command = self.command(&[repository]);
+                command.args(["imagetools", "create"]);
+                command.args(targets.iter().flat_map(|target| ["--tag", target])).arg(reference);
+                vec![command]
+            }
+            Peer::Regctl | Peer::Skopeo => {
+                let from = Place::Registry(reference);
+                targets.iter().flat_map(|target| self.copy(from, Place::Registry(target))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// A run that prints the referrers of a manifest, each with its digest, as JSON.
     pub(crate) fn discover(&self, reference: &str) -> Option<Command> {
         let mut command = self.command(&[reference]);
         match self.peer {
             Peer::Regctl => command.args(["artifact", "list", "--format", "{{json .}}", reference]),
-            Peer::Oras => command.args(["discover", "--plain-http", "--format", "json", reference]),
+            Peer::Oras => command.args(["discover", &self.plain(""), "--format", "json", reference]),
             _ => return None,
         };
         Some(command)
@@ -198,9 +250,12 @@ impl Client {
         let hosts = references.iter().filter_map(|reference| reference.split('/').next());
         match self.peer {
             Peer::Regctl => {
-                command.args(hosts.flat_map(|host| ["--host".to_owned(), format!("reg={host},tls=disabled")]))
+                let tls = if self.tls { "enabled" } else { "disabled" };
+                command.args(hosts.flat_map(|host| ["--host".to_owned(), format!("reg={host},tls={tls}")]))
             }
-            Peer::ManifestTool => command.arg("--plain-http").arg("--docker-cfg").arg(&self.home),
+            Peer::ManifestTool => {
+                command.args((!self.tls).then_some("--plain-http")).arg("--docker-cfg").arg(&self.home)
+            }
             Peer::Skopeo => command.arg("--insecure-policy"),
             Peer::Buildah => {
                 let store = self.home.join("store");

@@ -1,18 +1,26 @@
-//! A proxy that leads every name to one server, so that a server on loopback has a name; and a wire
-//! on which bytes take their time, or are lost.
+//! A proxy that leads names to servers on loopback, so that these have names; and a wire on which
+//! bytes take their time, or are lost.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-/// Starts an HTTP proxy for TLS (RFC 9110, section 9.3.6) and returns its address. It lasts as
-/// long as the process.
+/// Starts an HTTP proxy for TLS (RFC 9110, section 9.3.6) that leads every name to one server, and
+/// returns its address. It lasts as long as the process.
 pub(crate) fn to(server: SocketAddr) -> SocketAddr {
+    by_name(move |_| Some(server))
+}
+
+/// The same, to the server that a name stands for, if any.
+pub(crate) fn by_name(
+    server: impl Fn(&str) -> Option<SocketAddr> + Clone + Send + Sync + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for client in listener.incoming() {
+            let server = server.clone();
             // A client that leaves in the middle is none of the proxy's business.
             thread::spawn(move || client.and_then(|client| tunnel(client, server)));
         }
@@ -20,13 +28,18 @@ pub(crate) fn to(server: SocketAddr) -> SocketAddr {
     address
 }
 
-fn tunnel(mut client: TcpStream, server: SocketAddr) -> io::Result<()> {
+fn tunnel(mut client: TcpStream, server: impl Fn(&str) -> Option<SocketAddr>) -> io::Result<()> {
     let head = BufReader::new(client.try_clone()?).lines();
     let head: Vec<_> = head.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).collect();
-    if !matches!(&head[..], [Ok(first), ..] if first.starts_with("CONNECT ")) {
+    let [Ok(first), ..] = &head[..] else { return Ok(()) };
+    let name = first.strip_prefix("CONNECT ").and_then(|rest| rest.split(':').next());
+    let Some(server) = name.and_then(server) else {
         return client.write_all(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n");
-    }
+    };
     let server = TcpStream::connect(server)?;
+    // What was said in several pieces is not to wait for an acknowledgement of the first.
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     let (mut to_server, mut from_server) = (server.try_clone()?, server);
     let mut from_client = client.try_clone()?;

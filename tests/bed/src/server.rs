@@ -38,6 +38,10 @@ pub(crate) struct Server {
     accepting: Mutex<Vec<AbortHandle>>,
 }
 
+/// Marks a request that came over TLS.
+#[derive(Clone, Copy)]
+pub(crate) struct OverTls;
+
 struct Shared {
     handler: Box<Handler>,
     latency: Duration,
@@ -169,9 +173,15 @@ async fn converse_tls(handshake: Accept<TcpStream>, shared: Arc<Shared>) {
     // A client that does not trust the certificate leaves.
     let Ok(stream) = handshake.await else { return };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
         let shared = shared.clone();
-        async move { shared.answer(request).await }
+        request.extensions_mut().insert(OverTls);
+        // With HTTP/1.1 the library itself leaves the body out (RFC 9110, section 9.3.2).
+        let bare = http2 && request.method() == http::Method::HEAD;
+        async move {
+            let response = shared.answer(request).await?;
+            Ok::<_, NoAnswer>(if bare { response.map(|_| Sent::new(Bytes::new(), false)) } else { response })
+        }
     });
     let io = TokioIo::new(stream);
     let _ = match http2 {

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 
-use crate::server::answer;
+use crate::server::{OverTls, answer};
 use crate::{base64, basic};
 
 /// Which credentials a registry asks for.
@@ -91,9 +91,8 @@ impl Access {
                 } else {
                     format!(",scope=\"{}\"", needed.join(" "))
                 };
-                Some(challenge(&format!(
-                    "Bearer realm=\"http://{host}/token\",service=\"{host}\"{scope}{refusal}"
-                )))
+                let realm = realm(request, host);
+                Some(challenge(&format!("Bearer realm=\"{realm}\",service=\"{host}\"{scope}{refusal}")))
             }
         }
     }
@@ -196,6 +195,17 @@ fn scopes(parameters: &[u8]) -> HashSet<Grant> {
 
 fn is_basic(sent: &str, user: &str, password: &str) -> bool {
     sent == basic(user, password)
+}
+
+/// Where tokens are: where the registry was asked, if that was over TLS.
+fn realm(request: &Request<Bytes>, host: &str) -> String {
+    if request.extensions().get::<OverTls>().is_none() {
+        return format!("http://{host}/token");
+    }
+    // HTTP/2 names the host in the target, HTTP/1.1 in a header.
+    let named = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    let host = request.uri().authority().map(|authority| authority.as_str()).or(named).unwrap_or(host);
+    format!("https://{host}/token")
 }
 
 /// The scopes a request needs, as they are written in a challenge.
