@@ -206,6 +206,44 @@ fn with(workflow: &str, uses: &str) -> BTreeMap<String, String> {
     values.map(|line| pair(line).unwrap()).collect()
 }
 
+/// The inputs that a workflow or an action of this repository has, and whether each must be given.
+fn inputs(file: &str) -> BTreeMap<String, bool> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let mut lines = text.lines().skip_while(|line| line.trim() != "inputs:");
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let head = depth(lines.next().unwrap());
+    let mut inputs: Vec<(String, bool)> = Vec::new();
+    for line in lines.filter(|line| !line.is_empty()).take_while(|line| depth(line) > head) {
+        if depth(line) == head + 2 {
+            inputs.push((line.trim().trim_end_matches(':').to_owned(), false));
+        } else if line.trim() == "required: true" {
+            inputs.last_mut().unwrap().1 = true;
+        }
+    }
+    assert!(inputs.len() > 5, "{file}: {inputs:?}");
+    inputs.into_iter().collect()
+}
+
+#[test]
+fn examples_give_the_inputs_that_are_asked_for() {
+    for (page, uses, file) in [
+        ("web-portfolio/main.yml", "images.yml", ".github/workflows/images.yml"),
+        ("web-portfolio/main.yml", "release.yml", ".github/workflows/release.yml"),
+        ("toolbox/nix.yml", "images.yml", ".github/workflows/images.yml"),
+        ("toolbox/nix.yml", "release.yml", ".github/workflows/release.yml"),
+        ("forgejo/build.yml", ".forgejo/actions/image", ".forgejo/actions/image/action.yml"),
+    ] {
+        let given = with(&fs::read_to_string(example(page)).unwrap(), uses);
+        let known = inputs(file);
+        for name in given.keys() {
+            assert!(known.contains_key(name), "{page}: {file} has no input `{name}`");
+        }
+        for (name, required) in known {
+            assert!(!required || given.contains_key(&name), "{page}: {file} wants `{name}`");
+        }
+    }
+}
+
 /// A project whose releases are those of an example, on loopback.
 struct Project {
     shop: Shop,
