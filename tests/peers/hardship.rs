@@ -298,17 +298,18 @@ fn fails_in_mid_push(mortal: &Arc<Mortal>) {
     let (pieces, fatal) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(usize::MAX)));
     let freezes = Arc::new(AtomicBool::new(false));
     let host = {
-        let (mortal, pieces, fatal, freezes) =
-            (mortal.clone(), pieces.clone(), fatal.clone(), freezes.clone());
+        let (pieces, fatal, freezes) = (pieces.clone(), fatal.clone(), freezes.clone());
+        // The wire lasts longer than the trial; the registry must not.
+        let registry = Arc::downgrade(mortal);
         proxy::wire(mortal.address, move || {
             if pieces.fetch_add(1, Ordering::SeqCst) != fatal.load(Ordering::SeqCst) {
                 return true;
             }
             let frozen = freezes.load(Ordering::SeqCst);
-            if frozen {
-                mortal.signal("STOP");
-            } else {
-                mortal.die();
+            match registry.upgrade() {
+                Some(mortal) if frozen => mortal.signal("STOP"),
+                Some(mortal) => mortal.die(),
+                None => {}
             }
             frozen
         })
