@@ -809,7 +809,8 @@ class Group:
         def left_out(st, p):
             return st.platform == p and st.manifest not in index
 
-        for p in {s.st.platform for s in said} | set(found):
+        spoken = {s.st.platform for s in said + self.backings} - {None}
+        for p in spoken | set(found):
             here = [s for s in said if s.st.platform == p]
             manifest, config = found.get(p, (None, None))
             backed = [
