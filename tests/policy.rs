@@ -272,7 +272,8 @@ fn a_platform_is_required_from_a_sequence_on() {
     let release = shop.release("git-1", "hello");
     shop.attest_all(&release, &["github", "garnix"]);
     let since = |sequence: u64| {
-        policy(&shop, &format!("since = {{ \"linux/riscv64\" = {sequence} }}"), ("basement", ""), "");
+        let rule = format!("since = {{ \"linux/riscv64\" = {sequence} }}");
+        policy(&shop, &rule, ("basement", ""), "");
     };
     since(1_763_700_001);
     assert_eq!(verify(&shop, &release.reference, 0)["verdict"], "met");

@@ -148,7 +148,7 @@ fn policies_that_load_are_accepted() {
     for text in all {
         // The vectors name statements by their place in the case.
         let digest = format!("\"sha256:{}\"", "0".repeat(64));
-        let text = (1..9).fold(text, |text, n| text.replace(&format!("\"sha256:statement-{n}\""), &digest));
+        let text = (0..9).fold(text, |text, n| text.replace(&format!("\"sha256:statement-{n}\""), &digest));
         accepted(&text).unwrap_or_else(|why| panic!("{why}\n{text}"));
     }
 }
@@ -160,6 +160,7 @@ fn policies_of_a_wrong_shape_are_refused() {
     accepted(good).unwrap();
     let image = |line: &str| good.replace("quorum = 2", &format!("quorum = 2\n{line}"));
     let builder = |line: &str| good.replace("name = \"a\"", &format!("name = \"a\"\n{line}"));
+    accepted(&image("distinct_by = \"issuer\"\nsince = { \"linux/arm64\" = 1 }\nsingle = true")).unwrap();
     accepted(&image("epoch = 2026-01-01T00:00:00Z\nmax_age = \"7d\"")).unwrap();
     accepted(&builder("revoked = { from = 2025-06-01T02:00:00+02:00 }")).unwrap();
     for bad in [
@@ -184,6 +185,14 @@ fn policies_of_a_wrong_shape_are_refused() {
         image("max_age = 7"),
         image("min_sequence = -1"),
         image("required_fields = [\"flake\"]"),
+        image("since = [\"linux/arm64\"]"),
+        image("since = { \"linux/arm64\" = -1 }"),
+        image("since = { arm64 = 1 }"),
+        image("single = \"yes\""),
+        image("types = [\"https://slsa.dev/provenance/v1\"]"),
+        image("types = [\"https://spdx.dev/Document\"]\nunbound = true"),
+        image("[[image.tag]]\nname = \"v1\"\nrule = \"forward\"\nversions = 1"),
+        image("[[image.tag]]\nname = \"v1\"\nrule = \"forward\"\nrefs = \"refs/tags/v1\""),
         image("[[image.tag]]\nname = \"v*\""),
         image("[[image.tag]]\nname = \"v 1\"\nrule = \"forward\""),
         builder("systems = []"),

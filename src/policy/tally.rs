@@ -139,7 +139,8 @@ pub(super) fn judge<'a>(
     asked: &dyn Fn(&Platform) -> bool,
 ) -> Judged<'a> {
     let spoken = votes.iter().map(|vote| vote.statement.build.system.platform());
-    let platforms: BTreeSet<Platform> = images.keys().cloned().chain(spoken).collect();
+    let named = backings.iter().filter_map(|backing| Some(backing.provenance.system?.platform()));
+    let platforms: BTreeSet<Platform> = images.keys().cloned().chain(spoken).chain(named).collect();
     let mut tallies = BTreeMap::new();
     let mut rank = if images.is_empty() { Rank::Short } else { Rank::Met };
     for platform in platforms {

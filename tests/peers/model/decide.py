@@ -809,7 +809,8 @@ class Group:
         def left_out(st, p):
             return st.platform == p and st.manifest not in index
 
-        for p in {s.st.platform for s in said} | set(found):
+        spoken = {s.st.platform for s in said + self.backings} - {None}
+        for p in spoken | set(found):
             here = [s for s in said if s.st.platform == p]
             manifest, config = found.get(p, (None, None))
             backed = [
@@ -848,8 +849,8 @@ class Group:
             if p in found:
                 self.have[p] = voices(counted, rule.distinct)
                 short |= self.have[p] < n
-        # A group that nobody may speak in is none.
-        self.speaks = bool(objections) or any(s.heard for s in said)
+        # A group that nobody may speak in is none, and statements of other types make none.
+        self.speaks = any(s.heard for s in said)
         self.word = next((w for w in WORDS if w in objections), "short" if short else "met")
         self.lacks = image.lacks(self.sequence)
         if self.lacks:
