@@ -165,7 +165,7 @@ fn malformed_keys() {
         (good.replace("PRIVATE", "ENCRYPTED PRIVATE"), "encrypted"),
         (good.replace("PRIVATE", "EC PRIVATE"), "SEC 1"),
         (std::fs::read_to_string(shop.path("github.key.pub")).unwrap(), "public key"),
-        (good.replace("MIGH", "MIGI"), "not an ECDSA P-256 key"),
+        (good.replace("MIGH", "MIGI"), "neither an ECDSA P-256 key"),
         (good.replace("MIGH", "!!!!"), "base64"),
     ] {
         assert_ne!(content, good);

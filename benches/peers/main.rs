@@ -120,12 +120,15 @@ impl Bench {
         }
         let absent = if absent.is_empty() { "none".to_owned() } else { absent.join(", ") };
         let [one, five, fifteen] = load();
+        let [near, far, ..] = self.shops.each_ref().map(Shop::runs);
         format!(
-            "{}, {cores} cores, {}-{}; load over 1, 5 and 15 minutes before the first run: {one}, {five}, \
-             {fifteen}. quorate {} beside {}. Absent: {absent}.",
+            "{}, {cores} cores, {}-{}. Runs: {near} at +{} ms, {far} at +{} ms. Load over 1, 5 and 15 minutes \
+             before the first run: {one}, {five}, {fifteen}. quorate {} beside {}. Absent: {absent}.",
             now.split('T').next().unwrap_or_default(),
             std::env::consts::OS,
             std::env::consts::ARCH,
+            SETTINGS[0].latency,
+            SETTINGS[1].latency,
             env!("CARGO_PKG_VERSION"),
             there.join(", "),
         )

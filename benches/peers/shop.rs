@@ -100,6 +100,11 @@ impl Shop {
         shop
     }
 
+    /// How many runs the figures are taken from.
+    pub(crate) fn runs(&self) -> usize {
+        self.setting.runs
+    }
+
     /// Logs in to these registries.
     fn login(&self, hosts: &[&str]) {
         // "ci:secret" in base64.

@@ -138,6 +138,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             shared.connections.fetch_add(1, Ordering::Relaxed);
+            // Small answers in several packets would otherwise wait for the peer's acknowledgement;
+            // a peer that is gone already does not care.
+            let _ = stream.set_nodelay(true);
             match &tls {
                 None => connections.spawn(converse(stream, shared.clone())),
                 Some(tls) => connections.spawn(converse_tls(tls.accept(stream), shared.clone())),
@@ -148,9 +151,6 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
 }
 
 async fn converse(stream: TcpStream, shared: Arc<Shared>) {
-    // Small answers in several packets would otherwise wait for the peer's acknowledgement; a
-    // peer that is gone already does not care.
-    let _ = stream.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
         let (shared, reset) = (shared.clone(), reset.clone());
