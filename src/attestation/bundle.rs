@@ -177,6 +177,14 @@ impl Sealed {
         &self.holder
     }
 
+    /// Whether the bundle says that `key` signed, as ours do.
+    pub(super) fn hints_at(&self, key: &PublicKey) -> bool {
+        match &self.inner.verification_material.content {
+            VerificationMaterialContent::PublicKey(named) => named.hint == key.fingerprint().hex(),
+            _ => false,
+        }
+    }
+
     /// Whether `key` made the one signature.
     pub(super) fn signed_by(&self, key: &PublicKey) -> bool {
         key.verifies(&self.envelope.pae(), self.envelope.signature.sig.as_bytes())

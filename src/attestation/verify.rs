@@ -212,19 +212,34 @@ pub fn prove<'a>(
             manifest: None,
         })
     };
-    let mut may_sign = may_sign.into_iter();
     let (signer, trust) = match sealed.holder() {
-        // The hint is not authenticated; the signature is.
-        Holder::Key => may_sign
-            .find_map(|(may, trust)| match may {
-                MaySign::Key(key) if sealed.signed_by(key) => Some((Signer::Key(key.clone()), trust)),
-                _ => None,
-            })
-            .ok_or_else(|| {
+        Holder::Key => {
+            let keys: Vec<_> = may_sign
+                .into_iter()
+                .filter_map(|(may, trust)| match may {
+                    MaySign::Key(key) => Some((key, trust)),
+                    MaySign::Certificate(_) => None,
+                })
+                .collect();
+            // The hint proves nothing. Where it is right, what follows checks the signature of that key,
+            // and so it is not checked here as well.
+            let hinted = keys
+                .iter()
+                .find(|(key, trust)| trust.transparency != Transparency::None && sealed.hints_at(key));
+            if let Some((key, trust)) = hinted {
+                let signer = Signer::Key((*key).clone());
+                if let Ok(times) = times(sealed, &signer, trust) {
+                    return Ok(Proven { signer, times });
+                }
+            }
+            let signed = keys.into_iter().find(|(key, _)| sealed.signed_by(key));
+            let (key, trust) = signed.ok_or_else(|| {
                 reject(None, (Reason::SignerUnknown, "no known key made the signature".to_owned()))
-            })?,
+            })?;
+            (Signer::Key(key.clone()), trust)
+        }
         Holder::Certificate(identity) => {
-            let trust = trust_of(identity, may_sign).map_err(|why| reject(None, why))?;
+            let trust = trust_of(identity, may_sign.into_iter()).map_err(|why| reject(None, why))?;
             (Signer::Certificate(Box::new(identity.clone())), trust)
         }
     };
