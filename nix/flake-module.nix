@@ -114,6 +114,7 @@ in
       "op"
       "raw"
     ]) "ghcr" "How the recipes log in.";
+    policy = option types.str "quorate.toml" "The policy, seen from the folder of the justfile.";
     auth.op.usernameRef = option (types.nullOr types.str) null "`op://VAULT/ITEM/FIELD`.";
     auth.op.passwordRef = option (types.nullOr types.str) null "`op://VAULT/ITEM/FIELD`.";
     nix2containerInput = option types.unspecified nix2container "The flake of nix2container.";
@@ -131,6 +132,7 @@ in
       justfile = pure.justfile {
         repositories = repositories config.quorate.images.images;
         inherit systems;
+        inherit (cfg) policy;
         credentials = pure.credentials {
           mode = cfg.authMode;
           inherit (cfg.auth.op) usernameRef passwordRef;
@@ -145,7 +147,10 @@ in
       };
       config = lib.mkIf cfg.enable (
         {
-          packages.images-just = pkgs.writeText "images.just" justfile;
+          packages = {
+            images-just = pkgs.writeText "images.just" justfile;
+          }
+          // lib.optionalAttrs (lib.elem system systems) (pure.imagePackages (build system));
         }
         // lib.optionalAttrs (options ? just-flake) {
           just-flake.features.images = {

@@ -126,6 +126,16 @@ rec {
     else
       listToAttrs all;
 
+  # { NAME = image; } -> { NAME-image = image; }: images as packages, by the names that CI jobs build.
+  imagePackages =
+    images:
+    listToAttrs (
+      map (name: {
+        name = "${name}-image";
+        value = images.${name};
+      }) (attrNames images)
+    );
+
   # A layer for each package, which leaves out all that the layers before it hold.
   foldImageLayers =
     buildLayer: base: packages:
@@ -235,6 +245,7 @@ rec {
       repositories,
       systems,
       credentials,
+      policy,
       program,
     }:
     let
@@ -259,6 +270,7 @@ rec {
         "  *) echo \"error: there is no image $name\" >&2; exit 2 ;;"
         "esac"
       ];
+      judge = verb: "${quorate verb} --policy ${quote policy}";
       candidate = [ "tag=\${tag:-git-$(git rev-parse --verify HEAD)}" ];
       build = system: "nix build \".#imagesBySystem.${system}.$name\" --out-link \"result-${system}\"";
       each = line: concatMap (system: [ (build system) ] ++ line system) (checkSystems systems);
@@ -306,15 +318,16 @@ rec {
           ++ candidate
           ++ [
             "nix build \".#imagesBySystem.$system.$name\" --out-link \"result-$system\""
-            "${quorate "attest"} \"$repository:$tag\" --system \"$system\" --result \"result-$system\""
+            # As what is signed by a job that builds the package.
+            "${quorate "attest"} \"$repository:$tag\" --system \"$system\" --target \"$name-image\" --result \"result-$system\""
           ]
         )
       )
       (recipe "Move the tag TO to the candidate, if the quorum is there" "image-promote $name $to=\"latest\" $tag=\"\"" (
-        find ++ candidate ++ [ "${quorate "promote"} \"$repository:$tag\" --tag \"$to\"" ]
+        find ++ candidate ++ [ "${judge "promote"} \"$repository:$tag\" --tag \"$to\"" ]
       ))
       (recipe "Judge a release again" "image-verify $name $tag=\"latest\"" (
-        find ++ [ "${quorate "verify"} \"$repository:$tag\"" ]
+        find ++ [ "${judge "verify"} \"$repository:$tag\"" ]
       ))
     ]
     + "\n";

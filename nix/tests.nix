@@ -174,6 +174,17 @@ in
     expected = true;
   };
 
+  testImagesAsPackages = {
+    expr = lib.imagePackages {
+      app = 1;
+      tool = 2;
+    };
+    expected = {
+      app-image = 1;
+      tool-image = 2;
+    };
+  };
+
   testLayersLeaveOutWhatIsBelow = {
     expr = layers [ "common" ] [
       "a"

@@ -35,6 +35,13 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// What `rebuild.env` sets.
+fn settings() -> BTreeMap<String, String> {
+    let text = fs::read_to_string(example("rebuilder/rebuild.env")).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split_once('=').unwrap()).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
 /// A rebuilder, beside a project whose candidates are in the shop. A stand-in for `nix` leaves the
 /// build that it is told of; everything else is real.
 struct Rebuilder {
@@ -81,10 +88,9 @@ impl Rebuilder {
         command
             .env("PATH", std::env::join_paths(path).unwrap())
             .env("STATE_DIRECTORY", self.shop.path("state"))
+            .envs(settings())
             .env("SOURCE", self.shop.path("project"))
             .env("IMAGE", self.shop.repository())
-            .env("ATTRIBUTE", "imagesBySystem.SYSTEM.app")
-            .env("QUORATE_BUILDER", "basement")
             .env("QUORATE_KEY", self.shop.path("basement.key"))
             .env("QUORATE_TRUSTED_ROOT", self.shop.path("root.json"))
             .env_remove("QUORATE_POLICY");
@@ -115,17 +121,22 @@ fn a_rebuilder_votes_for_what_it_got_as_well_and_says_it_once() {
     assert_eq!(rebuilder.vote(&release), "counted");
     assert_eq!(
         rebuilder.asked_of_nix(),
-        ["--extra-experimental-features nix-command flakes build .#imagesBySystem.x86_64-linux.app \
+        ["--extra-experimental-features nix-command flakes build .#packages.x86_64-linux.app-image \
           --out-link ../result --no-update-lock-file --option accept-flake-config false"]
     );
     // An hour later.
     shop.bed.registry.clear_log();
     rebuilder.rebuild(&["refs/heads/main", AMD64.1]).exits(0);
     assert!(shop.bed.registry.writes().is_empty(), "{:?}", shop.bed.registry.writes());
-    // With another builder that says the same, one platform has its quorum.
+    // With a job that says the same, one platform has its quorum: that of images.yml as the page has it.
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/github-actions.md");
+    let page = fs::read_to_string(page).unwrap();
+    let target = page.lines().find_map(|line| line.trim().strip_prefix("package-name: ")).unwrap();
+    let (target, _) = target.split_once(" #").unwrap();
     let hash = shop.quorate(&["nar-hash", "built"]).exits(0).stdout;
     for (_, system) in [AMD64, ARM64] {
         let said = ["--commit", &commit, "--sequence", "1763700000", "--nar-hash", hash.trim()];
+        let said = [&said[..], &["--target", target]].concat();
         shop.attest(&release, "github", system, &said).exits(0);
     }
     let judged = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(1).json();
@@ -163,6 +174,12 @@ fn a_rebuilder_takes_the_newest_version_and_builds_nothing_before_there_is_a_can
     let release = rebuilder.candidate(&new);
     rebuilder.rebuild(&["refs/tags/v*", AMD64.1]).exits(0);
     assert_eq!(rebuilder.vote(&release), "counted");
+    // A version comes after what was a candidate for it, and before what is one for the next.
+    for version in ["v2.0.0-rc.1", "v2.0.0", "v2.1.0-rc.1"] {
+        let commit = rebuilder.commit(version);
+        let next = rebuilder.rebuild(&["refs/tags/v*", AMD64.1]).exits(2);
+        assert!(next.stderr.contains(&format!("git-{commit}")), "{version}: {}", next.stderr);
+    }
 
     // What cannot be found out is no answer.
     rebuilder.shop.bed.registry.clear_log();
@@ -435,7 +452,8 @@ fn nix_seed_wants_two_jurisdictions() {
             .env("QUORATE_SEQUENCE", "1763700000")
             .env("QUORATE_SOURCE_URI", project.source())
             .env("QUORATE_BUILDER", builder)
-            .env("QUORATE_KEY", format!("{builder}.key"));
+            .env("QUORATE_KEY", format!("{builder}.key"))
+            .env_remove("QUORATE_POLICY");
         Run::of(&mut command)
     };
     let publish = |builder: &str| {

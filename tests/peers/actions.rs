@@ -237,15 +237,13 @@ fn pins() -> Vec<String> {
     let root = Path::new(ROOT);
     let read = |file: &Path| fs::read_to_string(file).unwrap();
     let written = read(&root.join(".github/actions/PINS.md"));
-    let ours = [".github/workflows/images.yml", ".github/workflows/release.yml"].map(|file| root.join(file));
-    let actions = [".github/actions", ".forgejo"].map(|folder| files(&root.join(folder)));
+    let ours = [".github", ".forgejo", "examples/forgejo"].map(|folder| files(&root.join(folder)));
     let mut pins = Vec::new();
-    for file in ours.into_iter().chain(actions.into_iter().flatten()) {
-        let text = read(&file);
+    for file in ours.iter().flatten() {
+        let text = read(file);
         let lines = text.lines().map(|line| line.trim_start().trim_start_matches("- "));
-        for used in
-            lines.filter_map(|line| line.strip_prefix("uses: ")).filter(|used| !used.starts_with("$/"))
-        {
+        let used = lines.filter_map(|line| line.strip_prefix("uses: "));
+        for used in used.filter(|used| !used.starts_with("$/") && !used.contains("OWNER/quorate/")) {
             let (action, version) = used.split_once(" # ").expect("a version beside the pin");
             let (name, commit) = action.split_once('@').unwrap();
             assert!(written.contains(&format!("| `{name}` {version} | `{commit}` |")), "{used}");
@@ -448,7 +446,28 @@ fn setup(act: &Path) {
     checkout.installed = false;
     checkout.run("setup.yml").exits(1).says("build-with is neither nix nor cargo");
     checkout.variables.push(("BUILD_WITH", "nix".into()));
-    checkout.run("setup.yml").exits(0).says("/quorate/bin/quorate");
+    // The job that says nothing of it has it built by cargo.
+    checkout.run("setup.yml").exits(0).says("/quorate/bin/quorate").says("cargo in ");
+
+    // What the caller's checkout says of Rust is not asked.
+    let source = checkout.path("repository");
+    let mut script = Command::new("bash");
+    script
+        .arg(source.join(".github/actions/setup/setup.sh"))
+        .current_dir(checkout.shop.folder())
+        .env_clear()
+        .env("PATH", checkout.programs())
+        .env("QUORATE_BINARY", env!("CARGO_BIN_EXE_quorate"))
+        .envs([("FOLDER", ""), ("BUILD_WITH", "cargo"), ("SOURCE", "repository")])
+        .env("BUILT", checkout.path("built"))
+        .env("GITHUB_PATH", checkout.path("path"));
+    let said = String::from_utf8(succeed(&mut script)).unwrap();
+    let source = source.canonicalize().unwrap();
+    assert!(said.contains(&format!("cargo in {}\n", source.display())), "{said}");
+    assert_eq!(
+        fs::read_to_string(checkout.path("path")).unwrap().trim(),
+        checkout.path("built/bin").canonicalize().unwrap().to_str().unwrap()
+    );
 }
 
 fn audited(zizmor: &Path) {

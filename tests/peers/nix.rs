@@ -248,7 +248,7 @@ fn defaults(program: &Path) {
         module(program, "", "options"),
         json!({
             "enable": false, "linuxSystem": null, "linuxSystems": ["x86_64-linux"], "registry": null,
-            "labels": {}, "addRevisionLabel": true, "authMode": "ghcr",
+            "labels": {}, "addRevisionLabel": true, "authMode": "ghcr", "policy": "quorate.toml",
             "auth": {"op": {"usernameRef": null, "passwordRef": null}},
         })
     );
@@ -295,6 +295,14 @@ fn images(program: &Path) {
             {"system": "x86_64-linux", "suffix": "amd64"},
             {"system": "aarch64-linux", "suffix": "arm64"},
         ]}})
+    );
+    // The same as packages, where a job that builds `packages.SYSTEM.NAME` finds them; of systems that
+    // images are built for alone.
+    let packages = "map (system: removeAttrs (packages system) [ \"images-just\" ]) \
+                    [ \"x86_64-linux\" \"aarch64-linux\" \"aarch64-darwin\" ]";
+    assert_eq!(
+        module(program, &format!("{APP} self.rev = \"1234\";"), packages),
+        json!([{"app-image": amd64}, {"app-image": arm64}, {}])
     );
     // A tree with changes says so, and none says nothing.
     for (about, labels) in [
@@ -362,6 +370,10 @@ fn run(just: &Path, folder: &Path, words: &[&str]) -> (bool, Vec<String>) {
     (output.status.success(), calls)
 }
 
+fn verify(policy: &str, tag: &str) -> String {
+    format!("quorate [verify] [--policy] [{policy}] [ghcr.io/acme/app:{tag}]")
+}
+
 fn recipes(program: &Path, just: &Path) {
     let folder = workplace(program, APP);
     let build =
@@ -393,15 +405,19 @@ fn recipes(program: &Path, just: &Path) {
                 head.clone(),
                 build("aarch64-linux"),
                 format!(
-                    "quorate [attest] [{candidate}] [--system] [aarch64-linux] [--result] [result-aarch64-linux]"
+                    "quorate [attest] [{candidate}] [--system] [aarch64-linux] [--target] [app-image] \
+                     [--result] [result-aarch64-linux]"
                 ),
             ],
         ),
         (
             vec!["image-promote", "app", "1.4.2"],
-            vec![head.clone(), format!("quorate [promote] [{candidate}] [--tag] [1.4.2]")],
+            vec![
+                head.clone(),
+                format!("quorate [promote] [--policy] [quorate.toml] [{candidate}] [--tag] [1.4.2]"),
+            ],
         ),
-        (vec!["image-verify", "app"], vec!["quorate [verify] [ghcr.io/acme/app:latest]".to_owned()]),
+        (vec!["image-verify", "app"], vec![verify("quorate.toml", "latest")]),
     ] {
         assert_eq!(run(just, folder.path(), &words), (true, calls), "{words:?}");
     }
@@ -411,6 +427,12 @@ fn recipes(program: &Path, just: &Path) {
     let (call, plan) = calls[1].rsplit_once(" [").unwrap();
     assert_eq!(call, "quorate [assemble] [ghcr.io/acme/app:pr-7] [--plan]");
     assert!(!Path::new(plan.trim_end_matches(']')).exists(), "the plan is left behind: {plan}");
+
+    // The policy that is named.
+    let named = APP.replace("enable = true;", "enable = true; policy = \"ci/our policy's.toml\";");
+    let folder = workplace(program, &named);
+    let calls = run(just, folder.path(), &["image-verify", "app"]).1;
+    assert_eq!(calls, [verify("ci/our policy's.toml", "latest")]);
 
     // The login of each mode.
     for (mode, words) in [
@@ -424,7 +446,10 @@ fn recipes(program: &Path, just: &Path) {
         let settings = APP.replace("enable = true;", &format!("enable = true; {mode}"));
         let folder = workplace(program, &settings);
         let calls = run(just, folder.path(), &["image-verify", "app"]).1;
-        assert_eq!(calls, [format!("quorate [verify] {words}[ghcr.io/acme/app:latest]")]);
+        assert_eq!(
+            calls,
+            [verify("quorate.toml", "latest").replace("[verify] ", &format!("[verify] {words}"))]
+        );
         // Nobody is asked who we are to tell a digest.
         let calls = run(just, folder.path(), &["image-digest", "app"]).1;
         assert_eq!(calls[1], "quorate [push] [--dry-run] [result-x86_64-linux] [ghcr.io/acme/app]");
@@ -441,7 +466,7 @@ fn words(program: &Path, just: &Path) {
     }
     for tag in ["a b", "$(touch made)", "`touch made`", "'\"; touch made; #", "{{arch()}}"] {
         let called = run(just, folder.path(), &["image-verify", "app", tag]).1;
-        assert_eq!(called, [format!("quorate [verify] [ghcr.io/acme/app:{tag}]")]);
+        assert_eq!(called, [verify("quorate.toml", tag)]);
     }
     assert!(!folder.path().join("made").exists());
     // One that fails fails the recipe; where all are tried, after the others.

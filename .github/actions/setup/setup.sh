@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Finds or builds the program: FOLDER, or PATH, or BUILD_WITH (nix, cargo) from SOURCE into BUILT.
+# Finds or builds the program: FOLDER, or PATH, or BUILD_WITH (cargo, nix) from SOURCE into BUILT.
 set -euo pipefail
 
 if [[ -z $FOLDER ]] && ! command -v quorate; then
@@ -9,7 +9,8 @@ if [[ -z $FOLDER ]] && ! command -v quorate; then
         nix --extra-experimental-features 'nix-command flakes' \
             build --no-write-lock-file --out-link "$BUILT" "path:$source"
         ;;
-    cargo) cargo install --locked --path "$source" --root "$BUILT" ;;
+    # From its own folder: rust-toolchain.toml and .cargo of the caller's checkout are not for it.
+    cargo) (cd "$source" && cargo install --locked --path . --root "$BUILT") ;;
     *)
         echo '::error title=quorate::build-with is neither nix nor cargo'
         exit 2

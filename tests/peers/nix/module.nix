@@ -22,7 +22,7 @@ let
   };
   lib = {
     inherit types;
-    inherit (builtins) mapAttrs;
+    inherit (builtins) elem mapAttrs;
     mkOption = option: option // { isOption = true; };
     mkIf = condition: value: if condition then value else { };
     optional = condition: value: if condition then [ value ] else [ ];
@@ -112,4 +112,5 @@ in
   perSystem = (system "x86_64-linux").config.quorate.images;
   flake = evaluated.config.flake or { };
   made = (system "x86_64-linux").made;
+  packages = system': (system system').made.packages;
 }
