@@ -53,15 +53,20 @@ fn files(path: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Code lines up to the test module, without comments.
-fn code(file: &Path) -> Vec<(usize, String)> {
-    let text = fs::read_to_string(file).unwrap();
-    text.lines()
-        .enumerate()
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]") || line.contains("fn"))
-        .filter(|(_, line)| !line.trim_start().starts_with("//"))
-        .map(|(number, line)| (number + 1, line.to_owned()))
-        .collect()
+/// Code lines with their numbers, without comments and without what is for tests alone. An item ends
+/// with a line that starts with its brace, or that ends with a semicolon and is not indented.
+fn code(text: &str) -> Vec<(usize, &str)> {
+    let mut of_tests = false;
+    let mut code = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        of_tests |= line.starts_with("#[cfg(test)]");
+        if !of_tests && !line.trim_start().starts_with("//") {
+            code.push((number + 1, line));
+        }
+        let outermost = !line.starts_with(char::is_whitespace);
+        of_tests &= !(line.starts_with('}') || outermost && line.ends_with(';'));
+    }
+    code
 }
 
 fn breaches(room: &str, forbidden: &[&str]) -> Vec<String> {
@@ -74,7 +79,7 @@ fn breaches(room: &str, forbidden: &[&str]) -> Vec<String> {
         if ["model.rs", "vectors.rs", "props.rs"].iter().any(|name| file.ends_with(name)) {
             continue;
         }
-        for (number, line) in code(&file) {
+        for (number, line) in code(&fs::read_to_string(&file).unwrap()) {
             for name in forbidden {
                 if line.contains(name) {
                     breaches.push(format!("{}:{number}: {name}", file.strip_prefix(root).unwrap().display()));
@@ -119,4 +124,8 @@ fn only_the_tag_writer_writes_tags() {
 #[test]
 fn the_fence_finds_a_breach() {
     assert!(!breaches("src/edge", &["tokio"]).is_empty());
+    let text = "use a;\n// std::fs\n#[cfg(test)]\nimpl A {\n    std::fs;\n}\n\nstd::env\n#[cfg(test)]\nmod b;\n\
+                std::net\n\n#[cfg(test)]\nmod tests {\n    std::fs;\n}\n";
+    let said: Vec<_> = code(text).into_iter().filter(|(_, line)| line.contains("std::")).collect();
+    assert_eq!(said, [(8, "std::env"), (11, "std::net")], "what follows an item for tests is looked at");
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use quorate_bed::image::{self, Image};
 use quorate_bed::{Fault, client};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use shop::{AMD64, ARM64, COMMIT, Shop, build};
 
@@ -233,6 +234,7 @@ fn archives_and_layouts_are_pushed_alike() {
     let archive = image.docker_archive();
     shop.write("image.tar", &archive);
     shop.write("image.tar.gz", gzip(&archive));
+    shop.write("image.tar.zst", compress_to_vec(archive.as_slice(), CompressionLevel::Fastest));
     shop.write("stream", "#!/bin/sh\nexec cat image.tar\n");
     fs::set_permissions(shop.path("stream"), Permissions::from_mode(0o755)).unwrap();
     layout(&shop.path("layout"), &image);
@@ -240,7 +242,7 @@ fn archives_and_layouts_are_pushed_alike() {
     // A layout has its manifest already.
     assert_eq!(digest(&layout), image.manifest_digest);
     let mut digests = Vec::new();
-    for source in ["image.tar", "image.tar.gz", "stream"] {
+    for source in ["image.tar", "image.tar.gz", "image.tar.zst", "stream"] {
         let fresh = Shop::open();
         let target = format!("{}/app", fresh.host());
         let document = shop.quorate(&["push", source, &target, "--run", "-o", "json"]).exits(0).json();

@@ -13,7 +13,7 @@ use crate::reason::Reason;
 
 /// The most bytes of a file that is read whole: 4 MiB.
 const MAX_BYTES: u64 = 4 << 20;
-/// The most bundles of a run, as of an image in a registry (contract §8).
+/// The most bundles of a run, as of an image in a registry.
 const MAX_BUNDLES: usize = 200;
 /// The most bytes of them: 16 MiB, as of what a registry has.
 const MAX_KEPT: usize = 16 << 20;

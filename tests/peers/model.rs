@@ -1,5 +1,6 @@
-//! The decision, beside a second model of it that somebody else wrote from the design alone, in
-//! another language: `model/decide.py` judges random cases that the crate's own tests write.
+//! The decision, beside a second model of it in another language, written from docs/policy.md and
+//! docs/concepts.md alone, without a look at src/policy: `model/decide.py` judges random cases that
+//! the crate's own tests write.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

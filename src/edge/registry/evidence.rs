@@ -1,4 +1,4 @@
-//! Bundles at an image: attaching one, collecting all (contract §5).
+//! Bundles at an image: attaching one, collecting all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +14,11 @@ use super::manifest::{Fetched, MAX_MANIFEST};
 use super::referrers::Referrers;
 use super::retry;
 
-/// Bytes of one bundle (contract §8).
+/// Bytes of one bundle.
 const MAX_BUNDLE: u64 = 1024 * 1024;
 /// Bytes of a manifest that carries a bundle: the bundle in base64, and room for the rest.
 const MAX_CARRIER: u64 = 3 * 1024 * 1024 / 2;
-/// Manifests read for one subject (contract §8).
+/// Manifests read for one subject.
 const MAX_READ: usize = 200;
 /// Derived tags of one slot.
 const MAX_TAGS: u32 = 100;
@@ -409,7 +409,7 @@ fn too_large(digest: Digest) -> Skipped {
     Skipped { digest, reason: Reason::BundleTooLarge, detail: format!("more than {MAX_BUNDLE} bytes") }
 }
 
-/// `sha256-<hex>.q-<slot>.<k>` (contract §5).
+/// `sha256-<hex>.q-<slot>.<k>`.
 fn derived_tag(subject: Digest, slot: &Slot, k: u32) -> Result<Tag, Error> {
     format!("sha256-{}.q-{slot}.{k}", subject.hex())
         .parse()

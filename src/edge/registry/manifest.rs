@@ -15,7 +15,7 @@ use super::host::{Access, Host};
 use super::retry;
 use super::transport::{Answer, Call, Follow, Payload, unexpected};
 
-/// Bytes of a manifest or an index (contract §8).
+/// Bytes of a manifest or an index.
 pub(super) const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
 
 /// Everything that may be answered, in one header: some registries look at the first line only,

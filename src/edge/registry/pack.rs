@@ -1,4 +1,4 @@
-//! Proof packs beside the image that they are of (contract §5), under a tag that follows from its
+//! Proof packs beside the image that they are of, under a tag that follows from its
 //! digest on every registry.
 
 use futures_util::future::try_join_all;
@@ -53,7 +53,7 @@ impl Registry {
     }
 }
 
-/// `sha256-<hex>.q-pack` (contract §5).
+/// `sha256-<hex>.q-pack`.
 fn pack_tag(image: Digest) -> Result<Tag, Error> {
     format!("sha256-{}.q-pack", image.hex())
         .parse()

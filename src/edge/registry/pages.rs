@@ -8,7 +8,7 @@ use url::Url;
 use super::error::{Asked, Error};
 use super::transport::{Answer, Call};
 
-/// Pages of one list (contract §8).
+/// Pages of one list.
 const MAX_PAGES: usize = 20;
 
 /// Walks from page to page of one list, and nowhere else.

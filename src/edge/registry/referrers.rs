@@ -11,7 +11,7 @@ use super::manifest::MAX_MANIFEST;
 use super::pages::Pages;
 use super::transport::{Answer, Call, Follow};
 
-/// Entries of one list (contract §8).
+/// Entries of one list.
 pub(super) const MAX_ENTRIES: usize = 1000;
 
 /// What a registry says of the manifests about a subject.
