@@ -195,6 +195,64 @@ fn no_tag_is_begun_after_an_interrupt() {
 }
 
 #[test]
+fn a_version_is_not_written_after_an_interrupt() {
+    let (shop, _, second) = open();
+    shop.quorate(&["key", "generate", "gate.key"]).exits(0);
+    let record = ["promote", &second.reference, "--tag", "v2", "--record", "--key", "gate.key", "-o", "json"];
+    for interrupted in [true, false] {
+        shop.bed.registry.clear_log();
+        // The first reading is before the record, the second right before the write.
+        let read_again = slow(1000).method("GET").path("manifests/v2").skip(1).times(1);
+        shop.bed.registry.fault(read_again);
+        let mut command = shop.command(&record);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let signal = interrupted.then(|| Signal::ready(&child, "INT"));
+        asked(&shop, "GET", "manifests/v2", 2);
+        if let Some(signal) = signal {
+            signal.send();
+            let run = finished(child).exits(130).says("interrupted while tags were written");
+            assert_eq!(action(&run.json(), "v2"), "skipped");
+            assert!(shop.bed.registry.writes().iter().all(|r| !r.path.ends_with("manifests/v2")));
+            assert_eq!(shop.named("v2"), None);
+        } else {
+            assert_eq!(action(&finished(child).exits(0).json(), "v2"), "created");
+            assert_eq!(shop.named("v2").as_ref(), Some(&second.digest));
+        }
+    }
+}
+
+#[test]
+fn a_write_that_failed_is_not_tried_again_after_an_interrupt() {
+    let (shop, first, second) = open();
+    for interrupted in [true, false] {
+        shop.bed.registry.fault(Fault::status(503).method("PUT").path("manifests/f2").times(1));
+        // Read when it is planned, right before it is written, and after it failed.
+        shop.bed.registry.fault(slow(1000).method("GET").path("manifests/f2").skip(2).times(1));
+        let child = started(&shop, &second);
+        let signal = interrupted.then(|| Signal::ready(&child, "INT"));
+        asked(&shop, "GET", "manifests/f2", 3);
+        let writes =
+            || shop.bed.registry.writes().iter().filter(|r| r.path.ends_with("manifests/f2")).count();
+        if let Some(signal) = signal {
+            signal.send();
+            let run = finished(child).exits(130).says("interrupted while tags were written");
+            let report = run.json();
+            assert_eq!(
+                ["f1", "f2", "v2"].map(|tag| action(&report, tag)),
+                ["restored", "skipped", "created"]
+            );
+            assert_eq!(writes(), 1);
+            assert_eq!(shop.named("f2").as_ref(), Some(&first.digest));
+        } else {
+            finished(child).exits(0);
+            assert_eq!(writes(), 2);
+            assert_eq!(shop.named("f2").as_ref(), Some(&second.digest));
+        }
+    }
+}
+
+#[test]
 fn the_second_interrupt_ends_it_at_once() {
     let (shop, first, second) = open();
     shop.bed.registry.fault(hang());

@@ -5,7 +5,9 @@
 mod shop;
 
 use quorate_bed::{Fault, FaultAction, RegistryOptions, client};
-use shop::{AMD64, ARM64, COMMIT, OTHER_COMMIT, Shop, cell};
+use shop::{AMD64, ARM64, COMMIT, OTHER_COMMIT, Release, Shop, cell};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A registry with the referrers API, and one without.
 fn registries() -> [RegistryOptions; 2] {
@@ -241,8 +243,8 @@ fn a_registry_that_shows_old_answers_for_a_while_is_waited_for() {
     assert_eq!(shop.named("latest").as_deref(), Some(release.digest.as_str()));
 }
 
-#[test]
-fn a_tag_is_put_back_when_its_promotion_cannot_be_finished() {
+/// A release under the tags `stable` and `edge`, which only move forward, and the next one.
+fn two_releases() -> (Shop, Release, Release) {
     let shop = Shop::open();
     let tags = "[[image.tag]]\nname = \"*\"\nrule = \"forward\"\n\n[[builder]]";
     shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", tags, 1));
@@ -258,6 +260,40 @@ fn a_tag_is_put_back_when_its_promotion_cannot_be_finished() {
     let first = release("git-1", "1");
     shop.quorate(&["promote", &first.reference, "--tag", "stable,edge"]).exits(0);
     let second = release("git-2", "2");
+    (shop, first, second)
+}
+
+#[test]
+fn old_answers_do_not_hide_what_is_to_be_put_back() {
+    let (shop, first, second) = two_releases();
+    let old = client::manifest(&shop.host(), "acme/app", &first.digest).unwrap();
+    let promote = ["promote", &second.reference, "--tag", "stable,edge", "-o", "json"];
+    // `stable` is written, `edge` is not. How many reads of `stable` after that come from a cache
+    // that has the old release, and what becomes of it then.
+    for (stale, action, now) in
+        [(0, "restored", &first), (2, "restored", &first), (usize::MAX, "unknown", &second)]
+    {
+        shop.bed.registry.clear_faults();
+        shop.bed.registry.fault(Fault::status(403).method("PUT").path("/manifests/edge"));
+        let answer = quorate_bed::Answer::status(200).body(INDEX, old.body.clone());
+        let cached = Fault::new(FaultAction::Status(answer)).method("GET").path("/manifests/stable");
+        // It is read when it is planned, and right before it is written.
+        shop.bed.registry.fault(cached.skip(2).times(stale));
+        let report = shop.quorate(&promote).exits(3).says("registry-denied").json();
+        let tag = |name: &str| {
+            let tags = report["tags"].as_array().unwrap();
+            tags.iter().find(|tag| tag["tag"] == name).unwrap()["action"].clone()
+        };
+        assert_eq!((tag("stable"), tag("edge")), (action.into(), "skipped".into()), "{stale}");
+        shop.bed.registry.clear_faults();
+        assert_eq!(shop.named("stable").as_ref(), Some(&now.digest), "{stale}");
+    }
+    assert_eq!(shop.quorate(&promote).exits(0).json()["outcome"], "moved");
+}
+
+#[test]
+fn a_tag_is_put_back_when_its_promotion_cannot_be_finished() {
+    let (shop, first, second) = two_releases();
     shop.bed.registry.fault(Fault::status(403).method("PUT").path("/manifests/edge"));
     let promote = ["promote", &second.reference, "--tag", "stable", "--tag", "edge", "-o", "json"];
     let unfinished = shop.quorate(&promote).exits(3).says("registry-denied").json();

@@ -263,6 +263,13 @@ fn tags_refused(report: &Report) -> Option<Error> {
     let (tag, reason) = refused;
     let hint = match reason {
         Reason::TagBackwards => "`--allow-rollback` lets the tag move back",
+        Reason::TagUnordered => {
+            "let as many builders as the quorum asks attest with `quorate attest`; or, if it is meant, \
+             `--allow-rollback`"
+        }
+        Reason::TagFeed => {
+            "promote a release of such a ref, or correct `refs` and `versions` of the tag in the policy"
+        }
         Reason::TagUnverified => {
             "look at what the tag names; `--adopt OLD_DIGEST` lets it move away from that image"
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
+use super::interrupt::Interrupt;
 use super::registry::{RawManifest, Registry, Untagged};
 use crate::error::Error;
 use crate::oci::{Digest, Repository, Tag};
@@ -94,18 +95,20 @@ pub async fn remove_candidate(
 }
 
 /// Names the approved image by `tag`, which named `before` until now. The bytes written are the
-/// bytes that were judged.
+/// bytes that were judged. An interrupt ends the trying.
 pub async fn write_approved(
     registry: &Registry,
     approval: &Approval,
     tag: &Tag,
     before: Option<Digest>,
     image: &Candidate,
+    interrupt: &Interrupt,
 ) -> Result<(), Error> {
     if approval.permits(tag).is_none() || image.digest() != approval.digest() {
         return Err(Error::request(format!("the approval of {} is not for `{tag}`", approval.digest())));
     }
-    registry.move_tag(before, approval.repository(), tag, image.media_type(), image.bytes()).await?;
+    let (repository, media_type) = (approval.repository(), image.media_type());
+    registry.move_tag(before, repository, tag, media_type, image.bytes(), interrupt).await?;
     Ok(())
 }
 
@@ -128,8 +131,10 @@ impl Restore {
             return Ok(Restored::Elsewhere(now));
         }
         // Whether or not it went well, what counts is what the tag names then.
-        let before = &self.before;
-        let _ = registry.move_tag(now, &self.repository, &self.tag, &before.media_type, &before.bytes).await;
+        // An interrupt is no reason to try less.
+        let (before, unasked) = (&self.before, Interrupt::default());
+        let (media_type, bytes) = (&before.media_type, &before.bytes);
+        let _ = registry.move_tag(now, &self.repository, &self.tag, media_type, bytes, &unasked).await;
         let now = registry.digest_now(&reference).await?;
         Ok(if now == Some(self.before.digest) { Restored::Back } else { Restored::Elsewhere(now) })
     }

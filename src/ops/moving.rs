@@ -14,7 +14,7 @@ use crate::edge::interrupt::Interrupt;
 use crate::edge::journal::Journal;
 use crate::edge::registry::{Held, RawManifest, Registry};
 use crate::edge::tags::{self, Restore, Restored};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::policy::moves::{self, Before, Move};
 use crate::policy::{Approval, Candidate, Expected, Policy, Purpose, TagKind, decide};
@@ -39,9 +39,18 @@ pub(super) struct Step {
     kind: TagKind,
     /// What it named before.
     raw: Option<Arc<RawManifest>>,
-    /// Whether a write was tried. What a failed write left behind is not known until it is read.
-    touched: bool,
+    written: Written,
     pub(super) report: TagReport,
+}
+
+/// How far the write of a tag came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    No,
+    /// It was tried. What a failed write left behind is not known until it is read.
+    Tried,
+    /// The registry confirmed it. A read that shows what was there before may be an old answer.
+    Confirmed,
 }
 
 /// A tag as it was found.
@@ -131,7 +140,7 @@ pub(super) async fn write(
     interrupt.hold();
     let work = advance(registry, approval, release, steps, journal, time_has_passed, interrupt);
     let written = interrupt.within(IN_HAND, work).await;
-    steps.iter_mut().filter(|step| step.is_due() && !step.touched).for_each(Step::skip);
+    steps.iter_mut().filter(|step| step.is_due() && step.written == Written::No).for_each(Step::skip);
     let mut read = None;
     // Whoever interrupts while tags are written wants them back, also where all writes came to an end.
     if matches!(written, Some(Ok(()))) && !interrupt.came() {
@@ -148,7 +157,12 @@ pub(super) async fn write(
     }
     let settle = settle();
     all(steps.iter_mut().map(|step| step.put_back(&settle, approval))).await;
-    Err([written, read].into_iter().flatten().find_map(Result::err).unwrap_or_else(interrupted))
+    let failed = [written, read].into_iter().flatten().find_map(Result::err);
+    Err(match failed {
+        Some(error) if error.kind() != Kind::Interrupted && interrupt.came() => interrupted().because(error),
+        Some(error) => error,
+        None => interrupted(),
+    })
 }
 
 /// That somebody ended the run when it had begun to write.
@@ -176,20 +190,25 @@ async fn advance(
     let due = steps.iter_mut().filter(|step| step.is_due());
     let (mut immutable, mut forward): (Vec<_>, Vec<_>) =
         due.partition(|step| step.kind == TagKind::Immutable);
+    going_on(interrupt)?;
     journal.writing(immutable.iter().map(|step| step.named()))?;
     let (written, seen) = join(
-        all(immutable.iter_mut().map(|step| step.write(registry, approval, release))),
+        all(immutable.iter_mut().map(|step| step.write(registry, approval, release, interrupt))),
         all(forward.iter_mut().map(|step| step.look_again(registry, approval))),
     )
     .await;
     written.into_iter().chain(seen).collect::<Result<(), _>>()?;
-    if interrupt.came() {
-        return Err(interrupted());
-    }
+    going_on(interrupt)?;
     forward.retain(|step| step.is_due());
     journal.writing(forward.iter().map(|step| step.named()))?;
-    let written = all(forward.iter_mut().map(|step| step.write(registry, approval, release))).await;
+    let written =
+        all(forward.iter_mut().map(|step| step.write(registry, approval, release, interrupt))).await;
     written.into_iter().collect()
+}
+
+/// No write begins after an interrupt.
+fn going_on(interrupt: &Interrupt) -> Result<(), Error> {
+    if interrupt.came() { Err(interrupted()) } else { Ok(()) }
 }
 
 /// Reads back what was written, or may have been.
@@ -199,7 +218,7 @@ async fn read_back(
     steps: &mut [Step],
     failed: bool,
 ) -> Result<(), Error> {
-    let touched = steps.iter_mut().filter(|step| step.touched);
+    let touched = steps.iter_mut().filter(|step| step.written != Written::No);
     let read = all(touched.map(|step| step.read_back(&registry, approval, failed))).await;
     read.into_iter().collect()
 }
@@ -228,7 +247,7 @@ impl Step {
             allowed,
             refusal,
         };
-        Self { kind, raw, touched: false, report }
+        Self { kind, raw, written: Written::No, report }
     }
 
     fn is_due(&self) -> bool {
@@ -291,14 +310,19 @@ impl Step {
         registry: &Registry,
         approval: &Approval,
         release: &Candidate,
+        interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        self.touched = true;
-        tags::write_approved(registry, approval, &self.report.tag, self.report.before, release).await
+        going_on(interrupt)?;
+        self.written = Written::Tried;
+        let (tag, before) = (&self.report.tag, self.report.before);
+        tags::write_approved(registry, approval, tag, before, release, interrupt).await?;
+        self.written = Written::Confirmed;
+        Ok(())
     }
 
     /// Reads what the tag names after it was written. Some registries answer reads from a cache
-    /// for a while: unless something `failed`, a tag that still names what it named before is
-    /// asked again a few times.
+    /// for a while: a tag whose write was confirmed, and that still names what it named before, is
+    /// asked again a few times. Where something `failed`, its end is an error already.
     async fn read_back(
         &mut self,
         registry: &Registry,
@@ -307,10 +331,13 @@ impl Step {
     ) -> Result<(), Error> {
         let reference = self.reference(approval);
         let mut delays = READ_BACK.iter();
+        let confirmed = self.written == Written::Confirmed;
         let now = loop {
             match registry.digest_now(&reference).await {
                 Ok(now) => match delays.next() {
-                    Some(delay) if now == self.report.before && !failed => {
+                    Some(delay)
+                        if confirmed && now == self.report.before && *delay < registry.time_left() =>
+                    {
                         tokio::time::sleep(*delay).await;
                     }
                     _ => break now,
@@ -326,7 +353,7 @@ impl Step {
         if now == Some(approval.digest()) {
             Ok(())
         } else if now == self.report.before && failed {
-            self.report.action = Action::Skipped;
+            self.report.action = if confirmed { Action::Unknown } else { Action::Skipped };
             Ok(())
         } else {
             Err(self.raced(now, &format!("after it was written as {}", approval.digest())))
@@ -335,8 +362,14 @@ impl Step {
 
     /// Puts a forward-only tag back that existed before and may name what we wrote.
     async fn put_back(&mut self, registry: &Registry, approval: &Approval) {
-        let (TagKind::Forward, true, Some(raw)) = (self.kind, self.touched, &self.raw) else { return };
-        if !matches!(self.report.action, Action::Moved | Action::Unknown) {
+        let (TagKind::Forward, Some(raw)) = (self.kind, &self.raw) else { return };
+        let may_be_ours = match (self.written, self.report.action) {
+            (Written::No, _) => false,
+            (_, Action::Moved | Action::Unknown) => true,
+            (Written::Confirmed, Action::Elsewhere) => self.report.after == self.report.before,
+            _ => false,
+        };
+        if !may_be_ours {
             return;
         }
         let restore = Restore::new(approval.repository(), &self.report.tag, raw.clone(), approval.digest());
@@ -348,8 +381,11 @@ impl Step {
         let (action, now) = match restored {
             Restored::Back => (Action::Restored, self.report.before),
             Restored::Elsewhere(now) if now == Some(approval.digest()) => (Action::Moved, now),
-            // What seemed to be written was not.
-            Restored::Elsewhere(now) if now == self.report.before => (Action::Skipped, now),
+            Restored::Elsewhere(now) if now == self.report.before => match self.written {
+                // This may be an old answer again; what is said of it stands.
+                Written::Confirmed => return,
+                _ => (Action::Skipped, now),
+            },
             Restored::Elsewhere(now) => {
                 self.raced(now, "and was to be put back");
                 return;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
+use crate::edge::interrupt::Interrupt;
 use crate::oci::{Digest, Reference, Repository, Tag, Target, media_type};
 
 use super::Registry;
@@ -210,11 +211,13 @@ impl Registry {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<(), Error> {
-        self.put_tag_after(OnceLock::new(), repository, tag, media_type, bytes).await
+        let unasked = Interrupt::default();
+        self.put_tag_after(OnceLock::new(), repository, tag, media_type, bytes, &unasked).await
     }
 
     /// The same for a tag that named `before` until now. If it names anything else after a
-    /// failure, somebody else moved it, and it is left alone.
+    /// failure, somebody else moved it, and it is left alone. After an interrupt a write that
+    /// failed is not tried again.
     pub(in crate::edge) async fn move_tag(
         &self,
         before: Option<Digest>,
@@ -222,8 +225,9 @@ impl Registry {
         tag: &Tag,
         media_type: &str,
         bytes: &[u8],
+        interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        self.put_tag_after(OnceLock::from(before), repository, tag, media_type, bytes).await
+        self.put_tag_after(OnceLock::from(before), repository, tag, media_type, bytes, interrupt).await
     }
 
     async fn put_tag_after(
@@ -233,6 +237,7 @@ impl Registry {
         tag: &Tag,
         media_type: &str,
         bytes: &[u8],
+        interrupt: &Interrupt,
     ) -> Result<(), Error> {
         let target = tag.as_str();
         let reference = repository.at_tag(tag.clone());
@@ -261,7 +266,7 @@ impl Registry {
                 return Ok(());
             }
             // A tag that changes between two of our attempts is being moved by somebody else.
-            if *before.get_or_init(|| now) != now {
+            if *before.get_or_init(|| now) != now || interrupt.came() {
                 return Err(error);
             }
         }

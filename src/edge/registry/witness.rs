@@ -22,7 +22,7 @@ impl Registry {
     }
 
     /// What is left of the time of this run.
-    pub(in crate::edge) fn time_left(&self) -> Duration {
+    pub(crate) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 }
