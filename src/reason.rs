@@ -110,6 +110,7 @@ codes! {
     OtherGroup = "other-group", "The statement is about another commit, sequence, source or target than the group that was judged.";
     NothingDisputed = "nothing-disputed", "The statement disputes a manifest that is what it says was built.";
     UnboundAlone = "unbound-alone", "The statement names no content, and no full statement of this build counts that it could add to.";
+    UnboundAmbiguous = "unbound-ambiguous", "The statement names too little to tell which of several builds or platforms it is about.";
     OtherManifest = "other-manifest", "The builder approved another manifest, of the same content.";
     ContentDiffers = "content-differs", "The builder got another narHash or configuration digest.";
     BuilderSilent = "builder-silent", "The builder has said nothing of this build, and the policy wants all builders heard.";

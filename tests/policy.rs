@@ -282,6 +282,15 @@ fn a_platform_is_required_from_a_sequence_on() {
     assert_eq!(refused["refusals"][0]["reason"], "platform-missing");
     let detail = refused["refusals"][0]["detail"].as_str().unwrap();
     assert!(detail.contains("from the sequence 1763700000 on"), "{detail}");
+
+    // One voice does not say which release it is. What the image lacks is told all the same.
+    let young = shop.release("git-2", "other");
+    shop.attest_all(&young, &["github"]);
+    assert_eq!(verify(&shop, &young.reference, 1)["verdict"], "short");
+    let shown = shop.quorate(&["verify", &young.reference]).exits(1);
+    let lacks = "linux/riscv64: a release of this sequence must have it, and the image has not";
+    assert!(shown.stdout.contains(lacks), "{}", shown.stdout);
+    assert!(shown.stderr.contains("with more votes this one is refused"), "{}", shown.stderr);
 }
 
 #[test]

@@ -82,6 +82,11 @@ impl Provenance {
         "https://github.com/roundtablelove/nix-seed",
     ];
 
+    /// Whether statements of a type name the repository of their commit.
+    pub fn names_source(predicate_type: &str) -> bool {
+        predicate_type == SLSA_V1
+    }
+
     /// Reads the payload of an envelope.
     ///
     /// # Errors

@@ -228,8 +228,16 @@ impl Candidate {
         }
         let config =
             child.and_then(|c| c.config.as_ref()).ok_or_else(absent)?.as_ref().map_err(Clone::clone)?;
-        let stated = descriptor.platform.clone().or_else(|| Some(lone?.platform_of(config)));
-        let platform = stated.unwrap_or_else(|| config.platform.clone());
+        let platform = match (&descriptor.platform, lone) {
+            (Some(stated), _) => stated.clone(),
+            (None, Some(rule)) => rule.platform_of(config).or_else(|[one, other]| {
+                refuse(
+                    Reason::ChildPlatform,
+                    format!("the configuration of {digest} fits {one} and {other}; give it a variant, or put it into an index"),
+                )
+            })?,
+            (None, None) => config.platform.clone(),
+        };
         if !config.fits(&platform) {
             let stated = &config.platform;
             return refuse(

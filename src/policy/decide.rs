@@ -96,6 +96,7 @@ pub fn decide(
     for rejection in &evidence.rejections {
         hearing.hear_rejection(rejection);
     }
+    hearing.settle();
 
     let wanted = |commit: &Commit| expected.commit.as_ref().is_none_or(|expected| expected == commit);
     let judged = best(&hearing, &images, &platforms, need, expected, &wanted);
@@ -188,14 +189,19 @@ fn best<'a>(
             if judged.rank == Rank::Met && !hearing.all_heard(group, &judged, expected) {
                 judged.rank = Rank::Short;
             }
-            if platforms.lacking(group.sequence).next().is_some() {
+            // Only a quorum says which release this is: one voice could name any sequence.
+            if judged.rank == Rank::Met && platforms.lacking(group.sequence).next().is_some() {
                 judged.rank = Rank::Lacking;
             }
             (group, judged)
         })
-        // Of several that are met the newest is reported, for groups sort by sequence; of others the
-        // one that is nearest to it.
-        .max_by_key(|(group, judged)| (judged.rank, judged.agreeing(), *group))
+        // Of several that are met the newest is reported, for groups sort by sequence, and one that full
+        // statements meet before one that others complete; of those that are not, the nearest to it.
+        .max_by_key(|(group, judged)| {
+            let met = judged.rank == Rank::Met;
+            let ordered = met && judged.all(images, need, distinct_by, &|ballot| ballot.ordered);
+            (judged.rank, ordered, judged.agreeing(), *group)
+        })
 }
 
 /// The rules of the tags, each with whether n voices state a ref that feeds it, for every platform.

@@ -1,6 +1,6 @@
 //! Evidence as it is heard: votes, and what is to be said of the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ use super::tally::{Judged, Tally};
 use super::verdict::{Cell, Ignored, Status, Waived};
 use super::vote::{Backing, Group, NoVote, Vote};
 use crate::attestation::{Attestation, Claim, Commit, Provenance, Rejection};
-use crate::oci::{Digest, Platform, System};
+use crate::oci::{Digest, Platform, Repository, System};
 use crate::reason::Reason;
 
 /// Evidence as it is heard: votes, and what is to be said of the rest.
@@ -93,6 +93,30 @@ impl<'a> Hearing<'a> {
                 self.backings.push(backing);
             }
             Err(no) => self.pass(no, attestation, *manifest, None),
+        }
+    }
+
+    /// Once all is heard: a backing of which nothing says for certain what it speaks of does not count.
+    /// One builder could else choose by its own statement what another vouches for.
+    pub(super) fn settle(&mut self) {
+        let mut builds: BTreeMap<(&Repository, &Commit), BTreeSet<&Group>> = BTreeMap::new();
+        for Vote { group, .. } in &self.votes {
+            builds.entry((&group.name, &group.commit)).or_default().insert(group);
+        }
+        for backing in &mut self.backings {
+            let Provenance { name, commit, manifest, system, .. } = backing.provenance;
+            let builds = builds.get(&(name, commit));
+            let first_and_last =
+                builds.filter(|all| all.len() > 1).and_then(|all| all.first().zip(all.last()));
+            let places = self.images.values().filter(|image| image.digest == *manifest).count();
+            let detail = match first_and_last {
+                Some((one, other)) => format!("it could be of {one} or of {other}"),
+                None if system.is_none() && places > 1 => {
+                    format!("it names no system, and the manifest stands for {places} platforms")
+                }
+                None => continue,
+            };
+            backing.barred.get_or_insert((Reason::UnboundAmbiguous, detail));
         }
     }
 

@@ -98,9 +98,11 @@ impl Backing {
     }
 }
 
-/// Lines of a rule that accepts two of the other types.
-const OTHER_TYPES: &str =
-    "types = [\"https://slsa.dev/provenance/v1\", \"nix-seed/provenance\"]\nunbound = true\n";
+/// Lines of a rule that accepts other types. One of them names no source.
+const OTHER_TYPES: [&str; 2] = [
+    "types = [\"https://slsa.dev/provenance/v1\", \"nix-seed/provenance\"]\nunbound = true\nsources = [\"git+https://git.example/s0\"]\n",
+    "types = [\"https://slsa.dev/provenance/v1\"]\nunbound = true\n",
+];
 
 /// Mostly about what the index has, in the words of the honest.
 fn backing(dice: &mut Dice, builders: usize, images: &[Child]) -> Backing {
@@ -145,7 +147,7 @@ fn case(dice: &mut Dice) -> Option<(Value, Verdict)> {
             .collect();
     let since = optional > 0 && dice.percent(50);
     let single = dice.percent(12);
-    let more = if unbound { OTHER_TYPES } else { "" };
+    let more = if unbound { OTHER_TYPES[usize::from(dice.percent(40))] } else { "" };
     let (text, keys) = policy(dice, builders, (required, optional, since, single), more, &signed);
     let parsed = Policy::parse(&text, |path| {
         keys.get(path).map(|name| key(name).to_pem().into_bytes()).ok_or("no such key".into())

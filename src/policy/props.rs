@@ -127,8 +127,8 @@ impl Backed {
     }
 }
 
-/// Two lines of a rule.
-const UNBOUND: &str = "types = [\"https://slsa.dev/provenance/v1\", \"nix-seed/provenance\"]\nunbound = true";
+/// Lines of a rule.
+const UNBOUND: &str = "types = [\"https://slsa.dev/provenance/v1\", \"nix-seed/provenance\"]\nunbound = true\nsources = [\"git+https://git.example/app\"]";
 
 fn honest(signer: usize, platform: usize, commit: char, sequence: u64) -> Said {
     Said {
@@ -647,6 +647,40 @@ proptest! {
                 prop_assert!(row.have >= world.need as usize);
             }
         }
+    }
+
+    #[test]
+    fn backings_take_nothing_from_what_full_votes_meet(
+        world in world(), backed in vec(backed(), 0..12), voter in 0..5_usize, again in any::<bool>()
+    ) {
+        let policy = world.policy_with(UNBOUND, None, "").unwrap();
+        let plain = world.decide_under(&policy, &world.evidence());
+        let mut more = world.clone();
+        // Of a newer build, of the same commit or of another one; alone it meets no quorum.
+        let commit = if again { 'a' } else { 'c' };
+        more.said.extend((0..world.platforms).map(|platform| honest(voter, platform, commit, 9)));
+        let agreeing = backed.iter().filter(|one| one.nar.is_none()).cloned();
+        let of_that = agreeing.clone().map(|one| Backed { commit, ..one });
+        let provenances = agreeing.chain(of_that).map(|one| one.attestation()).collect();
+        let verdict = world.decide_under(&policy, &Evidence { provenances, ..more.evidence() });
+        if met(&plain) && world.need > 1 {
+            prop_assert_eq!(&plain.group, &verdict.group, "{}", shown(&verdict));
+            prop_assert!(verdict.approval().is_some_and(super::Approval::is_ordered));
+        }
+    }
+
+    #[test]
+    fn one_builder_chooses_nothing_for_backings(world in world(), backed in vec(backed(), 1..12)) {
+        // Where full statements of a commit are of several builds, backings of it never count.
+        let policy = world.policy_with(UNBOUND, None, "").unwrap();
+        let mut more = world.clone();
+        more.said.extend(['a', 'b'].map(|commit| honest(0, 0, commit, 8)));
+        more.said.extend(['a', 'b'].map(|commit| honest(0, 0, commit, 9)));
+        let agreeing = backed.iter().filter(|one| one.nar.is_none());
+        let provenances = agreeing.map(Backed::attestation).collect();
+        let verdict = world.decide_under(&policy, &Evidence { provenances, ..more.evidence() });
+        let alone = world.decide_under(&policy, &more.evidence());
+        prop_assert_eq!(sum(&alone), sum(&verdict));
     }
 
     #[test]

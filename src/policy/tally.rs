@@ -195,20 +195,20 @@ fn tally<'a>(
     let manifest = image.map(|image| image.digest);
     let backings: Vec<&Backing<'a>> =
         backings.iter().copied().filter(|backing| backing.is_of(system, manifest)).collect();
-    // The contents that each builder signed, and the narHashes, of which some say no more.
-    let mut said: BTreeMap<&str, (BTreeSet<Content>, BTreeSet<NarHash>)> = BTreeMap::new();
+    let mut said: BTreeMap<&str, Said> = BTreeMap::new();
     for vote in &here {
-        let (contents, nar_hashes) = said.entry(&vote.builder.name).or_default();
-        contents.insert(vote.statement.build.content);
-        nar_hashes.insert(vote.statement.build.content.nar_hash);
+        let content = vote.statement.build.content;
+        let said = said.entry(&vote.builder.name).or_default();
+        said.contents.insert(content);
+        let about = manifest.unwrap_or_else(|| vote.statement.manifest());
+        said.nar_hashes.entry(about).or_default().insert(content.nar_hash);
     }
     for backing in &backings {
-        said.entry(&backing.builder.name).or_default().1.extend(backing.provenance.nar_hash);
+        let said = said.entry(&backing.builder.name).or_default();
+        said.nar_hashes.entry(backing.provenance.manifest).or_default().extend(backing.provenance.nar_hash);
     }
-    // Whoever signed two contents, on whatever manifests, counts for neither.
-    let equivocates = |builder: &Builder| {
-        said.get(builder.name.as_str()).is_some_and(|(contents, nars)| contents.len() > 1 || nars.len() > 1)
-    };
+    let equivocates = |builder: &Builder| said.get(builder.name.as_str()).is_some_and(Said::twice);
+    let both = |builder: &Builder| said.get(builder.name.as_str()).and_then(Said::both);
     let agreed = agreed(&here, image, &equivocates);
     let honest: BTreeSet<Content> = here
         .iter()
@@ -230,7 +230,7 @@ fn tally<'a>(
             None => honest.len() > 1 || (mistaken && !holds(image, content)),
         };
         let (status, reason, detail) = if equivocates(vote.builder) {
-            (Status::Equivocation, Some(Reason::Equivocation), None)
+            (Status::Equivocation, Some(Reason::Equivocation), both(vote.builder))
         } else if disputes(vote) {
             (Status::Dissent, Some(Reason::SignedDissent), None)
         } else if differs {
@@ -246,7 +246,12 @@ fn tally<'a>(
         tally.keep(vote.builder, vote.payload, finding);
     }
     for backing in &backings {
-        let finding = found(backing, system, manifest, agreed, &honest, equivocates(backing.builder));
+        let finding = if equivocates(backing.builder) {
+            let (status, reason) = (Status::Equivocation, Some(Reason::Equivocation));
+            Finding { status, reason, detail: both(backing.builder), content: None, full: false }
+        } else {
+            found(backing, system, manifest, agreed, &honest)
+        };
         tally.keep(backing.builder, backing.payload, finding);
     }
     let counted = |builder: &Builder| {
@@ -262,6 +267,30 @@ fn tally<'a>(
     tally
 }
 
+/// What one builder signed for one system.
+#[derive(Default)]
+struct Said {
+    /// Of full statements, on whatever manifests.
+    contents: BTreeSet<Content>,
+    /// Of all statements, by manifest. Those of full statements stand with what the index has, if it
+    /// has something.
+    nar_hashes: BTreeMap<Digest, BTreeSet<NarHash>>,
+}
+
+impl Said {
+    /// Whether it is two things. Who says two things counts for neither.
+    fn twice(&self) -> bool {
+        self.contents.len() > 1 || self.nar_hashes.values().any(|several| several.len() > 1)
+    }
+
+    /// The narHashes that differ, where full statements do not show them.
+    fn both(&self) -> Option<String> {
+        let several = self.nar_hashes.values().find(|several| several.len() > 1)?;
+        let (one, other) = several.first().zip(several.last()).filter(|_| self.contents.len() < 2)?;
+        Some(format!("it got the narHashes {one} and {other}"))
+    }
+}
+
 /// What a backing comes to for one system, beside what full statements agree on.
 fn found(
     backing: &Backing<'_>,
@@ -269,15 +298,14 @@ fn found(
     manifest: Option<Digest>,
     agreed: Option<Content>,
     honest: &BTreeSet<Content>,
-    equivocates: bool,
 ) -> Finding {
-    let other = backing.provenance.nar_hash.filter(|own| match agreed {
+    // Another manifest may be of another image of the commit, and its content another.
+    let here = manifest == Some(backing.provenance.manifest);
+    let other = backing.provenance.nar_hash.filter(|_| here).filter(|own| match agreed {
         Some(agreed) => *own != agreed.nar_hash,
         None => honest.iter().any(|content| content.nar_hash != *own),
     });
-    let (status, reason, detail) = if equivocates {
-        (Status::Equivocation, Some(Reason::Equivocation), None)
-    } else if let Some(own) = other {
+    let (status, reason, detail) = if let Some(own) = other {
         (Status::Dissent, Some(Reason::ContentDiffers), Some(format!("it got the narHash {own}")))
     } else if let Some((reason, detail)) = backing.unfit(system) {
         (Status::Rejected, Some(reason), Some(detail))
@@ -286,7 +314,8 @@ fn found(
     } else if agreed.is_none() {
         (Status::Rejected, Some(Reason::UnboundAlone), None)
     } else {
-        (Status::Counted, None, Some(UNBOUND.to_owned()))
+        let also = backing.note.map(|note| format!("{UNBOUND}; {note}"));
+        (Status::Counted, None, Some(also.unwrap_or_else(|| UNBOUND.to_owned())))
     };
     Finding { status, reason, detail, content: None, full: false }
 }

@@ -92,6 +92,8 @@ pub(super) struct Backing<'a> {
     pub bundle: Digest,
     pub payload: Digest,
     pub barred: Option<(Reason, String)>,
+    /// What to know where it counts, besides [`UNBOUND`].
+    pub note: Option<&'static str>,
 }
 
 /// What to know of a backing that counts.
@@ -111,10 +113,10 @@ impl<'a> Backing<'a> {
             let detail = format!("the rule does not accept `{}`", provenance.predicate_type);
             return Err(NoVote { builder: None, reason: Reason::PredicateType, detail });
         }
-        let Standing { builder, credential: _, barred } =
+        let Standing { builder, barred, note } =
             Standing::new(attestation, &provenance.into(), policy, rule, repository, now, purpose)?;
         let (bundle, payload) = (attestation.bundle(), attestation.payload());
-        Ok(Self { builder, provenance, bundle, payload, barred })
+        Ok(Self { builder, provenance, bundle, payload, barred, note })
     }
 
     /// Whether what is stated is all of this build. What is left open is not vouched for: where the
@@ -158,6 +160,8 @@ struct Terms<'a> {
     system: Option<System>,
     sequence: Option<u64>,
     source: Option<&'a str>,
+    /// Whether statements of its type name their source.
+    sourced: bool,
     git_ref: Option<&'a str>,
     target: Option<&'a str>,
     says_when: bool,
@@ -173,6 +177,7 @@ impl<'a> From<&'a Statement> for Terms<'a> {
             system: Some(build.system),
             sequence: Some(build.sequence),
             source: build.source_uri.as_deref(),
+            sourced: true,
             git_ref: build.git_ref.as_deref(),
             target: build.target.as_deref(),
             says_when: build.built_at.is_some(),
@@ -189,6 +194,7 @@ impl<'a> From<&'a Provenance> for Terms<'a> {
             system: said.system,
             sequence: None,
             source: said.source_uri.as_deref(),
+            sourced: Provenance::names_source(said.predicate_type),
             git_ref: said.git_ref.as_deref(),
             target: None,
             says_when: false,
@@ -214,7 +220,7 @@ impl<'a> Vote<'a> {
         purpose: &Purpose,
     ) -> Result<Self, NoVote<'a>> {
         let statement = attestation.statement();
-        let Standing { builder, credential, barred } =
+        let Standing { builder, barred, note } =
             Standing::new(attestation, &statement.into(), policy, rule, repository, now, purpose)?;
         Ok(Self {
             builder,
@@ -223,10 +229,7 @@ impl<'a> Vote<'a> {
             payload: attestation.payload(),
             group: Group::of(statement),
             barred,
-            note: match (attestation.signer(), credential.claims) {
-                (Signer::Certificate(_), Claims::Workflow) => Some(OWN_WORD),
-                _ => None,
-            },
+            note,
         })
     }
 }
@@ -234,8 +237,8 @@ impl<'a> Vote<'a> {
 /// Whose statement it is, and why it does not count, if it does not.
 struct Standing<'a> {
     builder: &'a Builder,
-    credential: &'a Credential,
     barred: Option<(Reason, String)>,
+    note: Option<&'static str>,
 }
 
 impl<'a> Standing<'a> {
@@ -267,7 +270,11 @@ impl<'a> Standing<'a> {
             .and_then(|()| fits(terms, rule))
             .and_then(|()| fresh(attestation.earliest(), terms, rule, now, purpose))
             .err();
-        Ok(Self { builder, credential, barred })
+        let note = match (signer, credential.claims) {
+            (Signer::Certificate(_), Claims::Workflow) => Some(OWN_WORD),
+            _ => None,
+        };
+        Ok(Self { builder, barred, note })
     }
 }
 
@@ -281,6 +288,8 @@ fn about(terms: &Terms<'_>, rule: &ImageRule, repository: &Repository) -> Checke
     }
     match terms.source {
         _ if rule.sources.is_empty() => {}
+        // It joins the full statements of its commit, and these name a source that is allowed.
+        None if !terms.sourced => {}
         None => return Err((Reason::SourceMissing, "the statement has no `sourceUri`".to_owned())),
         Some(source) if !rule.sources.contains(source) => {
             return Err((Reason::SourceNotAllowed, format!("`sourceUri` is {source:?}")));
@@ -440,4 +449,78 @@ fn fresh(
         return Err((Reason::SequenceTooLow, format!("the sequence is {sequence}, the lowest {least}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{Foreign, Pushed, commit, descriptor, index, key, nar_hash, platform};
+    use super::super::{Candidate, Evidence, Expected, decide};
+    use super::*;
+    use crate::attestation::{Build, Claim, Content, Identity, San};
+    use crate::oci::media_type;
+
+    #[test]
+    fn a_backing_on_its_own_word_says_so() {
+        const JOB: &str = "https://git.example/ci/.ci/build.yml@refs/heads/main";
+        let text = format!(
+            "version = 1\n[[image]]\nrepository = \"ghcr.io/acme/app\"\nplatforms = [\"linux/amd64\"]\nquorum = 2\n\
+             types = [\"https://slsa.dev/provenance/v1\"]\nunbound = true\n\
+             [[builder]]\nname = \"ci\"\noperator = \"CI\"\nissuer = \"https://ci.example\"\nsan = \"{JOB}\"\n\
+             claims = \"workflow\"\n[[builder]]\nname = \"garnix\"\noperator = \"Garnix\"\nkey = \"garnix.pub\"\n"
+        );
+        let policy = Policy::parse(&text, |_| Ok(key("garnix").to_pem().into_bytes())).unwrap();
+        let image = Pushed::new("app", 1, "linux/amd64");
+        let mut entry = descriptor(media_type::MANIFEST, &image.manifest);
+        entry["platform"] = platform("linux/amd64");
+        let mut candidate =
+            Candidate::read("ghcr.io/acme/app".parse().unwrap(), media_type::INDEX, index(&[entry]));
+        let descriptor = candidate.manifests()[0].clone();
+        candidate.add_manifest(&descriptor, Some(image.manifest.clone()));
+        candidate.add_config(&descriptor, Some(&image.config));
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+
+        let statement = Statement {
+            name: "ghcr.io/acme/app".parse().unwrap(),
+            subject: image.digest(),
+            claim: Claim::Build,
+            build: Build {
+                commit: commit('a'),
+                system: "x86_64-linux".parse().unwrap(),
+                content: Content { nar_hash: nar_hash("app"), config_digest: image.config_digest() },
+                builder: "garnix".to_owned(),
+                sequence: 1,
+                source_uri: Some("git+https://git.example/app".to_owned()),
+                git_ref: None,
+                target: None,
+                built_at: None,
+            },
+        };
+        let payload = Foreign {
+            kind: "https://slsa.dev/provenance/v1",
+            name: "ghcr.io/acme/app",
+            manifest: image.digest().hex(),
+            commit: commit('a').to_string(),
+            source: "https://git.example/app",
+            git_ref: "refs/heads/main",
+            system: "x86_64-linux",
+            nar_hash: nar_hash("app").to_string(),
+            builder: "ci",
+        }
+        .payload();
+        let job = Signer::Certificate(Box::new(Identity {
+            issuer: "https://ci.example".to_owned(),
+            san: San::Uri(JOB.to_owned()),
+            claims: [].into(),
+        }));
+        let bundle = Digest::of(b"bundle");
+        let evidence = Evidence {
+            attestations: vec![Attestation::unproven(statement, key("garnix").into(), vec![now], bundle)],
+            provenances: vec![Attestation::unproven_provenance(payload.as_bytes(), job, vec![now], bundle)],
+            ..Evidence::default()
+        };
+        let verdict = decide(&policy, &candidate, &evidence, now, &Expected::default());
+        assert_eq!(verdict.outcome.as_str(), "met");
+        let details = verdict.platforms[0].cells.iter().map(|cell| cell.detail.clone()).collect::<Vec<_>>();
+        assert_eq!(details, [Some(format!("{UNBOUND}; {OWN_WORD}")), None]);
+    }
 }

@@ -307,6 +307,10 @@ pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
             };
             ("the quorum is not met", hint)
         }
+        Outcome::Short if verdict.platforms.iter().any(|row| without(verdict, row)) => (
+            "the quorum is not met",
+            "assemble an index of the platforms that the policy names; with more votes this one is refused",
+        ),
         Outcome::Short => {
             ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
         }
@@ -329,8 +333,20 @@ fn mend(verdict: &Verdict) -> &'static str {
     }
 }
 
+/// Whether the release that was judged must have a platform, and the image has not. That is a refusal
+/// as soon as a quorum says that it is this release.
+fn without(verdict: &Verdict, row: &PlatformRow) -> bool {
+    row.digest.is_none() && matches!(verdict.outcome, Outcome::Short)
+}
+
 /// What a platform needs next, if votes can still mend it.
 pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
+    if without(verdict, row) {
+        return Some(format!(
+            "{}: a release of this sequence must have it, and the image has not",
+            row.platform
+        ));
+    }
     row.digest?;
     if row.have >= row.need || matches!(verdict.outcome, Outcome::Refused) {
         return None;

@@ -156,11 +156,15 @@ impl ImageRule {
 
     /// The platform of one image without an index: of those that the rule names the one that the
     /// configuration leaves open, else the one that it states.
-    pub(in crate::policy) fn platform_of(&self, config: &Config) -> Platform {
+    ///
+    /// # Errors
+    /// Two that the rule names, and the configuration leaves open.
+    pub(in crate::policy) fn platform_of(&self, config: &Config) -> Result<Platform, [&Platform; 2]> {
         let mut fits = self.platforms().map(|(platform, _)| platform).filter(|p| config.fits(p));
         match (fits.next(), fits.next()) {
-            (Some(one), None) => one.clone(),
-            _ => config.platform.clone(),
+            (Some(one), Some(other)) => Err([one, other]),
+            (Some(one), None) => Ok(one.clone()),
+            (None, _) => Ok(config.platform.clone()),
         }
     }
 
@@ -360,12 +364,16 @@ impl FileImage {
             })
         };
         let types = self.types.iter().map(known).collect::<Result<BTreeSet<_>, _>>()?;
+        let sourced = types.iter().all(|kind| Provenance::names_source(kind));
         let whole = self.hear_all || self.min_sequence > 0 || !self.since.is_empty();
         let why = match (types.is_empty(), self.unbound) {
             (true, true) => "unbound: there are no `types` that it is for",
             (false, false) => "types: they name no `configDigest`, and count only with `unbound = true`",
             (false, true) if whole => {
                 "unbound: with `hear_all`, `min_sequence` or `since` every vote must name its content and sequence"
+            }
+            (false, true) if !sourced && self.sources.is_empty() => {
+                "types: a statement of nix-seed names no source, so `sources` must list those that count"
             }
             (true, false) | (false, true) => return Ok(types),
         };
@@ -443,6 +451,8 @@ mod tests {
             "since = { \"linux/arm64\" = 5 }".to_owned(),
             "single = true".to_owned(),
             unbound(""),
+            unbound("sources = [\"git+https://git.example/app\"]")
+                .replace("https://slsa.dev/provenance/v1", "nix-seed/provenance"),
             tag("refs = [\"refs/tags/v*\"]"),
             tag("versions = \">=1, <2\""),
         ] {
@@ -460,6 +470,7 @@ mod tests {
             (unbound("").replace("v1", "v0.2"), "none that can be accepted"),
             (unbound("").replace("slsa.dev/provenance", "quorate.dev/predicates/build"), "none that can be"),
             (unbound("hear_all = true"), "content and sequence"),
+            (unbound("").replace("https://slsa.dev/provenance/v1", "nix-seed/provenance"), "`sources` must"),
             (unbound("min_sequence = 1"), "content and sequence"),
             (unbound("since = { \"linux/arm64\" = 5 }"), "content and sequence"),
             (tag("refs = [\"\"]"), "tag: refs"),

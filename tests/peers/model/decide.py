@@ -284,6 +284,7 @@ class Rule:
         self.names = t.get("names")
         self.types = t.get("types", [])
         need(set(self.types) <= {SLSA, *SEEDS}, "policy", "types")
+        need(self.sources or not set(self.types) & set(SEEDS), "policy", "types without a source")
         self.tags = [
             table(tag, "policy", ["name", "rule"], ["environment", "refs", "versions"])
             for tag in t.get("tag", [])
@@ -582,7 +583,8 @@ def the_child(child, said, manifests, configs, rule):
 
     if said is None:
         named = [p for p in rule.required + rule.optional if fits(p)]
-        said = named[0] if len(named) == 1 else own
+        need(len(named) < 2, "child-platform", *named)
+        said = named[0] if named else own
     need(fits(said), "child-platform", own)
     return said, manifest["config"]["digest"]
 
@@ -687,6 +689,8 @@ def their_build(rule, repository, expect, said):
         (st.target, rule.targets, "target"),
     ):
         if listed is not None and value is None:
+            if word == "source" and isinstance(st, Provenance) and st.type in SEEDS:
+                continue
             return f"{word}-missing"
         if listed is not None and value not in listed:
             return f"{word}-not-allowed"
@@ -695,11 +699,26 @@ def their_build(rule, repository, expect, said):
     return None
 
 
-def two_things(own, backed):
-    """Whether a builder says two things of one platform, in one group."""
-    contents = {s.st.content for s in own if s.heard}
-    nars = {nar for nar, _ in contents} | {b.st.nar for b in backed if b.st.nar is not None}
-    return len(contents) > 1 or len(nars) > 1
+def two_things(own, backed, manifest):
+    """Whether a builder says two things of one platform, in one group: by full statements, of
+    whatever manifests, or of one manifest by statements of other types."""
+    own = [s.st for s in own if s.heard]
+    nars = {}
+    for st in own:
+        nars.setdefault(manifest or st.manifest, set()).add(st.content[0])
+    for st in (b.st for b in backed):
+        nars.setdefault(st.manifest, set()).update({st.nar} - {None})
+    return len({st.content for st in own}) > 1 or any(len(n) > 1 for n in nars.values())
+
+
+def they_are_ambiguous(groups, backings, found):
+    """policy.md, "Other types": what speaks of one of several builds or platforms does not count."""
+    builds = {s.st.group for said in groups.values() for s in said if s.heard}
+    for b in backings:
+        of = [g for g in builds if (g[0], g[3]) == (b.st.name, b.st.commit)]
+        at = [p for p, (manifest, _) in found.items() if manifest == b.st.manifest]
+        if len(of) > 1 or b.st.platform is None and len(at) > 1:
+            b.reason = b.reason or "unbound-ambiguous"
 
 
 def their_agreement(here, backed, manifest, config):
@@ -709,7 +728,7 @@ def their_agreement(here, backed, manifest, config):
     liars = {
         b
         for b in {s.builder for s in here}
-        if two_things([s for s in here if s.builder is b], [s for s in backed if s.builder is b])
+        if two_things(*([s for s in of if s.builder is b] for of in (here, backed)), manifest)
     }
     here = [s for s in here if s.heard and s.builder not in liars]
     votes = {
@@ -729,15 +748,16 @@ def their_agreement(here, backed, manifest, config):
     return None, False, here
 
 
-def their_objections(own, backed, agreed, voted, honest, disputes):
+def their_objections(own, backed, manifest, agreed, voted, honest, disputes):
     """Point 4: what a builder says against the release: by its statements on one platform, in one
     group, and by those that dispute what the index has there. No reason not to count silences
     them; only a revocation and a waiver do that."""
     contents = {s.st.content for s in own if s.heard}
-    if two_things(own, backed):
+    if two_things(own, backed, manifest):
         return "equivocation"
     # policy.md, "Other types": a narHash that is not that of what is agreed, or where nobody votes,
-    # of what is said.
+    # of what is said. Of another manifest than the index's it says nothing.
+    backed = [b for b in backed if b.st.manifest == manifest]
     others = {agreed[0]} if voted else {s.st.content[0] for s in honest}
     if any(b.st.nar is not None and others - {b.st.nar} for b in backed):
         return "dissent"
@@ -803,6 +823,8 @@ class Group:
         self.order = (sequence, commit, name, source or "", target or "")
         self.cells, self.have = {}, {}
         short = not found
+        # Whether full statements make the quorum.
+        self.ordered = bool(found)
         objections, self.disputed = set(), set()
         index = {manifest for manifest, _ in found.values()}
 
@@ -827,12 +849,12 @@ class Group:
                 if s.st.dissents
                 and (s.st.manifest == manifest if p in found else left_out(s.st, p))
             ]
-            cells, counted = {}, []
+            cells, counted, full = {}, [], []
             for b in policy.builders:
                 own = [s for s in here if s.builder is b]
                 mine = [s for s in backed if s.builder is b]
                 against = [s for s in disputes if s.builder is b]
-                status = their_objections(own, mine, agreed, voted, honest, against)
+                status = their_objections(own, mine, manifest, agreed, voted, honest, against)
                 if status:
                     objections.add(status)
                     self.disputed.add(p)
@@ -841,6 +863,8 @@ class Group:
                 ):
                     status = "counted"
                     counted.append(b)
+                    if any(s.counts(manifest) for s in own):
+                        full.append(b)
                 if status:
                     cells[b.name] = status
                 if rule.hear_all and p in found and p in b.platforms and not b.compromised:
@@ -849,11 +873,12 @@ class Group:
             if p in found:
                 self.have[p] = voices(counted, rule.distinct)
                 short |= self.have[p] < n
+                self.ordered &= voices(full, rule.distinct) >= n
         # A group that nobody may speak in is none, and statements of other types make none.
         self.speaks = any(s.heard for s in said)
         self.word = next((w for w in WORDS if w in objections), "short" if short else "met")
         self.lacks = image.lacks(self.sequence)
-        if self.lacks:
+        if self.lacks and self.word == "met":
             self.word = "refused"
 
     def holds(self, s, p):
@@ -897,11 +922,17 @@ def decide(case):
             said.foreign |= said.heard
         said.reason = said.reason or other
         notes.append(f"{builder.name} {st.platform} {st.commit[:7]}@{st.sequence}: {said.reason}")
+    they_are_ambiguous(groups, backings, found)
     judged = [Group(pol, rule, n, image, said, backings) for said in groups.values()]
     # "One group that is met is enough; of several, the highest sequence is reported. If none is met,
-    # the worst is, and of several that one in which most agree."
+    # the worst is, and of several that one in which most agree." policy.md, "Other types": those that
+    # full statements meet go before those that others complete.
     order = ("short", "dissent", "equivocation", "refused", "met")
-    rank = lambda g: (order.index(g.word), g.word != "met" and sum(g.have.values()), g.order)
+    rank = lambda g: (
+        order.index(g.word),
+        g.ordered if g.word == "met" else sum(g.have.values()),
+        g.order,
+    )
     best = max((g for g in judged if g.speaks), key=rank, default=None)
     platforms = {}
     required = () if image.alone else rule.required

@@ -426,8 +426,8 @@ class Platforms(Case):
 class OtherTypes(Case):
     """policy.md, "Other types"."""
 
-    UNBOUND = f'types = ["{decide.SLSA}", "{decide.SEEDS[0]}"]\nunbound = true'
     SOURCE = "git+https://git.example/app"
+    UNBOUND = f'types = ["{decide.SLSA}", "{decide.SEEDS[0]}"]\nunbound = true\nsources = ["{SOURCE}"]'
 
     def setUp(self):
         super().setUp()
@@ -461,7 +461,7 @@ class OtherTypes(Case):
         }
         self.back(who, decide.SLSA, predicate, manifest)
 
-    def seed(self, who, nar="Alinux/amd64"):
+    def seed(self, who, nar="Alinux/amd64", manifest=None):
         nar = b64encode(hashlib.sha256(nar.encode()).digest()).decode()
         predicate = {
             "system": "x86_64-linux",
@@ -469,7 +469,7 @@ class OtherTypes(Case):
             "narHash": "sha256-" + nar,
             "builder": {"identity": who},
         }
-        self.back(who, decide.SEEDS[0], predicate)
+        self.back(who, decide.SEEDS[0], predicate, manifest)
 
     def test_adds_to_what_is_agreed(self):
         self.slsa("two")
@@ -498,6 +498,28 @@ class OtherTypes(Case):
         self.seed("three", nar="another")
         self.check("dissent", three="dissent")
         self.seed("one", nar="another")
+        self.check("equivocation", one="equivocation")
+
+    def test_of_one_of_several_builds(self):
+        self.slsa("two")
+        self.say("one", sourceUri=self.SOURCE, sequence=9)
+        self.check("short", one="counted", two="rejected")
+        self.say("three", sourceUri=self.SOURCE, dissents=True)
+        self.check("dissent", three="dissent")
+
+    def test_takes_no_order_away(self):
+        self.say("two", sourceUri=self.SOURCE)
+        self.say("one", sourceUri=self.SOURCE, commit=OTHER_COMMIT, sequence=9)
+        self.slsa("two", commit=OTHER_COMMIT)
+        self.assertEqual(self.check("met")["group"]["commit"], COMMIT)
+        self.say("three", sourceUri=self.SOURCE, commit=OTHER_COMMIT, sequence=9)
+        self.assertEqual(self.check("met")["group"]["commit"], OTHER_COMMIT)
+
+    def test_nar_hash_of_another_image(self):
+        self.seed("two")
+        self.seed("one", nar="another", manifest=digest("another image"))
+        self.check("met", two="counted")
+        self.seed("one", nar="yet another", manifest=digest("another image"))
         self.check("equivocation", one="equivocation")
 
     def test_hides_nothing(self):
