@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use quorate_bed::{Fault, FaultAction};
 use serde_json::Value;
-use shop::{AMD64, ARM64, Release, Run, Shop};
+use shop::{Release, Run, Shop};
 
 /// Two forward-only tags that name the first release, and a second one. The report is of the first.
 fn open() -> (Shop, Release, Release) {

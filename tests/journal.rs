@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use quorate_bed::{Fault, FaultAction};
 use serde_json::Value;
-use shop::{AMD64, ARM64, Release, Run, Shop};
+use shop::{AMD64, Release, Run, Shop};
 
 /// Two forward-only tags that name the first release, and a second one.
 fn open() -> (Shop, Release, Release) {
@@ -137,7 +137,7 @@ fn a_refusal_writes_nothing_whatever_the_journal_says() {
         "basement",
         AMD64.1,
         &other.config_digest,
-        &["--record-dissent", "--sequence", "2"],
+        &["--record-dissent", "--sequence", "2", "--commit", shop::OTHER_COMMIT],
     )
     .exits(0);
     let report = promote(&shop, &second, &TAGS).exits(1).json();
