@@ -144,7 +144,9 @@ fn whatever_was_signed_a_pack_gives_the_same_verdict() {
             .filter(|n| below(10) < likely && (!(9..11).contains(n) || below(3) == 0))
             .collect();
         let mut parts = whole.clone();
-        chosen.iter().for_each(|n| parts.add_bundle(signed[*n].clone()));
+        for n in &chosen {
+            parts.add_bundle(signed[*n].clone());
+        }
         shop.write("case.json", parts.pack().unwrap().bytes());
         let files: Vec<String> = chosen.iter().map(|n| format!("{n}.json")).collect();
         let mut online = vec!["verify", &image, "-o", "json", "--quorum", &quorum];

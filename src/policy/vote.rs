@@ -396,6 +396,7 @@ fn fits(terms: &Terms<'_>, rule: &ImageRule) -> Checked {
         let shown = terms.git_ref.map_or("absent".to_owned(), |text| format!("{text:?}"));
         return Err((Reason::RefNotAllowed, format!("`ref` is {shown}")));
     }
+    // A statement of another type has none of them.
     let remarked = |of: fn(&Remarks) -> bool| terms.remarks.is_some_and(of);
     for field in &rule.required_fields {
         let stated = match field {
