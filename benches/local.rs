@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use quorate::attestation::provider::RING;
 use quorate::attestation::verify::verify;
 use quorate::attestation::{
-    Build, Bundle, Claim, Content, MaySign, PublicKey, Statement, Transparency, Trust, envelope,
+    Build, Bundle, Claim, Content, MaySign, PublicKey, Remarks, Statement, Transparency, Trust, envelope,
 };
 use quorate::edge::signer::KeyPair;
 use quorate::edge::tree::nar_hash;
@@ -180,7 +180,7 @@ fn decision(votes: u32) {
             // Each run is another statement.
             git_ref: Some(format!("refs/heads/run-{n}")),
             target: None,
-            built_at: None,
+            remarks: Remarks::default(),
         },
     };
     let attestations = (0..votes).map(|n| {

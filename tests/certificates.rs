@@ -16,8 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use quorate::attestation::signer::SanPattern;
 use quorate::attestation::verify::verify;
 use quorate::attestation::{
-    Attestation, Build, Bundle, CertificateClaim, Claim, Content, Matcher, MaySign, San, Signer, Statement,
-    Transparency, Trust, Trusts, envelope,
+    Attestation, Build, Bundle, CertificateClaim, Claim, Content, Matcher, MaySign, Remarks, San, Signer,
+    Statement, Transparency, Trust, Trusts, envelope,
 };
 use quorate::edge::log::{self, By, Version};
 use quorate::edge::registry::{Options, Registry};
@@ -294,7 +294,7 @@ fn statement(about: &[u8]) -> Statement {
             source_uri: Some("git+https://github.com/acme/app".to_owned()),
             git_ref: Some(MAIN.to_owned()),
             target: None,
-            built_at: None,
+            remarks: Remarks::default(),
         },
     }
 }

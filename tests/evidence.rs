@@ -14,7 +14,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE};
 use quorate::attestation::verify::verify;
 use quorate::attestation::{
-    Attestation, Build, Bundle, Claim, Content, MaySign, PublicKey, Statement, Trust, envelope,
+    Attestation, Build, Bundle, Claim, Content, MaySign, PublicKey, Remarks, Statement, Trust, envelope,
 };
 use quorate::edge::registry::{Options, Registry};
 use quorate::edge::service::Service;
@@ -161,7 +161,7 @@ fn statement(about: &[u8]) -> Statement {
             source_uri: Some("git+https://github.com/acme/app?a=???".to_owned()),
             git_ref: None,
             target: None,
-            built_at: None,
+            remarks: Remarks::default(),
         },
     }
 }

@@ -12,18 +12,7 @@ use std::time::{Duration, Instant};
 
 use quorate_bed::{Fault, FaultAction};
 use serde_json::Value;
-use shop::{AMD64, ARM64, Release, Run, Shop};
-
-/// A release that two builders agree on.
-fn agreed(shop: &Shop, name: &str, sequence: &str) -> Release {
-    let release = shop.release(name, name);
-    for builder in ["github", "garnix"] {
-        for (_, system) in [AMD64, ARM64] {
-            shop.attest(&release, builder, system, &["--sequence", sequence]).exits(0);
-        }
-    }
-    release
-}
+use shop::{Release, Run, Shop};
 
 /// Two forward-only tags that name the first release, and a second one. The report is of the first.
 fn open() -> (Shop, Release, Release) {
@@ -31,7 +20,7 @@ fn open() -> (Shop, Release, Release) {
     let rules = "[[image.tag]]\nname = \"f*\"\nrule = \"forward\"\n\n\
                  [[image.tag]]\nname = \"v*\"\nrule = \"immutable\"\n\n[[builder]]";
     shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rules, 1));
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     shop.quorate(&["promote", &first.reference, "--tag", "f1,f2", "--report", "report.html"]).exits(0);
     assert!(page(&shop).contains("✓ met"));
     (shop, first, second)
@@ -86,15 +75,6 @@ impl Signal {
     }
 }
 
-fn finished(child: Child) -> Run {
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
 fn action(report: &Value, tag: &str) -> String {
     let tags = report["tags"].as_array().unwrap();
     tags.iter().find(|t| t["tag"] == tag).unwrap()["action"].as_str().unwrap().to_owned()
@@ -120,7 +100,7 @@ fn slow(millis: u64) -> Fault {
 /// Ends well, and finds nothing left over.
 fn goes_well(shop: &Shop, release: &Release) {
     shop.bed.registry.clear_faults();
-    let run = finished(started(shop, release)).exits(0);
+    let run = Run::finished(started(shop, release)).exits(0);
     assert_eq!(run.json()["outcome"], "moved");
     for tag in ["f1", "f2", "v2"] {
         assert_eq!(shop.named(tag).as_ref(), Some(&release.digest), "{tag}");
@@ -139,7 +119,7 @@ fn tags_are_put_back_before_it_ends() {
         named(&shop, "f1", &second);
         let sent = Instant::now();
         ready.send();
-        let run = finished(child).exits(130).says("interrupted while tags were written");
+        let run = Run::finished(child).exits(130).says("interrupted while tags were written");
         assert!(sent.elapsed() < Duration::from_secs(7), "a runner waits 7.5 s: {:?}", sent.elapsed());
         let report = run.json();
         assert_eq!(report["outcome"], "undecided");
@@ -168,7 +148,7 @@ fn what_is_being_written_or_read_back_is_put_back_too() {
         let signal = Signal::ready(&child, "INT");
         asked(&shop, method, "manifests/f2", times);
         signal.send();
-        let report = finished(child).exits(130).json();
+        let report = Run::finished(child).exits(130).json();
         for tag in ["f1", "f2"] {
             assert_eq!(action(&report, tag), "restored", "{method}");
             assert_eq!(shop.named(tag).as_ref(), Some(&first.digest), "{tag}");
@@ -185,7 +165,7 @@ fn no_tag_is_begun_after_an_interrupt() {
     let signal = Signal::ready(&child, "INT");
     asked(&shop, "PUT", "manifests/v2", 1);
     signal.send();
-    let report = finished(child).exits(130).json();
+    let report = Run::finished(child).exits(130).json();
     let actions = ["f1", "f2", "v2"].map(|tag| action(&report, tag));
     assert_eq!(actions, ["skipped", "skipped", "created"]);
     let written: Vec<_> = shop.bed.registry.writes().into_iter().map(|r| r.path).collect();
@@ -265,7 +245,7 @@ fn the_second_interrupt_ends_it_at_once() {
     std::thread::sleep(Duration::from_millis(300));
     let sent = Instant::now();
     second_signal.send();
-    let run = finished(child).exits(130).says("a tag may have moved");
+    let run = Run::finished(child).exits(130).says("a tag may have moved");
     assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
     assert_eq!(run.json()["verdict"], Value::Null);
     assert_eq!(shop.named("f1").as_ref(), Some(&second.digest), "nothing is put back");
@@ -273,7 +253,7 @@ fn the_second_interrupt_ends_it_at_once() {
     // The journal says how far it came, and what to put back by hand.
     assert_eq!(step(steps(&shop).last().unwrap()), "writing");
     shop.bed.registry.clear_faults();
-    let next = finished(started(&shop, &second)).exits(0);
+    let next = Run::finished(started(&shop, &second)).exits(0);
     assert!(next.stderr.contains(&format!("`f1` named {}", first.digest)), "{}", next.stderr);
 }
 
@@ -289,7 +269,7 @@ fn before_a_tag_is_written_it_ends_at_once() {
         assert!(page(&shop).contains("has not ended") && !page(&shop).contains("✓"));
         let sent = Instant::now();
         ready.send();
-        let run = finished(child).exits(130).says("error: interrupted\n");
+        let run = Run::finished(child).exits(130).says("error: interrupted\n");
         assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
         assert_eq!(run.json()["outcome"], "undecided");
         assert!(shop.bed.registry.writes().is_empty());

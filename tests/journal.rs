@@ -11,18 +11,7 @@ use std::time::{Duration, Instant};
 
 use quorate_bed::{Fault, FaultAction};
 use serde_json::Value;
-use shop::{AMD64, ARM64, Release, Run, Shop};
-
-/// A release that two builders agree on.
-fn agreed(shop: &Shop, name: &str, sequence: &str) -> Release {
-    let release = shop.release(name, name);
-    for builder in ["github", "garnix"] {
-        for (_, system) in [AMD64, ARM64] {
-            shop.attest(&release, builder, system, &["--sequence", sequence]).exits(0);
-        }
-    }
-    release
-}
+use shop::{AMD64, Release, Run, Shop};
 
 /// Two forward-only tags that name the first release, and a second one.
 fn open() -> (Shop, Release, Release) {
@@ -30,7 +19,7 @@ fn open() -> (Shop, Release, Release) {
     let rules = "[[image.tag]]\nname = \"f*\"\nrule = \"forward\"\n\n\
                  [[image.tag]]\nname = \"v*\"\nrule = \"immutable\"\n\n[[builder]]";
     shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rules, 1));
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     shop.quorate(&["promote", &first.reference, "--tag", "f1,f2"]).exits(0);
     (shop, first, second)
 }
@@ -116,7 +105,7 @@ fn the_next_run_says_what_tags_named_and_goes_on() {
 fn tags_are_put_back_to_what_the_run_itself_read() {
     let (shop, first, second) = open();
     shop.quorate(&["promote", &first.reference, "--tag", "f3"]).exits(0);
-    let older = agreed(&shop, "git-0", "0");
+    let older = shop.agreed("git-0", "0");
     let tags = ["--tag", "f1,f2,f3", "--journal", "journal.jsonl"];
     shop.bed.registry.fault(Fault::new(FaultAction::Hang).method("PUT").path("manifests/f3"));
     cut_short(&shop, &second, &tags);
@@ -148,7 +137,7 @@ fn a_refusal_writes_nothing_whatever_the_journal_says() {
         "basement",
         AMD64.1,
         &other.config_digest,
-        &["--record-dissent", "--sequence", "2"],
+        &["--record-dissent", "--sequence", "2", "--commit", shop::OTHER_COMMIT],
     )
     .exits(0);
     let report = promote(&shop, &second, &TAGS).exits(1).json();

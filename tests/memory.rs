@@ -26,7 +26,7 @@ type Answer = Box<dyn Fn(&mut dyn Write) -> std::io::Result<()> + Send + Sync>;
 
 /// Runs the binary to its end; what it came to, and the most memory it held (kB).
 fn measured(shop: &Shop, arguments: &[&str]) -> (Run, u64) {
-    let mut child = shop
+    let child = shop
         .command(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -34,8 +34,10 @@ fn measured(shop: &Shop, arguments: &[&str]) -> (Run, u64) {
         .spawn()
         .unwrap();
     let status = format!("/proc/{}/status", child.id());
+    // What it prints is read while it runs: a pipe holds little.
+    let run = std::thread::spawn(move || Run::finished(child));
     let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
+    while !run.is_finished() {
         // A high-water mark: nothing between two looks is missed.
         let text = fs::read_to_string(&status).unwrap_or_default();
         let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -43,13 +45,7 @@ fn measured(shop: &Shop, arguments: &[&str]) -> (Run, u64) {
         peak = mark.unwrap_or(0).max(peak);
         std::thread::sleep(Duration::from_millis(1));
     }
-    let output = child.wait_with_output().unwrap();
-    let run = Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    };
-    (run, peak)
+    (run.join().unwrap(), peak)
 }
 
 /// Asserts the exit code, the reason and the limit.

@@ -4,8 +4,12 @@
 
 mod shop;
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use quorate::oci::media_type;
+use quorate::oci::pack::{Part, Parts};
+use quorate_bed::image::Image;
 use quorate_bed::{Fault, RegistryOptions, client};
 use serde_json::{Value, json};
 use shop::{AMD64, ARM64, Release, Shop};
@@ -82,6 +86,85 @@ fn a_pack_gives_the_verdict_that_the_registry_gives() {
             assert_eq!(offline.to_string(), online.to_string());
         }
     }
+}
+
+/// Random sets of what was really signed, of votes, dissents and all that counts for nothing: packed,
+/// they give the verdict that they give beside the registry's image.
+#[test]
+fn whatever_was_signed_a_pack_gives_the_same_verdict() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let image = format!("{}@{}", shop.repository(), release.digest);
+    shop.write("quorate.toml", shop.policy(1));
+    shop.quorate(&["key", "generate", "stranger.key"]).exits(0);
+    let mut signed: Vec<Vec<u8>> = Vec::new();
+    let mut sign = |builder: &str, system: &str, config: &str, more: &[&str]| {
+        let file = format!("{}.json", signed.len());
+        let arguments = [&["--no-attach", "--bundle-out", &file], more].concat();
+        shop.attest_as(&release.reference, builder, system, config, &arguments).exits(0);
+        signed.push(fs::read(shop.path(&file)).unwrap());
+    };
+    let [amd64, arm64] = [0, 1].map(|n| release.images[n].config_digest.as_str());
+    for builder in ["github", "garnix", "basement"] {
+        sign(builder, AMD64.1, amd64, &[]);
+        sign(builder, ARM64.1, arm64, &[]);
+    }
+    sign("github", AMD64.1, amd64, &[]);
+    sign("stranger", AMD64.1, amd64, &[]);
+    sign("basement", ARM64.1, arm64, &["--commit", shop::OTHER_COMMIT]);
+    let other = format!("sha256:{}", "1".repeat(64));
+    sign("garnix", ARM64.1, arm64, &["--nar-hash", &other]);
+    sign("basement", AMD64.1, &other, &["--record-dissent"]);
+    // The same signature in other bytes, and no bundle at all.
+    signed.extend([[&signed[0][..], b"\n"].concat(), b"{}".to_vec()]);
+    for (n, bundle) in signed.iter().enumerate() {
+        shop.write(&format!("{n}.json"), bundle);
+    }
+
+    let index = client::manifest(&shop.host(), "acme/app", &release.digest).unwrap();
+    let mut whole = Parts::of(media_type::INDEX, index.body);
+    for Image { manifest, config, .. } in &release.images {
+        for (media_type, bytes) in [(media_type::MANIFEST, manifest), (media_type::CONFIG, config)] {
+            whole.add_child(Part { media_type: media_type.to_owned(), bytes: bytes.clone() });
+        }
+    }
+    // Numbers that are the same in each run (splitmix64).
+    let mut state = 0_u64;
+    let mut below = |n: u64| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    };
+    let mut seen = BTreeMap::new();
+    for case in 0..60 {
+        let (quorum, likely) = ((1 + below(3)).to_string(), 1 + below(9));
+        // What contradicts is rarer, or there would be little else.
+        let chosen: Vec<usize> = (0..signed.len())
+            .filter(|n| below(10) < likely && (!(9..11).contains(n) || below(3) == 0))
+            .collect();
+        let mut parts = whole.clone();
+        for n in &chosen {
+            parts.add_bundle(signed[*n].clone());
+        }
+        shop.write("case.json", parts.pack().unwrap().bytes());
+        let files: Vec<String> = chosen.iter().map(|n| format!("{n}.json")).collect();
+        let mut online = vec!["verify", &image, "-o", "json", "--quorum", &quorum];
+        online.extend(files.iter().flat_map(|file| ["--bundle", file]));
+        let online = shop.quorate(&online);
+        shop.bed.registry.clear_log();
+        let offline = verify(&shop, &image, "case.json", &["--quorum", &quorum]);
+        assert!(shop.bed.registry.log().is_empty(), "no network");
+        assert_eq!(offline.code, online.code, "case {case}: {chosen:?}");
+        let (online, mut offline) = (online.json(), offline.json());
+        assert_eq!(offline["notes"].as_array_mut().unwrap().remove(0)["code"], "pack-alone");
+        assert_eq!(offline.to_string(), online.to_string(), "case {case}: {chosen:?}");
+        *seen.entry(online["verdict"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+    }
+    assert!(
+        seen.len() == 4 && seen.values().all(|times| *times > 3),
+        "every verdict is among them: {seen:?}"
+    );
 }
 
 #[test]

@@ -5,7 +5,10 @@
 
 mod shop;
 
-use serde_json::Value;
+use std::fs;
+
+use quorate_bed::image;
+use serde_json::{Value, json};
 use shop::{AMD64, Shop, cell};
 
 const AMD: &str = "linux/amd64";
@@ -330,4 +333,95 @@ fn a_tag_moves_only_to_releases_of_the_refs_that_feed_it() {
 
     let check = shop.quorate(&["policy", "check", "quorate.toml"]).exits(0).stdout;
     assert!(check.contains("latest from refs/tags/v*, v1 from git tags of the versions ^1"), "{check}");
+    let check = shop.quorate(&["policy", "check", "quorate.toml", "-o", "json"]).exits(0).json();
+    let rules = check["images"][0]["tags"].as_array().unwrap();
+    let rule = |tags: &str| rules.iter().find(|rule| rule["tags"] == tags).unwrap();
+    assert_eq!(
+        (&rule("latest")["refs"], &rule("latest")["versions"]),
+        (&json!(["refs/tags/v*"]), &Value::Null)
+    );
+    assert_eq!((&rule("v1")["refs"], &rule("v1")["versions"]), (&json!([]), &json!("^1")));
+}
+
+#[test]
+fn policy_check_tells_what_a_rule_takes_and_asks_for() {
+    let shop = Shop::open();
+    let image = || {
+        shop.quorate(&["policy", "check", "quorate.toml", "-o", "json"]).exits(0).json()["images"][0].clone()
+    };
+    let plain = image();
+    assert_eq!((&plain["since"], &plain["single"]), (&json!({}), &json!(false)));
+    assert_eq!((&plain["types"], &plain["requiredFields"]), (&json!([]), &json!([])));
+    let slsa = "https://slsa.dev/provenance/v1";
+    let rule =
+        format!("single = true\ntypes = [\"{slsa}\"]\nunbound = true\nrequired_fields = [\"invocation\"]");
+    policy(&shop, &rule, ("github", ""), "");
+    let image_of_types = image();
+    assert_eq!(image_of_types["types"], json!([{ "type": slsa, "unbound": true }]));
+    assert_eq!(image_of_types["requiredFields"], json!(["invocation"]));
+    assert_eq!(image_of_types["single"], true);
+    policy(&shop, "since = { \"linux/riscv64\" = 7 }", ("github", ""), "");
+    assert_eq!(image()["since"], json!({ "linux/riscv64": 7 }));
+}
+
+#[test]
+fn what_a_policy_may_ask_for_attest_can_state() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix", "basement"]);
+    shop.write("flake.lock", "{}");
+    shop.write("closure.json", "[]");
+    let besides = [
+        ("builtAt", "--built-at", "2026-01-02T03:04:05Z"),
+        ("flakeLockHash", "--flake-lock", "flake.lock"),
+        ("closureManifest", "--closure-manifest", "x86_64-linux=closure.json"),
+        ("substituters", "--substituters", "https://cache.nixos.org https://acme.cachix.org"),
+        ("invocation", "--invocation", "https://ci.example/4711"),
+    ];
+    let platform = ["--platform", AMD];
+    let told = |code: i32| {
+        let run = shop.quorate(&[&["verify", &release.reference, "-o", "json"], &platform[..]].concat());
+        cell(&run.exits(code).json(), AMD, "garnix")
+    };
+    for (field, _, _) in besides {
+        policy(&shop, &format!("required_fields = [\"{field}\"]"), ("github", ""), "");
+        assert_eq!(told(1), "rejected field-missing", "{field}");
+    }
+
+    let all: Vec<&str> = besides.iter().flat_map(|(_, option, value)| [*option, *value]).collect();
+    let attest =
+        |more: &[&str]| shop.attest(&release, "garnix", AMD64.1, &[&all[..], more].concat()).exits(0);
+    attest(&["--bundle-out", "bundle.json"]);
+    shop.attest(&release, "github", AMD64.1, &all).exits(0);
+    let names: Vec<_> = besides.iter().map(|(field, _, _)| format!("\"{field}\"")).collect();
+    policy(&shop, &format!("required_fields = [{}]", names.join(", ")), ("github", ""), "");
+    assert_eq!(told(0), "counted");
+
+    let bundle = quorate::attestation::Bundle::parse(&fs::read(shop.path("bundle.json")).unwrap()).unwrap();
+    let said = bundle.statement().build.to_predicate().unwrap();
+    assert_eq!(said["builtAt"], "2026-01-02T03:04:05Z");
+    assert_eq!(said["flakeLockHash"], image::digest(b"{}"));
+    assert_eq!(said["closureManifest"], image::digest(b"[]"));
+    assert_eq!(said["substituters"], json!(["https://cache.nixos.org", "https://acme.cachix.org"]));
+    assert_eq!(said["invocation"], "https://ci.example/4711");
+
+    // The next run says the same, and signs nothing; one that had another lock file says something else.
+    let outcome = |all: &[&str]| {
+        let run = shop.attest(&release, "garnix", AMD64.1, &[all, &["-o", "json"]].concat());
+        run.exits(0).json()["outcome"].clone()
+    };
+    let mut next = all.clone();
+    (next[1], next[9]) = ("2026-01-03T00:00:00Z", "https://ci.example/4712");
+    let writes = shop.bed.registry.writes().len();
+    assert_eq!(outcome(&next), "already");
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    shop.write("flake.lock", "{ }");
+    assert_eq!(outcome(&next), "attested");
+    assert_eq!(told(0), "counted", "no equivocation: the content is the same");
+
+    let bad =
+        |option: &str, value: &str| shop.attest(&release, "basement", AMD64.1, &[option, value]).exits(2);
+    bad("--invocation", "").says("`invocation` is empty");
+    bad("--flake-lock", "absent.lock").says("absent.lock");
+    bad("--built-at", "yesterday").says("--built-at");
 }

@@ -13,18 +13,6 @@ use shop::{AMD64, ARM64, COMMIT, OTHER_COMMIT, Release, Run, Shop};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// A release that two builders agree on.
-fn agreed(shop: &Shop, name: &str, sequence: &str) -> Release {
-    let release = shop.release(name, name);
-    let commit = if sequence == "1" { COMMIT } else { OTHER_COMMIT };
-    for builder in ["github", "garnix"] {
-        for (_, system) in [AMD64, ARM64] {
-            shop.attest(&release, builder, system, &["--sequence", sequence, "--commit", commit]).exits(0);
-        }
-    }
-    release
-}
-
 fn promote(shop: &Shop, release: &Release, more: &[&str]) -> Run {
     let mut arguments = vec!["promote", &release.reference, "-o", "json"];
     arguments.extend(more);
@@ -38,15 +26,6 @@ fn started(shop: &Shop, release: &Release, more: &[&str]) -> Child {
     arguments.extend(more);
     let mut command = shop.command(&arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn finished(child: Child) -> Run {
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
 }
 
 /// Waits until the registry has answered such a request.
@@ -82,7 +61,7 @@ fn writes(shop: &Shop) -> Vec<String> {
 #[test]
 fn a_tag_moves_only_away_from_what_is_expected() {
     let shop = Shop::open();
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     let expecting = |release: &Release, old: &str| {
         promote(&shop, release, &["--tag", "latest", "--expect-old", &format!("latest={old}")])
     };
@@ -116,7 +95,7 @@ fn a_tag_moves_only_away_from_what_is_expected() {
 #[test]
 fn the_release_must_be_of_the_commit_that_is_expected() {
     let shop = Shop::open();
-    let release = agreed(&shop, "git-1", "1");
+    let release = shop.agreed("git-1", "1");
     let of = |commit: &str| promote(&shop, &release, &["--tag", "latest", "--expect-commit", commit]);
     let other = of(OTHER_COMMIT).exits(1).json();
     assert_eq!((&other["verdict"], &other["outcome"]), (&"short".into(), &"refused".into()));
@@ -137,7 +116,7 @@ fn missing_votes_are_waited_for() {
     let evidence = format!("/referrers/{}", release.images[1].manifest_digest);
     answered(&shop, "GET", &evidence);
     shop.attest_all(&release, &["garnix"]);
-    let run = finished(waiting).exits(0);
+    let run = Run::finished(waiting).exits(0);
     assert!(run.stderr.contains("waiting: linux/amd64 needs 1 more operator: garnix"), "{}", run.stderr);
     assert_eq!(run.json()["outcome"], "moved");
     assert_eq!(shop.named("latest").as_deref(), Some(release.digest.as_str()));
@@ -221,7 +200,7 @@ fn tags_of_single_images_are_removed_once_the_release_is_named() {
 #[test]
 fn a_registry_that_cannot_remove_a_tag_alone_keeps_it() {
     let shop = Shop::open();
-    let release = agreed(&shop, "git-1", "1");
+    let release = shop.agreed("git-1", "1");
     let report = promote(&shop, &release, &["--tag", "latest", "--untag", "git-1-amd64"]).exits(0).json();
     assert_eq!(report["untagged"][0]["action"], "kept");
     assert_eq!(shop.named("git-1-amd64").as_ref(), Some(&release.images[0].manifest_digest));
@@ -230,7 +209,7 @@ fn a_registry_that_cannot_remove_a_tag_alone_keeps_it() {
 #[test]
 fn a_tag_that_somebody_moves_after_the_reading_is_not_written() {
     let shop = Shop::open();
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     let hand = shop.release("git-3", "by hand");
     promote(&shop, &first, &["--tag", "latest"]).exits(0);
     shop.bed.registry.clear_log();
@@ -239,7 +218,7 @@ fn a_tag_that_somebody_moves_after_the_reading_is_not_written() {
     let running = started(&shop, &second, &["--tag", "latest,2.0.0"]);
     answered(&shop, "GET", "/manifests/latest");
     move_by_hand(&shop, "latest", &hand.digest);
-    let report = finished(running).exits(3).says("tag-raced").json();
+    let report = Run::finished(running).exits(3).says("tag-raced").json();
     let latest = tag(&report, "latest");
     assert_eq!((&latest["action"], &latest["reason"]), (&"elsewhere".into(), &"tag-raced".into()));
     assert_eq!(latest["before"], first.digest.as_str());
@@ -258,7 +237,7 @@ fn a_tag_that_somebody_moves_after_the_reading_is_not_written() {
 #[test]
 fn a_tag_that_somebody_moves_after_the_writing_is_named() {
     let shop = Shop::open();
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     let hand = shop.release("git-3", "by hand");
     promote(&shop, &first, &["--tag", "latest"]).exits(0);
     shop.bed.registry.clear_log();
@@ -268,7 +247,7 @@ fn a_tag_that_somebody_moves_after_the_writing_is_named() {
     let running = started(&shop, &second, &["--tag", "latest"]);
     answered(&shop, "PUT", "/manifests/latest");
     move_by_hand(&shop, "latest", &hand.digest);
-    let report = finished(running).exits(3).says("tag-raced").json();
+    let report = Run::finished(running).exits(3).says("tag-raced").json();
     assert_eq!(tag(&report, "latest")["action"], "elsewhere");
     assert_eq!(tag(&report, "latest")["after"], hand.digest.as_str());
     assert_eq!(shop.named("latest").as_deref(), Some(hand.digest.as_str()), "it is not put back");
@@ -277,7 +256,7 @@ fn a_tag_that_somebody_moves_after_the_writing_is_named() {
 #[test]
 fn a_write_that_failed_is_not_repeated_over_what_somebody_else_wrote() {
     let shop = Shop::open();
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     let hand = shop.release("git-3", "by hand");
     promote(&shop, &first, &["--tag", "latest"]).exits(0);
     // Undisturbed, it is repeated.
@@ -294,7 +273,7 @@ fn a_write_that_failed_is_not_repeated_over_what_somebody_else_wrote() {
     let running = started(&shop, &second, &["--tag", "latest"]);
     answered(&shop, "PUT", "/manifests/latest");
     move_by_hand(&shop, "latest", &hand.digest);
-    let report = finished(running).exits(3).json();
+    let report = Run::finished(running).exits(3).json();
     assert_eq!(tag(&report, "latest")["reason"], "tag-raced");
     assert_eq!(tag(&report, "latest")["after"], hand.digest.as_str());
     assert_eq!(shop.named("latest").as_deref(), Some(hand.digest.as_str()));
@@ -303,14 +282,14 @@ fn a_write_that_failed_is_not_repeated_over_what_somebody_else_wrote() {
 #[test]
 fn an_index_that_is_replaced_under_its_tag_is_not_what_is_written() {
     let shop = Shop::open();
-    let release = agreed(&shop, "git-1", "1");
+    let release = shop.agreed("git-1", "1");
     let other = shop.release("git-2", "another");
     shop.bed.registry.clear_log();
     shop.bed.registry.fault(Fault::new(FaultAction::Delay(Duration::from_secs(2))).path("/blobs/"));
     let running = started(&shop, &release, &["--tag", "latest"]);
     answered(&shop, "GET", "/manifests/git-1");
     move_by_hand(&shop, "git-1", &other.digest);
-    let report = finished(running).exits(0).json();
+    let report = Run::finished(running).exits(0).json();
     assert_eq!(report["image"]["digest"], release.digest.as_str());
     assert_eq!(shop.named("latest").as_deref(), Some(release.digest.as_str()), "what was judged");
     shop.bed.registry.clear_faults();
@@ -320,13 +299,13 @@ fn an_index_that_is_replaced_under_its_tag_is_not_what_is_written() {
 #[test]
 fn two_promotions_at_once_leave_one_of_the_two() {
     let shop = Shop::new(RegistryOptions { latency: Duration::from_millis(20), ..Default::default() });
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     for round in 0..6 {
         let version = format!("1.{round}");
         let tags = ["--tag", "latest", "--tag", &version];
         let releases = if round % 2 == 0 { [&first, &second] } else { [&second, &first] };
         let running = releases.map(|release| started(&shop, release, &tags));
-        for (run, release) in running.map(finished).into_iter().zip(releases) {
+        for (run, release) in running.map(Run::finished).into_iter().zip(releases) {
             assert!([0, 1, 3].contains(&run.code), "{}", run.stderr);
             let report = run.json();
             for tag in report["tags"].as_array().unwrap() {
@@ -352,7 +331,7 @@ fn two_promotions_at_once_leave_one_of_the_two() {
 fn a_version_that_somebody_takes_while_the_record_is_signed_stays_theirs() {
     let shop = Shop::open();
     shop.quorate(&["key", "generate", "gate.key"]).exits(0);
-    let release = agreed(&shop, "git-1", "1");
+    let release = shop.agreed("git-1", "1");
     let slow = Fault::new(FaultAction::Delay(Duration::from_secs(2)));
     for taken in [true, false] {
         let version = format!("1.{}", u8::from(taken));
@@ -367,7 +346,7 @@ fn a_version_that_somebody_takes_while_the_record_is_signed_stays_theirs() {
             std::thread::sleep(Duration::from_millis(20));
         }
         let theirs = taken.then(|| shop.push(&version, "amd64", "theirs").manifest_digest);
-        let run = finished(running);
+        let run = Run::finished(running);
         shop.bed.log.clear_faults();
         if let Some(theirs) = theirs {
             run.exits(3).says("tag-raced");
@@ -384,7 +363,7 @@ fn tags_are_put_back_even_when_the_time_is_up() {
     let shop = Shop::open();
     let rule = "[[image.tag]]\nname = \"s-*\"\nrule = \"forward\"\n\n[[builder]]";
     shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rule, 1));
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     promote(&shop, &first, &["--tag", "s-one,s-two"]).exits(0);
     shop.bed.registry.fault(Fault::new(FaultAction::Hang).method("PUT").path("/manifests/s-two"));
     let tags = ["--tag", "s-one,s-two", "--timeout", "3"];
@@ -401,7 +380,7 @@ fn tags_are_put_back_even_when_the_time_is_up() {
 #[test]
 fn an_image_whose_tags_are_refused_is_not_handed_on() {
     let shop = Shop::open();
-    let (first, second) = (agreed(&shop, "git-1", "1"), agreed(&shop, "git-2", "2"));
+    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
     promote(&shop, &first, &["--tag", "1.0.0"]).exits(0);
     let outputs = |release: &Release, version: &str, code: i32| {
         shop.write("outputs", "");
@@ -433,7 +412,7 @@ fn tags_of_a_large_index_are_read_back_as_those_of_a_small_one() {
     let rule = "[[image.tag]]\nname = \"s-*\"\nrule = \"forward\"\n\n[[builder]]";
     shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rule, 1));
     for (name, sequence) in [("git-1", "1"), ("git-2", "2")] {
-        let small = agreed(&shop, name, sequence);
+        let small = shop.agreed(name, sequence);
         let index = client::manifest(&shop.host(), "acme/app", &small.digest).unwrap().body;
         let mut index: Value = serde_json::from_slice(&index).unwrap();
         index["annotations"]["org.acme.notes"] = large.clone().into();

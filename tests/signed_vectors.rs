@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use quorate::attestation::{self, Build, Bundle, Content, envelope};
+use quorate::attestation::{self, Build, Bundle, Content, Remarks, envelope};
 use quorate::edge::registry::{Options, Referrers, Registry};
 use quorate::edge::service::Service;
 use quorate::edge::signer::{KeyPair, KeySource};
@@ -216,7 +216,13 @@ impl Stage<'_> {
                 source_uri: said.source.clone(),
                 git_ref: said.git_ref.clone(),
                 target: said.target.clone(),
-                built_at: None,
+                remarks: Remarks {
+                    built_at: said.says("builtAt").map(|_| said.signed_at.parse().unwrap()),
+                    flake_lock_hash: said.says("flakeLockHash"),
+                    closure_manifest: said.says("closureManifest"),
+                    substituters: said.says("substituters").map(|cache| vec![cache]),
+                    invocation: said.says("invocation"),
+                },
             },
         };
         let kind = said.kind.map_or(statement.predicate_type(), vector::Kind::as_str);

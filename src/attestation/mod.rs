@@ -19,7 +19,7 @@ pub mod verify;
 pub use bundle::{Bundle, Sealed};
 pub use identity::{CertificateClaim, Identity, San};
 pub use key::PublicKey;
-pub use predicate::{Build, Commit, Content};
+pub use predicate::{Build, Commit, Content, Remarks};
 pub use provenance::Provenance;
 pub use signer::{Matcher, MaySign, Signer};
 pub use statement::{Claim, Statement};

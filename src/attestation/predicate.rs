@@ -68,8 +68,24 @@ pub struct Build {
     pub git_ref: Option<String>,
     /// The flake attribute that was built.
     pub target: Option<String>,
+    /// What it says besides.
+    pub remarks: Remarks,
+}
+
+/// What a build predicate may say besides. A policy can ask for it to be there, and nothing is
+/// decided on what it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remarks {
     /// When the build ended, as the builder says. Never used as time.
     pub built_at: Option<jiff::Timestamp>,
+    /// The digest of `flake.lock`.
+    pub flake_lock_hash: Option<String>,
+    /// The digest of a list of the closure that was built.
+    pub closure_manifest: Option<String>,
+    /// The binary caches that the build could take from.
+    pub substituters: Option<Vec<String>>,
+    /// The run of the builder, such as the address of the CI job.
+    pub invocation: Option<String>,
 }
 
 impl Build {
@@ -78,6 +94,15 @@ impl Build {
     /// # Errors
     /// When a text is empty, longer than 1024 bytes, or has control characters.
     pub fn to_predicate(&self) -> Result<serde_json::Value, String> {
+        let Remarks { built_at: _, flake_lock_hash, closure_manifest, substituters, invocation } =
+            &self.remarks;
+        let texts = [
+            ("flakeLockHash", flake_lock_hash),
+            ("closureManifest", closure_manifest),
+            ("invocation", invocation),
+        ];
+        all_printable(&texts)?;
+        substituters.iter().flatten().try_for_each(|text| printable("substituters", text))?;
         let value = serde_json::to_value(Wire::from(self)).map_err(|error| error.to_string())?;
         let wire = Wire::deserialize(&value).map_err(|error| error.to_string())?;
         Self::try_from(wire)?;
@@ -147,19 +172,15 @@ pub(super) struct Wire {
     target: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     built_at: Option<jiff::Timestamp>,
-    // Read for their types only: nothing is decided on them.
-    #[serde(default, skip_serializing)]
-    #[allow(dead_code)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     flake_lock_hash: Option<String>,
-    #[serde(default, skip_serializing)]
-    #[allow(dead_code)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     closure_manifest: Option<String>,
-    #[serde(default, skip_serializing)]
-    #[allow(dead_code)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     substituters: Option<Vec<String>>,
-    #[serde(default, skip_serializing)]
-    #[allow(dead_code)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     invocation: Option<String>,
+    // Read for its type only.
     #[serde(default, skip_serializing)]
     #[allow(dead_code)]
     extensions: Option<serde_json::Map<String, serde_json::Value>>,
@@ -170,17 +191,24 @@ struct WireBuilder {
     id: String,
 }
 
+fn printable(name: &str, text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > 1024 || text.chars().any(is_hidden) {
+        return Err(format!("`{name}` is empty, too long, or has control characters"));
+    }
+    Ok(())
+}
+
+fn all_printable(texts: &[(&str, &Option<String>)]) -> Result<(), String> {
+    texts.iter().try_for_each(|(name, text)| text.as_deref().map_or(Ok(()), |text| printable(name, text)))
+}
+
 impl TryFrom<Wire> for Build {
     type Error = String;
 
     fn try_from(wire: Wire) -> Result<Self, String> {
-        let printable = |name: &str, text: Option<String>| match text {
-            Some(text) if text.is_empty() || text.len() > 1024 || text.chars().any(is_hidden) => {
-                Err(format!("`{name}` is empty, too long, or has control characters"))
-            }
-            text => Ok(text),
-        };
-        let builder = printable("builder.id", Some(wire.builder.id))?.unwrap_or_default();
+        printable("builder.id", &wire.builder.id)?;
+        let texts = [("sourceUri", &wire.source_uri), ("ref", &wire.git_ref), ("target", &wire.target)];
+        all_printable(&texts)?;
         Ok(Self {
             commit: wire.commit,
             system: wire
@@ -188,18 +216,25 @@ impl TryFrom<Wire> for Build {
                 .parse()
                 .map_err(|error: crate::oci::platform::PlatformError| error.to_string())?,
             content: Content { nar_hash: wire.nar_hash, config_digest: wire.config_digest },
-            builder,
+            builder: wire.builder.id,
             sequence: wire.sequence,
-            source_uri: printable("sourceUri", wire.source_uri)?,
-            git_ref: printable("ref", wire.git_ref)?,
-            target: printable("target", wire.target)?,
-            built_at: wire.built_at,
+            source_uri: wire.source_uri,
+            git_ref: wire.git_ref,
+            target: wire.target,
+            remarks: Remarks {
+                built_at: wire.built_at,
+                flake_lock_hash: wire.flake_lock_hash,
+                closure_manifest: wire.closure_manifest,
+                substituters: wire.substituters,
+                invocation: wire.invocation,
+            },
         })
     }
 }
 
 impl From<&Build> for Wire {
     fn from(build: &Build) -> Self {
+        let remarks = build.remarks.clone();
         Self {
             commit: build.commit.clone(),
             system: build.system.to_string(),
@@ -210,11 +245,11 @@ impl From<&Build> for Wire {
             source_uri: build.source_uri.clone(),
             git_ref: build.git_ref.clone(),
             target: build.target.clone(),
-            built_at: build.built_at,
-            flake_lock_hash: None,
-            closure_manifest: None,
-            substituters: None,
-            invocation: None,
+            built_at: remarks.built_at,
+            flake_lock_hash: remarks.flake_lock_hash,
+            closure_manifest: remarks.closure_manifest,
+            substituters: remarks.substituters,
+            invocation: remarks.invocation,
             extensions: None,
         }
     }

@@ -231,7 +231,7 @@ mod tests {
                 source_uri: Some("git+https://github.com/acme/app".to_owned()),
                 git_ref: None,
                 target: None,
-                built_at: None,
+                remarks: predicate::Remarks::default(),
             },
         }
     }
@@ -312,6 +312,14 @@ mod tests {
             r#""sequence":7,"flakeLockHash":"x","closureManifest":"y","substituters":["z"],"invocation":"i","builtAt":"2026-01-02T03:04:05Z","extensions":{"any":{"thing":1}}"#,
         );
         let read = Statement::parse(more.as_bytes()).unwrap();
-        assert_eq!(read.build.built_at, Some("2026-01-02T03:04:05Z".parse().unwrap()));
+        let remarks = predicate::Remarks {
+            built_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            flake_lock_hash: Some("x".to_owned()),
+            closure_manifest: Some("y".to_owned()),
+            substituters: Some(vec!["z".to_owned()]),
+            invocation: Some("i".to_owned()),
+        };
+        assert_eq!(read.build.remarks, remarks);
+        assert_eq!(Statement::parse(&read.to_payload().unwrap()).unwrap(), read);
     }
 }

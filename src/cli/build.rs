@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jiff::Timestamp;
 
 use super::shown;
-use crate::attestation::{Build, Commit, Content};
+use crate::attestation::{Build, Commit, Content, Remarks};
 use crate::edge::built::Built;
+use crate::edge::files;
 use crate::edge::origin::{self, Given, Origin};
 use crate::edge::output::Printer;
 use crate::edge::registry::Registry;
@@ -63,6 +65,23 @@ pub(super) struct BuildArguments {
     /// `packages.x86_64-linux.image`
     #[arg(long, value_name = "ATTRIBUTE", env = "QUORATE_TARGET")]
     pub(super) target: Option<String>,
+    /// When the build ended, RFC 3339. The time that counts is that of the timestamp or the log
+    #[arg(long, value_name = "TIME", env = "QUORATE_BUILT_AT")]
+    built_at: Option<Timestamp>,
+    /// The `flake.lock` of the build; its digest is stated
+    #[arg(long, value_name = "FILE", env = "QUORATE_FLAKE_LOCK")]
+    flake_lock: Option<PathBuf>,
+    /// A list of the closure that was built, in a form of your own; its digest is stated
+    #[arg(long, value_name = "[SYSTEM=]FILE", env = "QUORATE_CLOSURE_MANIFEST")]
+    closure_manifest: Vec<Of<PathBuf>>,
+    /// The binary caches that the build could take from, as `nix config show substituters` prints
+    /// them; empty: none
+    // Not from the environment: a variable that is empty by mistake would claim that there were none.
+    #[arg(long, value_name = "URLS")]
+    substituters: Option<String>,
+    /// The run of the builder, such as the address of the CI job
+    #[arg(long, value_name = "URI", env = "QUORATE_INVOCATION")]
+    invocation: Option<String>,
     /// Take nothing from the variables of the CI job, or from git
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_NO_INFER")]
     pub(super) no_infer: bool,
@@ -144,7 +163,7 @@ impl BuildArguments {
                 source_uri: source_uri.clone(),
                 git_ref: git_ref.clone(),
                 target: self.target.clone(),
-                built_at: None,
+                remarks: self.remarks(system)?,
             };
             // What no verifier would read is found out before it is signed.
             let readable = build.to_predicate();
@@ -163,13 +182,31 @@ impl BuildArguments {
             .chain(self.result.iter().filter_map(|of| of.system))
             .chain(self.built_image.iter().filter_map(|of| of.system))
             .chain(self.config_digest.iter().filter_map(|of| of.system))
-            .chain(self.nar_hash.iter().filter_map(|of| of.system));
+            .chain(self.nar_hash.iter().filter_map(|of| of.system))
+            .chain(self.closure_manifest.iter().filter_map(|of| of.system));
         for system in named {
             if !systems.contains(&system) {
                 systems.push(system);
             }
         }
         systems
+    }
+
+    /// What is stated of one system's build besides.
+    fn remarks(&self, system: System) -> Result<Remarks, Error> {
+        let digest = |path: &PathBuf| match files::read(path) {
+            Ok(bytes) => Ok(Digest::of(&bytes).to_string()),
+            Err(error) => Err(Error::request(format!("cannot read `{}`", shown(path))).because(error)),
+        };
+        let closure = self.of("--closure-manifest", &self.closure_manifest, system)?;
+        let caches = |list: &String| list.split_whitespace().map(str::to_owned).collect();
+        Ok(Remarks {
+            built_at: self.built_at,
+            flake_lock_hash: self.flake_lock.as_ref().map(digest).transpose()?,
+            closure_manifest: closure.map(digest).transpose()?,
+            substituters: self.substituters.as_ref().map(caches),
+            invocation: self.invocation.clone(),
+        })
     }
 
     fn said(&self, system: System) -> Result<Said<'_>, Error> {

@@ -8,7 +8,7 @@ use super::gather::{PREDICATE_TYPES, resolve};
 use super::sign::{Signing, attach, legacy};
 use crate::attestation::bundle::Bundle;
 use crate::attestation::verify::verify;
-use crate::attestation::{Attestation, Build, Claim, Content, MaySign, Statement, Trust};
+use crate::attestation::{Attestation, Build, Claim, Content, MaySign, Remarks, Statement, Trust};
 use crate::edge::registry::{Collected, RawManifest, Registry};
 use crate::edge::{files, layers};
 use crate::error::Error;
@@ -383,10 +383,12 @@ enum Earlier {
 }
 
 fn earlier(found: &Collected, signer: &[(&MaySign, &Trust)], statement: &Statement) -> Earlier {
-    let timeless = |statement: &Statement| {
+    // When and in which run is another with each run: what counts is whether it is said.
+    let whenever = |statement: &Statement| {
         let mut statement = statement.clone();
-        statement.build.built_at = None;
-        statement
+        let remarks = &mut statement.build.remarks;
+        let said = (remarks.built_at.take().is_some(), remarks.invocation.take().is_some());
+        (statement, said)
     };
     let is_bundle = |found: &Descriptor| found.artifact_type.as_deref() == Some(media_type::BUNDLE);
     let mut contradicts =
@@ -395,13 +397,13 @@ fn earlier(found: &Collected, signer: &[(&MaySign, &Trust)], statement: &Stateme
         let Ok(bundle) = Bundle::parse(bytes) else { continue };
         let Ok(attestation) = verify(&bundle, signer.iter().copied()) else { continue };
         let said = attestation.statement();
-        if timeless(said) == timeless(statement) {
+        if whenever(said) == whenever(statement) {
             let same = attested(&attestation, bundle.log_index(), None);
             return Earlier::Same(Box::new(same), bytes.clone());
         }
         let build = |s: &Statement| {
             let mut build = s.build.clone();
-            build.built_at = None;
+            build.remarks = Remarks::default();
             build.content = statement.build.content;
             (s.name.clone(), build)
         };

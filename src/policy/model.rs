@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::vectors::{Foreign, Pushed, commit, descriptor, index, key, nar_hash, platform};
 use super::{Candidate, Evidence, Expected, Policy, Purpose, Verdict, decide};
-use crate::attestation::{Attestation, Build, Claim, Content, Provenance, Rejection, Statement};
+use crate::attestation::{Attestation, Build, Claim, Content, Provenance, Rejection, Remarks, Statement};
 use crate::oci::{Digest, Platform, System, media_type};
 use crate::reason::Reason;
 
@@ -361,6 +361,7 @@ fn one(dice: &mut Dice, builder: usize, image: &Child, group: usize, careful: bo
     let named = |there: bool, prefix: &str, other: usize| {
         there.then(|| if other == 0 { format!("{prefix}1") } else { format!("{prefix}0") })
     };
+    let remarked = [(); 4].map(|()| careful || dice.percent(80));
     let which = [(); 3].map(|()| if careful { 1 } else { dice.below(15) });
     let statement = Statement {
         name: if own_name { REPOSITORY } else { MIRROR }.parse().unwrap(),
@@ -375,7 +376,13 @@ fn one(dice: &mut Dice, builder: usize, image: &Child, group: usize, careful: bo
             source_uri: named(source, "git+https://git.example/s", which[0]),
             git_ref: named(git_ref, "refs/heads/r", which[1]),
             target: named(target, "t", which[2]),
-            built_at: built_at.then(|| second(at - 5)),
+            remarks: Remarks {
+                built_at: built_at.then(|| second(at - 5)),
+                flake_lock_hash: remarked[0].then(|| "sha256:0".to_owned()),
+                closure_manifest: remarked[1].then(|| "sha256:1".to_owned()),
+                substituters: remarked[2].then(Vec::new),
+                invocation: remarked[3].then(|| "run".to_owned()),
+            },
         },
     };
     let signer = format!("b{builder}{}", if key_of_two { "-second" } else { "" });
@@ -384,6 +391,15 @@ fn one(dice: &mut Dice, builder: usize, image: &Child, group: usize, careful: bo
     );
     Signed { signer, statement, times, bundle }
 }
+
+/// What a vote may have to state.
+const REQUIRED_FIELDS: [&str; 5] = [
+    "required_fields = [\"builtAt\", \"ref\"]",
+    "required_fields = [\"flakeLockHash\"]",
+    "required_fields = [\"closureManifest\"]",
+    "required_fields = [\"substituters\", \"sourceUri\"]",
+    "required_fields = [\"invocation\", \"target\"]",
+];
 
 /// A policy with a few of the fields there are, and whose key each of its files holds.
 fn policy(
@@ -394,7 +410,7 @@ fn policy(
     signed: &[Signed],
 ) -> (String, BTreeMap<String, String>) {
     let plain = dice.percent(35);
-    let from = 5 + dice.below(3);
+    let (from, fields) = (5 + dice.below(3), dice.below(REQUIRED_FIELDS.len()));
     let mut now_and_then = |likely| !plain && dice.percent(likely);
     let mut text = format!(
         "version = 1\n[[image]]\nrepository = \"{}\"\nplatforms = {:?}\n",
@@ -419,7 +435,7 @@ fn policy(
         (15, "sources = [\"git+https://git.example/s0\"]"),
         (10, "targets = [\"t0\", \"t2\"]"),
         (10, "refs = [\"refs/heads/r0\"]"),
-        (10, "required_fields = [\"builtAt\", \"ref\"]"),
+        (10, REQUIRED_FIELDS[fields]),
         (10, "max_age = \"86000s\""),
         (10, "verify_max_age = \"1d\""),
         (10, "epoch = 2026-01-01T00:00:00Z"),

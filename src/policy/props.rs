@@ -12,7 +12,7 @@ use proptest::test_runner::TestRunner;
 
 use super::vectors::{Foreign, Pushed, commit, descriptor, index, key, nar_hash, platform};
 use super::{Candidate, Evidence, Expected, Outcome, Policy, PolicyError, Status, Verdict, decide};
-use crate::attestation::{Attestation, Build, Claim, Content, Provenance, Rejection, Statement};
+use crate::attestation::{Attestation, Build, Claim, Content, Provenance, Rejection, Remarks, Statement};
 use crate::oci::{Digest, System, media_type};
 use crate::reason::Reason;
 
@@ -393,7 +393,7 @@ impl Said {
                 source_uri: Some(format!("git+{SOURCE}")),
                 git_ref: None,
                 target: None,
-                built_at: None,
+                remarks: Remarks::default(),
             },
         };
         let at = time(self.at) + SignedDuration::from_secs(run);

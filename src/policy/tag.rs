@@ -17,6 +17,16 @@ pub enum TagKind {
     Forward,
 }
 
+impl TagKind {
+    /// Its name in a policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Immutable => "immutable",
+            Self::Forward => "forward",
+        }
+    }
+}
+
 /// A pattern and how the tags under it may move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagRule {

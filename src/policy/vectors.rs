@@ -9,7 +9,9 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::{Candidate, Evidence, Expected, Policy, Purpose, Verdict, decide};
-use crate::attestation::{Attestation, Build, Commit, Content, Provenance, PublicKey, Rejection, Statement};
+use crate::attestation::{
+    Attestation, Build, Commit, Content, Provenance, PublicKey, Rejection, Remarks, Statement,
+};
 use crate::nix::NarHash;
 use crate::oci::{Digest, System, media_type};
 use crate::reason::Reason;
@@ -421,7 +423,13 @@ fn attestation(case: &Case, said: &case::Statement) -> Attestation {
             source_uri: said.source.clone(),
             git_ref: said.git_ref.clone(),
             target: said.target.clone(),
-            built_at: None,
+            remarks: Remarks {
+                built_at: said.says("builtAt").map(|_| said.signed_at.parse().unwrap()),
+                flake_lock_hash: said.says("flakeLockHash"),
+                closure_manifest: said.says("closureManifest"),
+                substituters: said.says("substituters").map(|cache| vec![cache]),
+                invocation: said.says("invocation"),
+            },
         },
     };
     let bundle = Digest::of(format!("{said:?}").as_bytes());

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::builder::{Builder, Claims, Credential, Revocation};
 use super::decide::Purpose;
 use super::file::{Field, ImageRule, Policy};
-use crate::attestation::{Attestation, CertificateClaim, Commit, Provenance, Signer, Statement};
+use crate::attestation::{Attestation, CertificateClaim, Commit, Provenance, Remarks, Signer, Statement};
 use crate::oci::{Digest, Repository, System};
 use crate::reason::Reason;
 
@@ -164,7 +164,7 @@ struct Terms<'a> {
     sourced: bool,
     git_ref: Option<&'a str>,
     target: Option<&'a str>,
-    says_when: bool,
+    remarks: Option<&'a Remarks>,
     builder: &'a str,
 }
 
@@ -180,7 +180,7 @@ impl<'a> From<&'a Statement> for Terms<'a> {
             sourced: true,
             git_ref: build.git_ref.as_deref(),
             target: build.target.as_deref(),
-            says_when: build.built_at.is_some(),
+            remarks: Some(&build.remarks),
             builder: &build.builder,
         }
     }
@@ -197,7 +197,7 @@ impl<'a> From<&'a Provenance> for Terms<'a> {
             sourced: Provenance::names_source(said.predicate_type),
             git_ref: said.git_ref.as_deref(),
             target: None,
-            says_when: false,
+            remarks: None,
             builder: &said.builder,
         }
     }
@@ -378,12 +378,13 @@ fn issued_for(terms: &Terms<'_>, signer: &Signer, claims: Claims) -> Checked {
     ] {
         let claimed = identity.claim(claim);
         if stated.is_none() || stated != claimed {
-            let shown = |text: Option<&str>| text.map_or("absent".to_owned(), |text| format!("{text:?}"));
-            let (stated, claimed) = (shown(stated), shown(claimed));
-            return Err((
-                Reason::CertificateSource,
-                format!("`{what}` is {stated}, and the certificate's {} {claimed}", claim.as_str()),
-            ));
+            let told = |of: &str, name: &str, text: Option<&str>| match text {
+                Some(text) => format!("the {of}'s `{name}` is {text:?}"),
+                None => format!("the {of} has no `{name}`"),
+            };
+            let (stated, claimed) =
+                (told("statement", what, stated), told("certificate", claim.as_str(), claimed));
+            return Err((Reason::CertificateSource, format!("{stated}, {claimed}")));
         }
     }
     Ok(())
@@ -404,15 +405,21 @@ fn fits(terms: &Terms<'_>, rule: &ImageRule) -> Checked {
         let shown = terms.git_ref.map_or("absent".to_owned(), |text| format!("{text:?}"));
         return Err((Reason::RefNotAllowed, format!("`ref` is {shown}")));
     }
+    // A statement of another type has none of them.
+    let remarked = |of: fn(&Remarks) -> bool| terms.remarks.is_some_and(of);
     for field in &rule.required_fields {
-        let (name, stated) = match field {
-            Field::SourceUri => ("sourceUri", terms.source.is_some()),
-            Field::Ref => ("ref", terms.git_ref.is_some()),
-            Field::Target => ("target", terms.target.is_some()),
-            Field::BuiltAt => ("builtAt", terms.says_when),
+        let stated = match field {
+            Field::SourceUri => terms.source.is_some(),
+            Field::Ref => terms.git_ref.is_some(),
+            Field::Target => terms.target.is_some(),
+            Field::BuiltAt => remarked(|said| said.built_at.is_some()),
+            Field::FlakeLockHash => remarked(|said| said.flake_lock_hash.is_some()),
+            Field::ClosureManifest => remarked(|said| said.closure_manifest.is_some()),
+            Field::Substituters => remarked(|said| said.substituters.is_some()),
+            Field::Invocation => remarked(|said| said.invocation.is_some()),
         };
         if !stated {
-            return Err((Reason::FieldMissing, format!("the statement has no `{name}`")));
+            return Err((Reason::FieldMissing, format!("the statement has no `{}`", field.as_str())));
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::attestation::MaySign;
+use crate::glob::Glob;
 use crate::policy::builder::{Credential, Revocation};
 use crate::policy::{Builder, Domain, ImageRule, Policy, WeakSpot, weak_spots};
 use crate::text::printable;
@@ -67,6 +68,7 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
         ("sources", strings(&rule.sources)),
         ("targets", strings(&rule.targets)),
         ("refs", strings(&rule.refs)),
+        ("must state", list(rule.required_fields.iter().map(|field| field.as_str().to_owned()).collect())),
         ("types", list(rule.types.iter().map(|kind| format!("{kind} (unbound)")).collect())),
         ("tags", fed),
         ("to promote", age(rule.max_age)),
@@ -112,6 +114,18 @@ pub fn json(policy: &Policy, rules: &[&ImageRule]) -> Value {
             "repository": rule.repository(),
             "platforms": rule.required.keys().map(ToString::to_string).collect::<Vec<_>>(),
             "optional": rule.optional.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            "since": rule.since.iter().map(|(platform, sequence)| (platform.to_string(), (*sequence).into()))
+                .collect::<serde_json::Map<_, _>>(),
+            "single": rule.single,
+            "requiredFields": rule.required_fields.iter().map(|field| field.as_str()).collect::<Vec<_>>(),
+            "types": rule.types.iter().map(|kind| json!({ "type": kind, "unbound": true })).collect::<Vec<_>>(),
+            "tags": rule.tag_rules().iter().map(|tag| json!({
+                "tags": tag.tags.to_string(),
+                "rule": tag.kind.as_str(),
+                "quorum": tag.bar.quorum,
+                "refs": tag.feed.refs.iter().map(Glob::as_str).collect::<Vec<_>>(),
+                "versions": tag.feed.versions.as_ref().map(ToString::to_string),
+            })).collect::<Vec<_>>(),
             "quorum": rule.run.quorum,
             "voices": rule.voices,
             "distinctBy": rule.distinct_by.as_str(),

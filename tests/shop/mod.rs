@@ -6,7 +6,7 @@ pub mod schema;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use quorate_bed::image::{self, Image};
 use quorate_bed::{Bed, RegistryOptions, client};
@@ -29,12 +29,13 @@ impl Run {
     /// Runs a command to its end.
     #[track_caller]
     pub fn of(command: &mut Command) -> Self {
-        let output = command.stdin(Stdio::null()).output().expect("it runs");
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Self::from(command.stdin(Stdio::null()).output().expect("it runs"))
+    }
+
+    /// Waits for the end of what was started; both of its outputs are pipes.
+    #[track_caller]
+    pub fn finished(child: Child) -> Self {
+        Self::from(child.wait_with_output().unwrap())
     }
 
     /// The JSON that was printed; it must be as its published schema says.
@@ -61,6 +62,16 @@ impl Run {
         assert!(self.stderr.starts_with("error: "), "no `error:` first: {}", self.stderr);
         assert!(self.stderr.contains(text), "{text:?} is not in: {}", self.stderr);
         self
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
     }
 }
 
@@ -248,6 +259,19 @@ impl Shop {
                 self.attest(release, builder, system, &[]).exits(0);
             }
         }
+    }
+
+    /// A release that two builders agree on; that of sequence 1 is of another commit than the others.
+    pub fn agreed(&self, name: &str, sequence: &str) -> Release {
+        let release = self.release(name, name);
+        let commit = if sequence == "1" { COMMIT } else { OTHER_COMMIT };
+        for builder in ["github", "garnix"] {
+            for (_, system) in [AMD64, ARM64] {
+                self.attest(&release, builder, system, &["--sequence", sequence, "--commit", commit])
+                    .exits(0);
+            }
+        }
+        release
     }
 
     /// The digest that a tag names, asked behind the binary's back.

@@ -128,11 +128,21 @@ pub(crate) struct Statement {
     /// `ref`.
     #[serde(rename = "ref")]
     pub(crate) git_ref: Option<String>,
+    /// What is stated besides, by the names of the fields.
+    #[serde(default)]
+    pub(crate) says: Vec<String>,
     /// The verified time.
     #[serde(default = "signed_at")]
     pub(crate) signed_at: String,
     /// A second verified time.
     pub(crate) and_at: Option<String>,
+}
+
+impl Statement {
+    /// A value for a field, if it is stated.
+    pub(crate) fn says(&self, field: &str) -> Option<String> {
+        self.says.iter().any(|said| said == field).then(|| format!("a {field}"))
+    }
 }
 
 /// A predicate type that is not one of ours.

@@ -71,6 +71,30 @@ pub enum Field {
     Target,
     /// When the build ended, as the builder says.
     BuiltAt,
+    /// The digest of `flake.lock`.
+    FlakeLockHash,
+    /// The digest of a list of the closure that was built.
+    ClosureManifest,
+    /// The binary caches that the build could take from.
+    Substituters,
+    /// The run of the builder.
+    Invocation,
+}
+
+impl Field {
+    /// Its name in a statement and in a policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceUri => "sourceUri",
+            Self::Ref => "ref",
+            Self::Target => "target",
+            Self::BuiltAt => "builtAt",
+            Self::FlakeLockHash => "flakeLockHash",
+            Self::ClosureManifest => "closureManifest",
+            Self::Substituters => "substituters",
+            Self::Invocation => "invocation",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

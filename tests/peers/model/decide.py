@@ -48,6 +48,10 @@ SYSTEMS = {
     "s390x-linux": "linux/s390x",
     "loongarch64-linux": "linux/loong64",
 }
+# build-v1.md, "Schema": what a statement may leave out, and a policy may ask for.
+REQUIRABLE = set(
+    "sourceUri ref target builtAt flakeLockHash closureManifest substituters invocation".split()
+)
 DOMAINS = ("organisation", "jurisdiction", "infrastructure")
 WORDS = ("refused", "equivocation", "dissent", "short", "met")
 
@@ -274,7 +278,7 @@ class Rule:
         self.hear_all = t.get("hear_all", False)
         self.sources, self.targets, self.refs = (t.get(k) for k in ("sources", "targets", "refs"))
         self.fields = t.get("required_fields", [])
-        need(set(self.fields) <= {"sourceUri", "ref", "target", "builtAt"}, "policy", "fields")
+        need(set(self.fields) <= REQUIRABLE, "policy", "fields")
         self.max_age = {
             "promote": seconds(t["max_age"]) if "max_age" in t else None,
             "verify": seconds(t["verify_max_age"]) if "verify_max_age" in t else None,
@@ -397,8 +401,7 @@ class Statement:
             p,
             why,
             ["commit", "system", "narHash", "builder", "configDigest", "sequence"],
-            "sourceUri ref target builtAt flakeLockHash closureManifest substituters invocation "
-            "extensions".split(),
+            [*REQUIRABLE, "extensions"],
         )
         self.commit, self.sequence, self.config = p["commit"], p["sequence"], p["configDigest"]
         need(type(self.commit) is str, why, "commit")
