@@ -35,8 +35,7 @@ fn started(shop: &Shop, release: &Release) -> Child {
     let arguments = ["--tag", "f1,f2,v2", "--journal", "journal.jsonl", "--report", "report.html"];
     let arguments = [&["promote", &release.reference, "-o", "json"], &arguments[..]].concat();
     shop.bed.registry.clear_log();
-    let mut command = shop.command(&arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    begun(shop, &arguments)
 }
 
 /// Waits until the registry was asked for this.
@@ -184,9 +183,7 @@ fn a_version_is_not_written_after_an_interrupt() {
         // The first reading is before the record, the second right before the write.
         let read_again = slow(1000).method("GET").path("manifests/v2").skip(1).times(1);
         shop.bed.registry.fault(read_again);
-        let mut command = shop.command(&record);
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = begun(&shop, &record);
         let signal = interrupted.then(|| Signal::ready(&child, "INT"));
         asked(&shop, "GET", "manifests/v2", 2);
         if let Some(signal) = signal {
@@ -277,6 +274,86 @@ fn before_a_tag_is_written_it_ends_at_once() {
         assert!(page(&shop).contains("interrupted") && !page(&shop).contains("✓"));
         goes_well(&shop, &second);
     }
+}
+
+/// Starts a command that is not to be waited for.
+fn begun(shop: &Shop, arguments: &[&str]) -> Child {
+    let mut command = shop.command(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Sends it a signal, which must end it soon.
+#[track_caller]
+fn ends(child: Child, signal: &str) {
+    let sent = Instant::now();
+    Signal::ready(&child, signal).send();
+    let run = finished(child);
+    assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{}", run.stderr);
+    assert!(run.stderr.starts_with("error: interrupted\n"), "{}", run.stderr);
+    assert!(sent.elapsed() < Duration::from_secs(4), "{:?}", sent.elapsed());
+}
+
+#[test]
+fn what_waits_for_a_file_ends() {
+    let shop = Shop::open();
+    let policy = shop.policy(2);
+    assert!(Command::new("mkfifo").arg(shop.path("pipe.toml")).status().unwrap().success());
+    for signal in ["INT", "TERM"] {
+        let child = begun(&shop, &["policy", "check", "pipe.toml"]);
+        // It opens the pipe, as this does, and waits for what is never written.
+        let pipe = fs::File::options().write(true).open(shop.path("pipe.toml")).unwrap();
+        ends(child, signal);
+        drop(pipe);
+    }
+    let child = begun(&shop, &["policy", "check", "pipe.toml"]);
+    fs::write(shop.path("pipe.toml"), policy).unwrap();
+    finished(child).exits(0);
+}
+
+#[test]
+fn what_is_busy_ends() {
+    let shop = Shop::open();
+    // A file with nothing on the disk, and hours to read.
+    fs::File::create(shop.path("large")).unwrap().set_len(8 << 40).unwrap();
+    for signal in ["INT", "TERM"] {
+        let child = begun(&shop, &["nar-hash", "large"]);
+        std::thread::sleep(Duration::from_millis(500));
+        ends(child, signal);
+    }
+    shop.write("small", "content");
+    shop.quorate(&["nar-hash", "small"]).exits(0);
+}
+
+#[test]
+fn a_program_that_prints_an_image_ends_with_the_run() {
+    let shop = Shop::open();
+    shop.write("image.tar", shop::build("amd64", "hello").docker_archive());
+    // It prints nothing, or has printed everything, and goes on.
+    for (name, start) in [("silent", ""), ("lasting", "cat image.tar; exec >&-")] {
+        let program =
+            format!("#!/bin/sh\nexec 2>/dev/null\n{start}\n: > {name}-began\nsleep 6\n: > survived\n");
+        shop.write(name, program);
+        executable(&shop, name);
+        let child = begun(&shop, &["push", name, &shop.at("x"), "--run"]);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !shop.path(&format!("{name}-began")).exists() {
+            assert!(Instant::now() < patience, "it runs");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        ends(child, "TERM");
+        assert!(shop.bed.registry.writes().is_empty());
+    }
+    std::thread::sleep(Duration::from_secs(7));
+    assert!(!shop.path("survived").exists());
+    shop.write("brief", "#!/bin/sh\ncat image.tar\n: > survived\n");
+    executable(&shop, "brief");
+    finished(begun(&shop, &["push", "brief", &shop.at("x"), "--run"])).exits(0);
+    assert!(shop.path("survived").exists());
+}
+
+fn executable(shop: &Shop, name: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(shop.path(name), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

@@ -312,9 +312,11 @@ fn a_tag_moves_only_to_releases_of_the_refs_that_feed_it() {
         }
     };
     let promote = |tag: &str, code: i32| {
-        shop.quorate(&["promote", &release.reference, "--tag", tag, "--allow-rollback", "-o", "json"])
-            .exits(code)
-            .json()
+        let run =
+            shop.quorate(&["promote", &release.reference, "--tag", tag, "--allow-rollback", "-o", "json"]);
+        let run = run.exits(code);
+        assert_eq!(code == 1, run.stderr.contains("hint: promote a release of such a ref"), "{}", run.stderr);
+        run.json()
     };
     attest("refs/heads/main");
     let writes = shop.bed.registry.writes().len();

@@ -349,6 +349,8 @@ fn a_release_that_provenance_completes_moves_no_tag_forward() {
     assert_eq!(promote(&["latest"], 0)["outcome"], "moved");
     release('b', 2, true);
     refused(&["latest"], "tag-unordered");
+    let said = shop.quorate(&["promote", &image, "--policy", "case.toml", "--tag", "latest"]).exits(1).stderr;
+    assert!(said.contains("hint: let as many builders as the quorum asks attest"), "{said}");
     assert_eq!(promote(&["1.0.0"], 0)["outcome"], "moved");
     shop.quorate(&["pack", &image, "--policy", "case.toml", "--out", "pack.json"]).exits(0);
     let digest = shop.quorate(&["resolve", &image]).exits(0).stdout;

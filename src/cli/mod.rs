@@ -23,6 +23,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -402,7 +403,8 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Error> {
         .worker_threads(2)
         .build()
         .map_err(|error| Error::undecided("cannot start").because(error))?;
-    let interrupt = Interrupt::default();
+    let interrupt = Arc::new(Interrupt::default());
+    interrupt.listen(printer).map_err(|error| Error::undecided("cannot start").because(error))?;
     let work = async {
         match &cli.command {
             Command::Push(arguments) => Box::pin(arguments.run(&cli.global)).await,
@@ -421,7 +423,10 @@ fn run(cli: &Cli, printer: Printer) -> Result<Finished, Error> {
             Command::Man(arguments) => arguments.run(),
         }
     };
-    runtime.block_on(interrupt.run(work))
+    let result = runtime.block_on(interrupt.run(work));
+    // What still waits for a disk or a name has a moment to clean up, and nobody waits for its answer.
+    runtime.shutdown_timeout(Duration::from_millis(250));
+    result
 }
 
 fn keep(file: &Path, page: &str) -> Result<(), Error> {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, PipeReader, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use ring::digest::{Context, SHA256};
 use tempfile::{NamedTempFile, TempPath};
+use tokio::process::{Child, Command};
 
 use super::built::{self, Built, Failure, Form};
 use super::images::AT_ONCE;
@@ -73,46 +74,63 @@ impl Outgoing {
     /// When there is none that can be read strictly, or a layer to be compressed is not the one
     /// that the image names.
     pub async fn of(registry: &Registry, source: &Built, how: &How) -> Result<Self, Error> {
-        let layout = match source {
-            Built::Layout(reference) => Some(reference.clone()),
+        let (path, form) = match source {
+            Built::Layout(reference) => (reference.path.clone(), Form::Layout),
             Built::Path(path) => {
                 let form = built::form(path).map_err(|error| unusable(path, error.into()))?;
-                matches!(form, Form::Layout)
-                    .then(|| LayoutReference { path: path.clone(), entry: Entry::Only })
+                (path.clone(), form)
             }
         };
-        if let Some(reference) = layout {
+        if matches!(form, Form::Layout) {
+            let reference = match source {
+                Built::Layout(reference) => reference.clone(),
+                Built::Path(_) => LayoutReference { path, entry: Entry::Only },
+            };
             if how.gzip {
                 return Err(Error::request(format!("`{reference}` is sent as it is, and not compressed"))
                     .hint("leave `--compress` out"));
             }
             return Self::of_layout(registry, &reference).await;
         }
-        let Built::Path(path) = source.clone() else { return Err(source.unknown()) };
-        let (unknown, how) = (source.unknown(), how.clone());
-        tokio::task::spawn_blocking(move || {
-            let outgoing = match built::form(&path).map_err(|error| unusable(&path, error.into()))? {
-                Form::ImageJson => of_json(&path, &how.store_root),
-                Form::DockerArchive => built::open(&path).and_then(|file| of_archive(file, Some(&path))),
-                Form::DockerArchiveGzip => {
-                    built::open(&path).and_then(|file| built::gzip(file, |from| of_archive(from, None)))
+        // Whatever ends this future ends the program.
+        let (mut program, printed) = match form {
+            Form::Script if how.run => {
+                let (program, printed) = started(&path).map_err(|error| unusable(&path, error.into()))?;
+                (Some(program), Some(printed))
+            }
+            Form::Script => {
+                return Err(Error::request(format!("`{}` is a program", path.display()))
+                    .hint("if it prints an image, as that of `streamLayeredImage` does, `--run` runs it"));
+            }
+            _ => (None, None),
+        };
+        let (unknown, how, from) = (source.unknown(), how.clone(), path.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let outgoing = match (form, printed) {
+                (_, Some(printed)) => of_archive(printed, None),
+                (Form::ImageJson, None) => of_json(&from, &how.store_root),
+                (Form::DockerArchive, None) => {
+                    built::open(&from).and_then(|file| of_archive(file, Some(&from)))
                 }
-                Form::DockerArchiveZstd => {
-                    built::open(&path).and_then(|file| built::zstd(file, |from| of_archive(from, None)))
+                (Form::DockerArchiveGzip, None) => {
+                    built::open(&from).and_then(|file| built::gzip(file, |from| of_archive(from, None)))
                 }
-                Form::Script if how.run => of_script(&path),
-                Form::Script => {
-                    return Err(Error::request(format!("`{}` is a program", path.display())).hint(
-                        "if it prints an image, as that of `streamLayeredImage` does, `--run` runs it",
-                    ));
+                (Form::DockerArchiveZstd, None) => {
+                    built::open(&from).and_then(|file| built::zstd(file, |from| of_archive(from, None)))
                 }
-                Form::Layout | Form::Other => return Err(unknown),
+                (Form::Script | Form::Layout | Form::Other, None) => return Err(unknown),
             };
-            let outgoing = outgoing.map_err(|error| unusable(&path, error))?;
+            let outgoing = outgoing.map_err(|error| unusable(&from, error))?;
             if how.gzip { outgoing.compressed() } else { Ok(outgoing) }
-        })
-        .await
-        .map_err(|_| Error::undecided("interrupted"))?
+        });
+        let outgoing = read.await.map_err(|_| Error::undecided("interrupted"))??;
+        if let Some(program) = &mut program {
+            let status = program.wait().await.map_err(|error| unusable(&path, error.into()))?;
+            if !status.success() {
+                return Err(unusable(&path, format!("the program failed: {status}").into()));
+            }
+        }
+        Ok(outgoing)
     }
 
     async fn of_layout(registry: &Registry, reference: &LayoutReference) -> Result<Self, Error> {
@@ -290,26 +308,15 @@ fn of_archive(mut from: impl Read, path: Option<&Path>) -> Result<Outgoing, Fail
     whole(config, config_bytes, blobs, scratch)
 }
 
-/// Of a program that prints a docker-archive, as `streamLayeredImage` leaves it. Logins and the
+/// Starts a program that prints a docker-archive, as `streamLayeredImage` leaves it. Logins and the
 /// like, which the environment may hold, are not for it.
-fn of_script(path: &Path) -> Result<Outgoing, Failure> {
+fn started(path: &Path) -> io::Result<(Child, PipeReader)> {
     let kept = KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let (printed, output) = io::pipe()?;
     // What has no slash would be looked for in `PATH`.
     let mut program = Command::new(std::path::absolute(path)?);
-    program.env_clear().envs(kept).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut program = program.spawn()?;
-    let printed = program.stdout.take().ok_or("its output cannot be read")?;
-    let outgoing = of_archive(printed, None);
-    if outgoing.is_err() {
-        // It has nobody left to print to.
-        let _ = program.kill();
-    }
-    let status = program.wait()?;
-    let outgoing = outgoing?;
-    if !status.success() {
-        return Err(format!("the program failed: {status}").into());
-    }
-    Ok(outgoing)
+    program.env_clear().envs(kept).stdin(Stdio::null()).stdout(output).kill_on_drop(true);
+    Ok((program.spawn()?, printed))
 }
 
 /// With the manifest that follows from the blobs.

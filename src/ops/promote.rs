@@ -169,7 +169,7 @@ async fn promote(
         }
     }
     report.tags = steps.into_iter().map(|step| step.report).collect();
-    if report.outcome().is_yes() {
+    if report.outcome().is_yes() && !request.interrupt.came() {
         let removals =
             request.interrupt.within(Duration::ZERO, untag(registry, place, release, request)).await;
         for (tag, removal) in request.untag.iter().zip(removals.unwrap_or_default()) {

@@ -265,7 +265,8 @@ impl Registry {
             if now == Some(Digest::of(bytes)) {
                 return Ok(());
             }
-            // A tag that changes between two of our attempts is being moved by somebody else.
+            // A tag that changes between two of our attempts is being moved by somebody else; and
+            // after an interrupt, no further write begins.
             if *before.get_or_init(|| now) != now || interrupt.came() {
                 return Err(error);
             }
