@@ -499,7 +499,7 @@ mod tests {
                 source_uri: Some("git+https://git.example/app".to_owned()),
                 git_ref: None,
                 target: None,
-                built_at: None,
+                remarks: Remarks::default(),
             },
         };
         let payload = Foreign {
