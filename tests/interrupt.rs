@@ -188,12 +188,12 @@ fn a_version_is_not_written_after_an_interrupt() {
         asked(&shop, "GET", "manifests/v2", 2);
         if let Some(signal) = signal {
             signal.send();
-            let run = finished(child).exits(130).says("interrupted while tags were written");
+            let run = Run::finished(child).exits(130).says("interrupted while tags were written");
             assert_eq!(action(&run.json(), "v2"), "skipped");
             assert!(shop.bed.registry.writes().iter().all(|r| !r.path.ends_with("manifests/v2")));
             assert_eq!(shop.named("v2"), None);
         } else {
-            assert_eq!(action(&finished(child).exits(0).json(), "v2"), "created");
+            assert_eq!(action(&Run::finished(child).exits(0).json(), "v2"), "created");
             assert_eq!(shop.named("v2").as_ref(), Some(&second.digest));
         }
     }
@@ -213,7 +213,7 @@ fn a_write_that_failed_is_not_tried_again_after_an_interrupt() {
             || shop.bed.registry.writes().iter().filter(|r| r.path.ends_with("manifests/f2")).count();
         if let Some(signal) = signal {
             signal.send();
-            let run = finished(child).exits(130).says("interrupted while tags were written");
+            let run = Run::finished(child).exits(130).says("interrupted while tags were written");
             let report = run.json();
             assert_eq!(
                 ["f1", "f2", "v2"].map(|tag| action(&report, tag)),
@@ -222,7 +222,7 @@ fn a_write_that_failed_is_not_tried_again_after_an_interrupt() {
             assert_eq!(writes(), 1);
             assert_eq!(shop.named("f2").as_ref(), Some(&first.digest));
         } else {
-            finished(child).exits(0);
+            Run::finished(child).exits(0);
             assert_eq!(writes(), 2);
             assert_eq!(shop.named("f2").as_ref(), Some(&second.digest));
         }
@@ -287,7 +287,7 @@ fn begun(shop: &Shop, arguments: &[&str]) -> Child {
 fn ends(child: Child, signal: &str) {
     let sent = Instant::now();
     Signal::ready(&child, signal).send();
-    let run = finished(child);
+    let run = Run::finished(child);
     assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{}", run.stderr);
     assert!(run.stderr.starts_with("error: interrupted\n"), "{}", run.stderr);
     assert!(sent.elapsed() < Duration::from_secs(4), "{:?}", sent.elapsed());
@@ -307,7 +307,7 @@ fn what_waits_for_a_file_ends() {
     }
     let child = begun(&shop, &["policy", "check", "pipe.toml"]);
     fs::write(shop.path("pipe.toml"), policy).unwrap();
-    finished(child).exits(0);
+    Run::finished(child).exits(0);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_program_that_prints_an_image_ends_with_the_run() {
     assert!(!shop.path("survived").exists());
     shop.write("brief", "#!/bin/sh\ncat image.tar\n: > survived\n");
     executable(&shop, "brief");
-    finished(begun(&shop, &["push", "brief", &shop.at("x"), "--run"])).exits(0);
+    Run::finished(begun(&shop, &["push", "brief", &shop.at("x"), "--run"])).exits(0);
     assert!(shop.path("survived").exists());
 }
 
