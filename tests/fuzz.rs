@@ -1,10 +1,13 @@
-//! The fuzz targets (`fuzz/README.md`) on their seeds, which hold what each target takes, and what
-//! it once stumbled on.
+//! The fuzz targets (`fuzz/README.md`) on their seeds, which hold what each target takes and what it
+//! once stumbled on, and on the corpora that fuzzing left.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
+
+use flate2::read::GzDecoder;
 
 #[path = "../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "a library of its own, there")]
@@ -31,19 +34,16 @@ fn every_target_takes_what_is_genuine_and_stands_the_rest() {
     let names = |folder: &str| {
         let mut names: Vec<_> = fs::read_dir(fuzz.join(folder))
             .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .map(|name| name.split('.').next().unwrap().to_owned())
             .collect();
         names.sort();
         names
     };
     let known: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(
-        (names("seeds"), names("fuzz_targets")),
-        (
-            known.clone().into_iter().map(str::to_owned).collect(),
-            known.into_iter().map(str::to_owned).collect()
-        )
-    );
+    for folder in ["seeds", "corpus", "fuzz_targets"] {
+        assert_eq!(names(folder), known, "{folder}");
+    }
     for (name, target) in TARGETS {
         let seeds = fs::read_dir(fuzz.join("seeds").join(name)).unwrap();
         let seeds: Vec<_> = seeds.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
@@ -58,6 +58,35 @@ fn every_target_takes_what_is_genuine_and_stands_the_rest() {
             }
         }
     }
+}
+
+#[test]
+fn every_target_stands_its_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, target) in TARGETS {
+        let archive = fs::File::open(corpus.join(format!("{name}.tar.gz"))).unwrap();
+        let mut tar = Vec::new();
+        GzDecoder::new(archive).read_to_end(&mut tar).unwrap();
+        let inputs = files(&tar);
+        assert!(inputs.len() >= 50, "{name} has a corpus of {}", inputs.len());
+        for input in inputs {
+            target(input);
+        }
+    }
+}
+
+/// The contents of the regular files of a tar archive.
+fn files(mut tar: &[u8]) -> Vec<&[u8]> {
+    let mut files = Vec::new();
+    while let Some((header, rest)) = tar.split_at_checked(512).filter(|(header, _)| header[0] != 0) {
+        let size = std::str::from_utf8(&header[124..135]).unwrap();
+        let size = usize::from_str_radix(size, 8).unwrap();
+        if header[156] == b'0' {
+            files.push(&rest[..size]);
+        }
+        tar = &rest[size.next_multiple_of(512)..];
+    }
+    files
 }
 
 #[test]

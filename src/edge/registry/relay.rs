@@ -42,12 +42,18 @@ impl Relay {
         (sender, Self { pieces, held, hash, length: 0, named: (named.digest, named.size), other })
     }
 
-    /// The next bytes to send.
+    /// The next bytes to send. An empty piece says that all were read: a channel that merely ends says
+    /// that reading failed, and why that was, is known there.
     ///
     /// # Errors
     /// At the end, when they were not those of the blob.
     pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        while let Some(piece) = self.pieces.recv().await {
+        loop {
+            let piece = self.pieces.recv().await;
+            let piece = piece.ok_or_else(|| io::Error::other("the blob was not read to its end"))?;
+            if piece.is_empty() {
+                break;
+            }
             self.hash.update(&piece);
             self.length += piece.len() as u64;
             let before = std::mem::replace(&mut self.held, piece);
@@ -86,12 +92,16 @@ impl Registry {
         let asked = call.asked(&source);
         let other = Arc::new(OnceLock::new());
         let (pieces, relay) = Relay::new(blob, other.clone());
-        let outlet = Some(Outlet::Pipe(pieces));
+        let outlet = Some(Outlet::Pipe(pieces.clone()));
         let call = Call { limit: blob.size, outlet, follow: Follow::Anywhere, retry: false, ..call };
         let read = async {
             let answer = self.send(&source, call).await?;
             match answer.status {
-                StatusCode::OK => Ok(()),
+                StatusCode::OK => {
+                    // Whoever takes no more knows why.
+                    let _ = pieces.send(Bytes::new()).await;
+                    Ok(())
+                }
                 _ => Err(self.refusal(&source, from.path(), asked.clone(), &answer).await),
             }
         };
@@ -107,7 +117,6 @@ impl Registry {
                 None => error,
             })
         };
-        // Reading is looked at first: a body that breaks off is no other blob.
         match try_join(read, sent).await {
             Ok(_) => Ok(true),
             Err(

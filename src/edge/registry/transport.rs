@@ -64,7 +64,7 @@ pub(in crate::edge) type Sink = Arc<Mutex<dyn FnMut(Option<&[u8]>) + Send>>;
 #[derive(Clone)]
 pub(super) enum Outlet {
     Sink(Sink),
-    /// To whoever takes the pieces of one body, no faster than they are taken.
+    /// To whoever takes the pieces of one body, no faster than they are taken. None is empty.
     Pipe(mpsc::Sender<Bytes>),
 }
 
@@ -457,6 +457,7 @@ impl Registry {
                     feed(sink, Some(&chunk));
                     continue;
                 }
+                Some(Outlet::Pipe(_)) if chunk.is_empty() => continue,
                 // Whoever takes no more knows why.
                 Some(Outlet::Pipe(pipe)) if pipe.send(chunk.clone()).await.is_err() => break,
                 Some(Outlet::Pipe(_)) => continue,
