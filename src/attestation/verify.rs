@@ -1,5 +1,6 @@
 //! From a well-formed bundle to a proven attestation.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
@@ -402,8 +403,14 @@ fn verified(
     verifier: &Verifier,
     entry: Option<&TransparencyLogEntry>,
 ) -> Result<VerificationResult, Refused> {
-    let mut alone = sealed.inner.clone();
-    alone.verification_material.tlog_entries = entry.into_iter().cloned().collect();
+    let entries = sealed.inner.verification_material.tlog_entries.as_slice();
+    let alone = if entries.iter().eq(entry) {
+        Cow::Borrowed(&sealed.inner)
+    } else {
+        let mut alone = sealed.inner.clone();
+        alone.verification_material.tlog_entries = entry.into_iter().cloned().collect();
+        Cow::Owned(alone)
+    };
     let subject = subject(sealed.payload())?;
     let run = |policy: &dyn Policy| {
         verifier.verify(subject, &alone, policy).map_err(|error| (reason(&error), error.to_string()))
