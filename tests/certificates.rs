@@ -17,7 +17,7 @@ use quorate::attestation::signer::SanPattern;
 use quorate::attestation::verify::verify;
 use quorate::attestation::{
     Attestation, Build, Bundle, CertificateClaim, Claim, Content, Matcher, MaySign, Remarks, San, Signer,
-    Statement, Transparency, Trust, Trusts, envelope,
+    Statement, Transparency, Trust, Trusts, Witnesses, envelope,
 };
 use quorate::edge::log::{self, By, Version};
 use quorate::edge::registry::{Options, Registry};
@@ -572,7 +572,8 @@ fn entries_of_rekor_v1_must_be_proven() {
 fn a_trust_says_what_must_vouch() {
     let world = World::new();
     let root = world.root(&[&world.fulcio]);
-    let logs = |n| Transparency::Rekor(NonZeroUsize::new(n).unwrap());
+    let logs =
+        |n| Transparency::Rekor { logs: NonZeroUsize::new(n).unwrap(), witnesses: Witnesses::default() };
     let (one, two) = (trust(&root, logs(1)), trust(&root, logs(2)));
     let (timestamp, none) = (trust(&root, Transparency::Timestamp), trust(&root, Transparency::None));
     let job = github();
@@ -666,6 +667,98 @@ fn a_trust_says_what_must_vouch() {
         judge(&forged, &[(&job, &private)]),
         Err(Reason::CertificateUntrusted),
     );
+}
+
+#[test]
+fn a_trust_may_want_witnesses() {
+    let world = World::new();
+    let before = world.says(&payload(b"before there were any"), Seen::New);
+    let keys: Vec<String> = ["one", "two", "three"]
+        .iter()
+        .map(|name| world.new.add_witness(&format!("witness.test/{name}")))
+        .collect();
+    let stranger = Log::start().add_witness("witness.test/one");
+    let root = world.root(&[&world.fulcio]);
+    let of = |wanted: usize, keys: &[&String]| {
+        let known = keys.iter().map(|key| key.parse().unwrap()).collect();
+        let witnesses = Witnesses::new(NonZeroUsize::new(wanted).unwrap(), known).unwrap();
+        trust(&root, Transparency::Rekor { logs: NonZeroUsize::MIN, witnesses })
+    };
+    let job = github();
+    let good = world.says(&payload(b"one"), Seen::New);
+    let mut table = Table::default();
+    let mut row = |what: &str, bundle: &Value, trust: &Trust, expected| {
+        table.row(what, judge(bundle, &[(&job, trust)]), expected);
+    };
+    let all: Vec<&String> = keys.iter().collect();
+    let (short, holds) = (Err(Reason::LogUnwitnessed), Ok(()));
+    row("nobody asks", &good, &trust(&root, Transparency::default()), holds);
+    row("3 of 3", &good, &of(3, &all), holds);
+    row("1 of another key with one name", &good, &of(1, &[&stranger]), short);
+    row("2 of one that did and one that did not", &good, &of(2, &[&keys[1], &stranger]), short);
+    row("1 of them", &good, &of(1, &[&keys[1], &stranger]), holds);
+    row("no witness yet", &before, &of(1, &all), short);
+
+    let note = format!("{ENTRY}/inclusionProof/checkpoint/envelope");
+    let text = good.pointer(&note).unwrap().as_str().unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let [_, size, head, "", log, one, two, three] = lines[..] else { panic!("{lines:?}") };
+    let noted = |signatures: &[&str]| {
+        let note_text = format!("{}\n{size}\n{head}\n\n{}\n", lines[0], signatures.join("\n"));
+        with(&good, &note, note_text.into())
+    };
+    let (two_of, three_of) = (of(2, &all), of(3, &all));
+    row("as it was", &noted(&[log, one, two, three]), &three_of, holds);
+    row("in another order", &noted(&[three, one, log, two]), &three_of, holds);
+    row("beside junk", &noted(&[log, &one.replace("/one", "/four"), two, three]), &two_of, holds);
+    row("one line gone", &noted(&[log, one, two]), &three_of, short);
+    row("… is enough for two", &noted(&[log, one, two]), &two_of, holds);
+    row("one line thrice", &noted(&[log, one, one, one]), &two_of, short);
+    row("under another's name", &noted(&[log, one, &one.replace("/one", "/two")]), &two_of, short);
+    // Where the key id, the time, the signature and the last byte lie.
+    let (dash, base64) = two.rsplit_once(' ').unwrap();
+    let bytes = STANDARD.decode(base64).unwrap();
+    assert_eq!(bytes.len(), 4 + 8 + 64);
+    let as_line = |bytes: &[u8]| format!("{dash} {}", STANDARD.encode(bytes));
+    for at in [0, 3, 4, 11, 12, 40, 75] {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        row(&format!("byte {at} changed"), &noted(&[log, one, &as_line(&changed)]), &two_of, short);
+        row(
+            &format!("… beside the genuine line, {at}"),
+            &noted(&[log, one, &as_line(&changed), two]),
+            &two_of,
+            holds,
+        );
+    }
+    for length in [5, 11, 12, 75] {
+        row(&format!("{length} bytes"), &noted(&[log, one, &as_line(&bytes[..length])]), &two_of, short);
+    }
+    row("a byte more", &noted(&[log, one, &as_line(&[&bytes[..], &[0]].concat())]), &two_of, short);
+    // The log's own line is no cosignature, and a cosignature is not the log's.
+    row("without the log", &noted(&[one, two, three]), &three_of, Err(Reason::LogProof));
+    // Cosignatures are of one tree head.
+    let later = world.says(&payload(b"two"), Seen::New);
+    let later: Vec<&str> = later.pointer(&note).unwrap().as_str().unwrap().lines().collect();
+    row("of another tree head", &noted(&[log, later[5], later[6]]), &two_of, short);
+    row(
+        "more lines than there may be",
+        &noted(&[&[log][..], &[one; 96]].concat()),
+        &two_of,
+        Err(Reason::LogProof),
+    );
+    row("as many as there may be", &noted(&[&[log, two][..], &[one; 94]].concat()), &two_of, holds);
+
+    // Every log that is asked must be witnessed, whatever else holds.
+    let both = world.says(&payload(b"one"), Seen::Both);
+    row("a second log without any", &both, &of(1, &all), short);
+
+    // A log is not its own witness.
+    let witness = world.new.self_witness();
+    let witnesses = Witnesses::new(NonZeroUsize::MIN, vec![witness.parse().unwrap()]).unwrap();
+    let own = Transparency::Rekor { logs: NonZeroUsize::MIN, witnesses };
+    let refused = Trust::new(root.to_string().as_bytes(), own).unwrap_err();
+    assert!(refused.to_string().contains("has the key of a log"), "{refused}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ use crate::reason::Reason;
 pub const MAX_BYTES: usize = 1 << 20;
 /// The most log entries a bundle may have.
 const MAX_ENTRIES: usize = 8;
+/// The most lines the checkpoint of a log entry may have: a tree head and its signatures.
+const MAX_CHECKPOINT_LINES: usize = 100;
 /// The most timestamps a bundle may have.
 const MAX_TIMESTAMPS: usize = 32;
 
@@ -123,6 +125,16 @@ impl Sealed {
         }
         if timestamps > MAX_TIMESTAMPS {
             return Err((Reason::TimestampTooMany, format!("the bundle has {timestamps} timestamps")));
+        }
+        let lines = |entry: &serde_json::Value| {
+            entry["inclusionProof"]["checkpoint"]["envelope"].as_str().map_or(0, |note| note.lines().count())
+        };
+        let longest = material["tlogEntries"].as_array().and_then(|all| all.iter().map(lines).max());
+        if longest.is_some_and(|longest| longest > MAX_CHECKPOINT_LINES) {
+            return Err((
+                Reason::LogProof,
+                format!("a checkpoint has more than {MAX_CHECKPOINT_LINES} lines"),
+            ));
         }
         if value["mediaType"] != BUNDLE {
             return Err((Reason::BundleVersion, format!("`mediaType` is {}", value["mediaType"])));

@@ -15,6 +15,7 @@ pub mod statement;
 pub mod summary;
 pub mod trust;
 pub mod verify;
+pub mod witness;
 
 pub use bundle::{Bundle, Sealed};
 pub use identity::{CertificateClaim, Identity, San};
@@ -26,3 +27,4 @@ pub use statement::{Claim, Statement};
 pub use summary::{Summary, Verifier};
 pub use trust::{Transparency, Trust, Trusts};
 pub use verify::{Attestation, Rejection};
+pub use witness::{Witness, Witnesses};

@@ -12,6 +12,8 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
+use super::{Witness, Witnesses};
+
 /// A trusted root, ready for verification.
 pub struct Trust {
     pub(super) transparency: Transparency,
@@ -23,10 +25,15 @@ pub struct Trust {
 }
 
 /// What must vouch for a signature, besides its own key or certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transparency {
-    /// Entries in so many logs, of which no two have one key, proven, and a verified time.
-    Rekor(NonZeroUsize),
+    /// Entries in logs, proven, and a verified time.
+    Rekor {
+        /// In how many logs, of which no two have one key.
+        logs: NonZeroUsize,
+        /// Who must have cosigned the checkpoint of every entry.
+        witnesses: Witnesses,
+    },
     /// A verified timestamp. Log entries are not looked at.
     Timestamp,
     /// Nothing. Log entries and timestamps are not looked at, and there is no verified time.
@@ -35,7 +42,7 @@ pub enum Transparency {
 
 impl Default for Transparency {
     fn default() -> Self {
-        Self::Rekor(NonZeroUsize::MIN)
+        Self::Rekor { logs: NonZeroUsize::MIN, witnesses: Witnesses::default() }
     }
 }
 
@@ -67,6 +74,9 @@ pub enum TrustError {
     /// There is nothing in it to prove a log entry or a time with.
     #[error("the trusted root names no {0}")]
     Empty(&'static str),
+    /// A log would be its own witness.
+    #[error("the witness `{0}` has the key of a log")]
+    Witness(String),
 }
 
 impl Trusts {
@@ -127,13 +137,21 @@ impl Trust {
             })
             .collect::<Result<Vec<_>, TrustError>>()?;
         let keys: BTreeSet<_> = logs.iter().map(|log| &log.key).collect();
-        match transparency {
-            Transparency::Rekor(wanted) if keys.len() < wanted.get() => {
+        match &transparency {
+            Transparency::Rekor { logs: wanted, .. } if keys.len() < wanted.get() => {
                 return Err(TrustError::Empty(if logs.is_empty() {
                     "transparency log"
                 } else {
                     "so many transparency logs as are asked for"
                 }));
+            }
+            Transparency::Rekor { witnesses, .. } => {
+                let is_log = |witness: &&Witness| {
+                    root.tlogs.iter().any(|log| log.public_key.raw_bytes.as_bytes() == witness.key().to_der())
+                };
+                if let Some(log) = witnesses.known().iter().find(is_log) {
+                    return Err(TrustError::Witness(log.to_string()));
+                }
             }
             Transparency::Timestamp if root.timestamp_authorities.is_empty() => {
                 return Err(TrustError::Empty("timestamp authority"));
@@ -141,7 +159,7 @@ impl Trust {
             _ => {}
         }
         // A private authority may do without certificate transparency, as it may without a log.
-        let wants_sct = matches!(transparency, Transparency::Rekor(_)) || !root.ctlogs.is_empty();
+        let wants_sct = matches!(transparency, Transparency::Rekor { .. }) || !root.ctlogs.is_empty();
         Ok(Self { transparency, logs, wants_sct, logless: alone(&[])? })
     }
 

@@ -16,7 +16,7 @@ use sigstore_verify::{
 use super::bundle::Holder;
 use super::signer::Likeness;
 use super::trust::Transparency;
-use super::{Bundle, Identity, MaySign, Provenance, PublicKey, Sealed, Signer, Statement, Trust};
+use super::{Bundle, Identity, MaySign, Provenance, PublicKey, Sealed, Signer, Statement, Trust, Witnesses};
 use crate::oci::Digest;
 use crate::reason::Reason;
 
@@ -293,14 +293,14 @@ fn trust_of<'a>(
 fn times(sealed: &Sealed, signer: &Signer, trust: &Trust) -> Result<Vec<Timestamp>, Refused> {
     let material = &sealed.inner.verification_material;
     let mut times = Vec::new();
-    match trust.transparency {
-        Transparency::Rekor(wanted) => {
+    match &trust.transparency {
+        Transparency::Rekor { logs: wanted, witnesses } => {
             if material.tlog_entries.is_empty() {
                 return Err((Reason::LogMissing, "the bundle has no log entry".to_owned()));
             }
             let mut logs = BTreeSet::new();
             for entry in &material.tlog_entries {
-                times.extend(logged(sealed, signer, trust, entry)?);
+                times.extend(logged(sealed, signer, trust, witnesses, entry)?);
                 logs.extend(trust.log(&entry.log_id).map(|log| &log.key));
             }
             if logs.len() < wanted.get() {
@@ -336,6 +336,7 @@ fn logged(
     sealed: &Sealed,
     signer: &Signer,
     trust: &Trust,
+    witnesses: &Witnesses,
     entry: &TransparencyLogEntry,
 ) -> Result<Vec<Timestamp>, Refused> {
     let kind = entry.kind_version;
@@ -379,6 +380,15 @@ fn logged(
     }
     if !result.tlog_verified() {
         return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
+    }
+    if let Some(found) = witnesses.lacking(checkpoint) {
+        let (name, wanted, known) = (log.name(), witnesses.wanted(), witnesses.known().len());
+        return Err((
+            Reason::LogUnwitnessed,
+            format!(
+                "the checkpoint of `{name}` is cosigned by {found} witnesses; {wanted} of {known} must have"
+            ),
+        ));
     }
     // The body of such an entry claims a P-256 key, and the verifier does not compare.
     let algorithm = match signer {

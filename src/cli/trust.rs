@@ -114,7 +114,8 @@ impl TrustArguments {
                     TrustSource::Tuf { url, root: root.clone() }
                 }
             };
-            let trust = Roots::new(registry, self.offline).load(&source, rule.transparency, note).await;
+            let trust =
+                Roots::new(registry, self.offline).load(&source, rule.transparency.clone(), note).await;
             named.push((name.clone(), trust?));
         }
         Ok(named.into_iter().collect())

@@ -73,13 +73,23 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
             }
         }
         let trust = policy.trusts().get(&builder.trust);
-        if trust.is_some_and(|trust| matches!(trust.transparency, Transparency::Rekor(_))) {
+        if let Some(Transparency::Rekor { witnesses, .. }) = trust.map(|trust| &trust.transparency) {
             // Which versions of Rekor a trust has, nothing says before there is an entry.
             if builder.credentials.iter().any(|credential| is_ed25519(&credential.may_sign)) {
                 weak(
                     "rekor-v1-only",
                     format!(
                         "{name}: no Rekor v2 takes signatures of its Ed25519 key, so none can prove its votes"
+                    ),
+                );
+            }
+            if witnesses.may_part() {
+                weak(
+                    "witnesses-apart",
+                    format!(
+                        "{name}: {} of {} witnesses: a log can show one history to some, and another to the others",
+                        witnesses.wanted(),
+                        witnesses.known().len()
                     ),
                 );
             }

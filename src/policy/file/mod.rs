@@ -296,9 +296,11 @@ fn text(place: &str, what: &str, text: &str, most: usize) -> Result<(), PolicyEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attestation::{CertificateClaim, Identity, PublicKey, San};
+    use crate::attestation::{CertificateClaim, Identity, PublicKey, San, Witnesses};
     use crate::policy::Domain;
     use crate::policy::builder::Revocation;
+
+    const WITNESS: &str = "witness.example/one+0a9da1ee+BHG1hRqns0eH8/jMrzqg86CCCkh5aMnDv6rl2Nw22mM9";
 
     fn pem(n: u8) -> String {
         let mut point = [n; 65];
@@ -524,7 +526,10 @@ mod tests {
             let policy = parse(&known_by(&format!("{ISSUER}\nsan = \"{JOB}\"\ntrust = \"own\""), tables));
             policy.unwrap().trusts()["own"].clone()
         };
-        let rekor = |logs| Transparency::Rekor(std::num::NonZeroUsize::new(logs).unwrap());
+        let rekor = |logs| Transparency::Rekor {
+            logs: std::num::NonZeroUsize::new(logs).unwrap(),
+            witnesses: Witnesses::default(),
+        };
         let given = trust("[trust.own]\n");
         assert_eq!(given, TrustRule { source: TrustSource::Given, transparency: rekor(1) });
         let file = trust("[trust.own]\ntrusted_root = \"c.pub\"\ntransparency = \"timestamp\"\n");
@@ -533,6 +538,10 @@ mod tests {
         let tuf = trust("[trust.own]\ntuf = \"https://tuf.test\"\ntuf_root = \"c.pub\"\nlogs = 2\n");
         let (url, root) = ("https://tuf.test".to_owned(), pem(3).into_bytes());
         assert_eq!(tuf, TrustRule { source: TrustSource::Tuf { url, root }, transparency: rekor(2) });
+        let watched = trust(&format!("[trust.own]\nwitnesses = 1\nwitness_keys = [\"{WITNESS}\"]\n"));
+        let witnesses = Witnesses::new(std::num::NonZeroUsize::MIN, vec![WITNESS.parse().unwrap()]).unwrap();
+        let logs = std::num::NonZeroUsize::MIN;
+        assert_eq!(watched.transparency, Transparency::Rekor { logs, witnesses });
         assert_eq!(trust("[trust.own]\ntuf = \"staging\"\n").source, TrustSource::Staging);
         // The default is there only if a builder stands under it.
         assert_eq!(parse(&text()).unwrap().trusts().len(), 1);
@@ -582,6 +591,14 @@ mod tests {
             (own("logs = 0"), "logs"),
             (own("logs = 9"), "at most 8"),
             (own("logs = 1\ntransparency = \"timestamp\""), "only `transparency = \"rekor\"`"),
+            (own("witnesses = 1"), "both, or none"),
+            (own(&format!("witness_keys = [\"{WITNESS}\"]")), "both, or none"),
+            (own(&format!("witnesses = 0\nwitness_keys = [\"{WITNESS}\"]")), "witnesses"),
+            (own(&format!("witnesses = 2\nwitness_keys = [\"{WITNESS}\"]")), "2 are wanted, and 1 known"),
+            (own(&format!("witnesses = 2\nwitness_keys = [\"{WITNESS}\", \"{WITNESS}\"]")), "there twice"),
+            (own("witnesses = 1\nwitness_keys = [\"witness.test\"]"), "NAME+ID+KEY"),
+            (own(&format!("witnesses = 1\nwitness_keys = [\"{WITNESS}\"]\ntransparency = \"timestamp\"")), "only `transparency = \"rekor\"`"),
+            (own(&format!("witness_keys = [\"{WITNESS}\"]\ntransparency = \"none\"")), "only `transparency = \"rekor\"`"),
             (own("transparency = \"ct\""), "ct"),
             (own("trusted_root = \"x.json\""), "x.json"),
             (own("trusted_root = \"c.pub\"\ntuf = \"staging\""), "`trusted_root` alone"),

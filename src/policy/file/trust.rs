@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use serde::Deserialize;
 
 use super::{PolicyError, rule};
-use crate::attestation::Transparency;
+use crate::attestation::{Transparency, Witness, Witnesses};
 
 /// The most logs that entries can be asked of.
 const MAX_LOGS: usize = 8;
@@ -49,6 +49,9 @@ pub(super) struct FileTrust {
     #[serde(default)]
     transparency: FileTransparency,
     logs: Option<NonZeroUsize>,
+    witnesses: Option<NonZeroUsize>,
+    #[serde(default)]
+    witness_keys: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,18 +87,38 @@ impl FileTrust {
                 ));
             }
         };
-        let transparency = match (self.transparency, self.logs) {
-            (FileTransparency::Rekor, logs) => {
-                let logs = logs.unwrap_or(NonZeroUsize::MIN);
+        let keys = &self.witness_keys;
+        let asks_witnesses = self.witnesses.is_some() || !keys.is_empty();
+        let asks = self.logs.map(|_| "logs").or(asks_witnesses.then_some("witnesses"));
+        let transparency = match (self.transparency, asks) {
+            (FileTransparency::Rekor, _) => {
+                let logs = self.logs.unwrap_or(NonZeroUsize::MIN);
                 if logs.get() > MAX_LOGS {
                     return Err(rule(place, format!("logs: a bundle has at most {MAX_LOGS} log entries")));
                 }
-                Transparency::Rekor(logs)
+                let witnesses = witnesses(self.witnesses, keys).map_err(|why| rule(place, why))?;
+                Transparency::Rekor { logs, witnesses }
             }
-            (_, Some(_)) => return Err(rule(place, "logs: only `transparency = \"rekor\"` asks for any")),
+            (_, Some(asks)) => {
+                return Err(rule(place, format!("{asks}: only `transparency = \"rekor\"` asks for any")));
+            }
             (FileTransparency::Timestamp, None) => Transparency::Timestamp,
             (FileTransparency::None, None) => Transparency::None,
         };
         Ok(TrustRule { source, transparency })
+    }
+}
+
+fn witnesses(wanted: Option<NonZeroUsize>, keys: &[String]) -> Result<Witnesses, String> {
+    match (wanted, keys) {
+        (None, []) => Ok(Witnesses::default()),
+        (None, _) | (_, []) => {
+            Err("`witnesses` says how many of those in `witness_keys`: both, or none".to_owned())
+        }
+        (Some(wanted), keys) => {
+            let known = keys.iter().map(|key| key.parse::<Witness>());
+            let known = known.collect::<Result<_, _>>().map_err(|error| format!("witness_keys: {error}"))?;
+            Witnesses::new(wanted, known).map_err(|error| format!("witnesses: {error}"))
+        }
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod merkle;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -35,6 +35,7 @@ struct State {
     signer: Signer,
     tree: Mutex<Tree>,
     credulous: AtomicBool,
+    witnesses: Mutex<Vec<Signer>>,
 }
 
 impl Log {
@@ -46,6 +47,7 @@ impl Log {
             signer: Signer::generate(format!("log-{number}.bed.test")),
             tree: Mutex::default(),
             credulous: AtomicBool::default(),
+            witnesses: Mutex::default(),
         });
         let server = Server::start(Duration::ZERO, |_| {
             let state = state.clone();
@@ -75,12 +77,25 @@ impl Log {
     /// The signed checkpoint of the tree as it is now.
     pub fn checkpoint(&self) -> String {
         let tree = self.state.tree();
-        self.state.signer.sign(tree.size(), &tree.root())
+        self.state.checkpoint(&tree)
     }
 
     /// Logs from now on what it is given, whatever key and signature that has.
     pub fn believe_everything(&self) {
         self.state.credulous.store(true, Ordering::Relaxed);
+    }
+
+    /// Has every checkpoint cosigned by one more witness from now on; its verifier key.
+    pub fn add_witness(&self, name: &str) -> String {
+        let witness = Signer::generate(name.to_owned());
+        let key = witness.witness_key();
+        self.state.witnesses.lock().expect("no witness panics").push(witness);
+        key
+    }
+
+    /// The log's own key as that of a witness.
+    pub fn self_witness(&self) -> String {
+        self.state.signer.witness_key()
     }
 
     /// Adds a rule by which the log misbehaves.
@@ -113,13 +128,20 @@ impl State {
         self.tree.lock().expect("no entry panics")
     }
 
+    /// The checkpoint of the tree, signed by the log and every witness.
+    fn checkpoint(&self, tree: &Tree) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+        let witnesses = self.witnesses.lock().expect("no witness panics");
+        let signed = self.signer.sign(tree.size(), &tree.root());
+        witnesses.iter().fold(signed, |note, witness| witness.cosign(&note, now))
+    }
+
     fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
         match (request.method(), request.uri().path()) {
             (&Method::POST, "/api/v2/log/entries") => self.create_entry(request.body()),
             (&Method::GET, "/api/v2/checkpoint") => {
                 let tree = self.tree();
-                let note = self.signer.sign(tree.size(), &tree.root());
-                answer(StatusCode::OK, "text/plain; charset=utf-8", note)
+                answer(StatusCode::OK, "text/plain; charset=utf-8", self.checkpoint(&tree))
             }
             _ => error(StatusCode::NOT_FOUND, 5, "Not Found"),
         }
@@ -140,7 +162,6 @@ impl State {
             return response;
         }
         let index = tree.add(leaf);
-        let root = tree.root();
         let hashes: Vec<String> = tree.inclusion_proof(index).iter().map(base64).collect();
         // 64-bit numbers are strings, and zero and empty are printed: a client in Python rejects
         // an entry without them.
@@ -152,10 +173,10 @@ impl State {
             "inclusionPromise": null,
             "inclusionProof": {
                 "logIndex": index.to_string(),
-                "rootHash": base64(root),
+                "rootHash": base64(tree.root()),
                 "treeSize": tree.size().to_string(),
                 "hashes": hashes,
-                "checkpoint": {"envelope": self.signer.sign(tree.size(), &root)},
+                "checkpoint": {"envelope": self.checkpoint(&tree)},
             },
             "canonicalizedBody": base64(body),
         });

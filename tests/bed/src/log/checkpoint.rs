@@ -8,6 +8,8 @@ use crate::{base64, sha256};
 
 /// Marks Ed25519 in the key id of a signed note.
 const ED25519: u8 = 1;
+/// Marks Ed25519 for cosignatures in it.
+const COSIGNATURE_V1: u8 = 4;
 
 /// The key of a log, under the log's name.
 pub(crate) struct Signer {
@@ -44,5 +46,28 @@ impl Signer {
         let signature = self.key.sign(body.as_bytes()).to_bytes();
         let signature = base64([&self.key_id()[..4], &signature].concat());
         format!("{body}\n\u{2014} {} {signature}\n", self.origin)
+    }
+
+    /// The verifier key of this signer as a witness: name, id and key (C2SP `signed-note`).
+    pub(crate) fn witness_key(&self) -> String {
+        let id: String = self.witness_id().iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = [&[COSIGNATURE_V1], &self.key.verifying_key().as_bytes()[..]].concat();
+        format!("{}+{id}+{}", self.origin, base64(key))
+    }
+
+    /// The checkpoint with one more line: that this signer saw it at `time`, in seconds since 1970
+    /// (C2SP `tlog-cosignature`).
+    pub(crate) fn cosign(&self, checkpoint: &str, time: u64) -> String {
+        let (body, _) = checkpoint.split_once("\n\n").expect("it is a signed note");
+        let message = format!("cosignature/v1\ntime {time}\n{body}\n");
+        let signature = self.key.sign(message.as_bytes()).to_bytes();
+        let line = base64([&self.witness_id()[..], &time.to_be_bytes(), &signature].concat());
+        format!("{checkpoint}\u{2014} {} {line}\n", self.origin)
+    }
+
+    fn witness_id(&self) -> [u8; 4] {
+        let key = self.key.verifying_key();
+        let whole = sha256(&[self.origin.as_bytes(), b"\n", &[COSIGNATURE_V1], &key.as_bytes()[..]].concat());
+        [whole[0], whole[1], whole[2], whole[3]]
     }
 }
