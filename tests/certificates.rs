@@ -708,7 +708,6 @@ fn a_trust_may_want_witnesses() {
         with(&good, &note, note_text.into())
     };
     let (two_of, three_of) = (of(2, &all), of(3, &all));
-    row("as it was", &noted(&[log, one, two, three]), &three_of, holds);
     row("in another order", &noted(&[three, one, log, two]), &three_of, holds);
     row("beside junk", &noted(&[log, &one.replace("/one", "/four"), two, three]), &two_of, holds);
     row("one line gone", &noted(&[log, one, two]), &three_of, short);
