@@ -291,6 +291,31 @@ fn suspicious_believes_no_log_alone() {
 }
 
 #[test]
+fn a_log_must_be_witnessed() {
+    let works = Works::new("witnessed.toml");
+    // From here on, the witness of this name cosigns, in the place of the example's.
+    let cosigns = |name: &str| {
+        let text = fs::read_to_string(works.shop.path("quorate.toml")).unwrap();
+        let sample = text.lines().find(|line| line.contains(&format!("{name}+"))).unwrap();
+        let key = works.shop.bed.log.add_witness(name);
+        works.shop.write("quorate.toml", text.replace(sample, &format!("\"{key}\",")));
+    };
+    let release = works.release("git-1");
+    cosigns("witness.example/one");
+    works.votes(&release, "github", &Key("github"));
+    works.votes(&release, "garnix", &Key("garnix"));
+    let short = works.refused(&release, "short", "log-unwitnessed");
+    cells(&short, "github", "rejected log-unwitnessed");
+    cosigns("witness.example/two");
+    works.votes(&release, "basement", &Key("basement"));
+    works.refused(&release, "short", "needs 1 more operator: github, garnix");
+    // Logged once more, where there is somebody to see it.
+    works.votes_with(&release, "github", &Key("github"), &["--again"]);
+    let met = works.met(&release);
+    cells(&met, "garnix", "rejected log-unwitnessed");
+}
+
+#[test]
 fn certificates_and_a_key_are_two_of_three() {
     let works = Works::new("keyless.toml");
     let release = works.release("git-1");
