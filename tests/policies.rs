@@ -300,6 +300,18 @@ fn a_log_must_be_witnessed() {
         let key = works.shop.bed.log.add_witness(name);
         works.shop.write("quorate.toml", text.replace(sample, &format!("\"{key}\",")));
     };
+    let check = ["policy", "check", "quorate.toml"];
+    let said = works.shop.quorate(&check).exits(0).stdout;
+    let expected = "entries in 1 log, cosigned by 2 of 3 witnesses \
+         (witness.example/one, witness.example/two, witness.example/three)";
+    assert!(said.contains(expected) && !said.contains("witnesses-apart"), "{said}");
+    let document = works.shop.quorate(&[&check[..], &["-o", "json"]].concat()).exits(0).json();
+    assert_eq!(document["trusts"][0]["witnesses"]["need"], 2);
+    let text = fs::read_to_string(works.shop.path("quorate.toml")).unwrap();
+    works.shop.write("one.toml", text.replace("witnesses = 2", "witnesses = 1"));
+    let one = works.shop.quorate(&["policy", "check", "one.toml"]).exits(0);
+    assert!(one.stdout.contains("! witnesses-apart: "), "{}", one.stdout);
+
     let release = works.release("git-1");
     cosigns("witness.example/one");
     works.votes(&release, "github", &Key("github"));

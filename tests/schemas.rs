@@ -67,6 +67,8 @@ fn every_command_prints_what_its_schema_says() {
     of(&["resolve", image], 0, "resolve.v1.json");
     of(&["resolve", &absent], 2, "error.v1.json");
     of(&["policy", "check", "quorate.toml"], 0, "policy-check.v1.json");
+    let witnessed = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/witnessed.toml");
+    of(&["policy", "check", witnessed], 0, "policy-check.v1.json");
     of(&["policy", "check", "absent.toml"], 2, "policy-check.v1.json");
     of(&["key", "public", "github.key"], 0, "key.v1.json");
     of(&["key", "generate", "github.key"], 2, "error.v1.json");

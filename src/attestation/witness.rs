@@ -7,10 +7,10 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest::{SHA256, digest};
 use sigstore_types::Checkpoint;
 
 use super::PublicKey;
+use crate::oci::Digest;
 
 /// The most witnesses that a trust may know.
 const MAX_KNOWN: usize = 32;
@@ -87,8 +87,8 @@ impl FromStr for Witness {
         if kind != COSIGNATURE_V1 {
             return Err(WitnessError::Kind(kind));
         }
-        let whole = digest(&SHA256, &[name.as_bytes(), b"\n", &key].concat());
-        if !whole.as_ref().starts_with(&id) {
+        let whole = Digest::of(&[name.as_bytes(), b"\n", &key].concat());
+        if !whole.as_bytes().starts_with(&id) {
             return Err(WitnessError::Id(name.to_owned()));
         }
         let key =
@@ -179,9 +179,8 @@ mod tests {
     /// The verifier key of `point`, with another first byte or id where those are given.
     fn key(name: &str, kind: u8, point: &[u8], id: Option<&str>) -> String {
         let key = [&[kind], point].concat();
-        let whole = digest(&SHA256, &[name.as_bytes(), b"\n", &key].concat());
-        let own: String = whole.as_ref()[..ID].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{name}+{}+{}", id.unwrap_or(&own), STANDARD.encode(key))
+        let whole = Digest::of(&[name.as_bytes(), b"\n", &key].concat());
+        format!("{name}+{}+{}", id.unwrap_or(&whole.hex()[..2 * ID]), STANDARD.encode(key))
     }
 
     /// The base point of the curve (RFC 8032, section 5.1): a key like others.

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::attestation::MaySign;
+use crate::attestation::{MaySign, Transparency, Witnesses};
 use crate::glob::Glob;
+use crate::oci::Digest;
 use crate::policy::builder::{Credential, Revocation};
-use crate::policy::{Builder, Domain, ImageRule, Policy, WeakSpot, weak_spots};
+use crate::policy::{Builder, Domain, ImageRule, Policy, TrustRule, TrustSource, WeakSpot, weak_spots};
 use crate::text::printable;
 
 /// The media type of `policy check`'s JSON document.
@@ -29,6 +30,13 @@ pub fn text(policy: &Policy, rules: &[&ImageRule]) -> String {
     text.push_str("\nbuilders\n");
     for builder in policy.builders() {
         let _ = writeln!(text, "  {}", printable(&described(builder)));
+    }
+    let written: Vec<_> = policy.trusts().iter().filter(|(_, rule)| **rule != TrustRule::default()).collect();
+    if !written.is_empty() {
+        text.push_str("\ntrust\n");
+        for (name, rule) in written {
+            let _ = writeln!(text, "  {name}: {}", printable(&wanted(rule)));
+        }
     }
     for waiver in policy.waivers() {
         let (statement, until) = (waiver.statement, waiver.until);
@@ -82,6 +90,41 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
 fn described(builder: &Builder) -> String {
     let known_by: Vec<String> = builder.credentials.iter().map(credential).collect();
     format!("{} ({}): {}", builder.name, builder.operator, known_by.join(", "))
+}
+
+/// Whom a trust believes, and what they must vouch for.
+fn wanted(rule: &TrustRule) -> String {
+    let root = root(&rule.source);
+    let vouched = match &rule.transparency {
+        Transparency::Rekor { logs, witnesses } => {
+            let mut text = format!("entries in {logs} log{}", if logs.get() == 1 { "" } else { "s" });
+            if witnesses.wanted() > 0 {
+                let names: Vec<String> = witnesses.known().iter().map(ToString::to_string).collect();
+                let _ = write!(
+                    text,
+                    ", cosigned by {} of {} witnesses ({})",
+                    witnesses.wanted(),
+                    names.len(),
+                    names.join(", ")
+                );
+            }
+            text
+        }
+        Transparency::Timestamp => "a timestamp, no log".to_owned(),
+        Transparency::None => "no log, no time".to_owned(),
+    };
+    format!("{root}; {vouched}")
+}
+
+/// Where a trusted root is from, in words.
+fn root(source: &TrustSource) -> String {
+    match source {
+        TrustSource::Given => "the trusted root that the command is given".to_owned(),
+        TrustSource::PublicGood => "public-good Sigstore".to_owned(),
+        TrustSource::Staging => "staging Sigstore".to_owned(),
+        TrustSource::Json(bytes) => format!("the trusted root {}", Digest::of(bytes)),
+        TrustSource::Tuf { url, .. } => format!("the TUF repository {url}"),
+    }
 }
 
 fn credential(credential: &Credential) -> String {
@@ -138,6 +181,7 @@ pub fn json(policy: &Policy, rules: &[&ImageRule]) -> Value {
         "builders": policy.builders().iter().map(|builder| json!({
             "name": builder.name,
             "operator": builder.operator,
+            "trust": builder.trust,
             "keys": builder.credentials.iter().filter_map(|credential| match &credential.may_sign {
                 MaySign::Key(key) => Some(key.fingerprint()),
                 MaySign::Certificate(_) => None,
@@ -150,5 +194,23 @@ pub fn json(policy: &Policy, rules: &[&ImageRule]) -> Value {
                 MaySign::Key(_) => None,
             }).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
+        "trusts": policy.trusts().iter().map(|(name, rule)| {
+            let (transparency, logs, witnesses) = match &rule.transparency {
+                Transparency::Rekor { logs, witnesses } => ("rekor", logs.get(), Some(witnesses)),
+                Transparency::Timestamp => ("timestamp", 0, None),
+                Transparency::None => ("none", 0, None),
+            };
+            json!({
+                "name": name,
+                "root": root(&rule.source),
+                "transparency": transparency,
+                "logs": logs,
+                "witnesses": {
+                    "need": witnesses.map_or(0, Witnesses::wanted),
+                    "known": witnesses.map_or(&[][..], Witnesses::known)
+                        .iter().map(ToString::to_string).collect::<Vec<_>>(),
+                },
+            })
+        }).collect::<Vec<_>>(),
     })
 }

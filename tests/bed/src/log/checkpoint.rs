@@ -50,9 +50,9 @@ impl Signer {
 
     /// The verifier key of this signer as a witness: name, id and key (C2SP `signed-note`).
     pub(crate) fn witness_key(&self) -> String {
-        let id: String = self.witness_id().iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = u32::from_be_bytes(self.witness_id());
         let key = [&[COSIGNATURE_V1], &self.key.verifying_key().as_bytes()[..]].concat();
-        format!("{}+{id}+{}", self.origin, base64(key))
+        format!("{}+{id:08x}+{}", self.origin, base64(key))
     }
 
     /// The checkpoint with one more line: that this signer saw it at `time`, in seconds since 1970
