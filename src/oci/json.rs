@@ -4,10 +4,10 @@
 //! `encoding/json` would read it as the known one); no unknown key where the document is closed.
 //! What a document may hold is written down as a [`Shape`].
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// What a JSON value may look like, as far as its keys go. Types are checked by whoever reads
@@ -83,33 +83,37 @@ pub fn parse(bytes: &[u8], shape: &Shape) -> Result<Value, JsonError> {
 /// # Errors
 /// All of [`JsonError`] but [`JsonError::Syntax`].
 pub fn check(value: &Value, shape: &Shape) -> Result<(), JsonError> {
-    check_at(value, shape, "")
-}
-
-fn check_at(value: &Value, shape: &Shape, path: &str) -> Result<(), JsonError> {
-    let below = |key: &str| {
-        if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-    };
     match (shape, value) {
-        (Shape::List(member), Value::Array(items)) => {
-            items.iter().enumerate().try_for_each(|(i, item)| check_at(item, member, &below(&i.to_string())))
-        }
+        (Shape::List(member), Value::Array(items)) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, item)| check(item, member).map_err(|error| error.below(&i.to_string()))),
         (Shape::Closed(keys) | Shape::Open(keys), Value::Object(object)) => {
             for (key, member) in object {
+                let path = String::new();
                 if let Some((known, shape)) = keys.iter().find(|(known, _)| known == key) {
-                    check_at(member, shape, &below(known))?;
+                    check(member, shape).map_err(|error| error.below(known))?;
                 } else if let Some((known, _)) = keys.iter().find(|(known, _)| fold(known) == fold(key)) {
-                    return Err(JsonError::LookAlike { found: shown(key), known, path: path.to_owned() });
+                    return Err(JsonError::LookAlike { found: shown(key), known, path });
                 } else if matches!(shape, Shape::Closed(_)) {
-                    return Err(JsonError::Unknown { found: shown(key), path: path.to_owned() });
+                    return Err(JsonError::Unknown { found: shown(key), path });
                 }
             }
             Ok(())
         }
-        (Shape::Closed(_) | Shape::Open(_), Value::Array(_)) => {
-            Err(JsonError::List { path: path.to_owned() })
-        }
+        (Shape::Closed(_) | Shape::Open(_), Value::Array(_)) => Err(JsonError::List { path: String::new() }),
         _ => Ok(()),
+    }
+}
+
+impl JsonError {
+    /// The same, seen from one step further up.
+    fn below(mut self, key: &str) -> Self {
+        if let Self::LookAlike { path, .. } | Self::Unknown { path, .. } | Self::List { path } = &mut self {
+            let dot = if path.is_empty() { "" } else { "." };
+            path.insert_str(0, &format!("{key}{dot}"));
+        }
+        self
     }
 }
 
@@ -172,12 +176,13 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        let mut seen = BTreeSet::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if !seen.insert(key.clone()) {
-                return Err(serde::de::Error::custom(format!("duplicate key `{}`", shown(&key))));
-            }
-            object.insert(key, entries.next_value_seed(Strict)?);
+            match object.entry(key) {
+                Entry::Vacant(free) => free.insert(entries.next_value_seed(Strict)?),
+                Entry::Occupied(taken) => {
+                    return Err(serde::de::Error::custom(format!("duplicate key `{}`", shown(taken.key()))));
+                }
+            };
         }
         Ok(Value::Object(object))
     }
