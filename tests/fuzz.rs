@@ -15,7 +15,7 @@ mod targets;
 
 type Target = fn(&[u8]) -> bool;
 
-const TARGETS: [(&str, Target); 10] = [
+const TARGETS: [(&str, Target); 11] = [
     ("bundle", targets::bundle),
     ("certificate", targets::certificate),
     ("config", targets::config),
@@ -25,6 +25,7 @@ const TARGETS: [(&str, Target); 10] = [
     ("layer", targets::layer),
     ("manifest", targets::manifest),
     ("policy", targets::policy),
+    ("provenance", targets::provenance),
     ("statement", targets::statement),
 ];
 

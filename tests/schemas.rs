@@ -163,6 +163,7 @@ fn policies_of_a_wrong_shape_are_refused() {
     let image = |line: &str| good.replace("quorum = 2", &format!("quorum = 2\n{line}"));
     let builder = |line: &str| good.replace("name = \"a\"", &format!("name = \"a\"\n{line}"));
     accepted(&image("distinct_by = \"issuer\"\nsince = { \"linux/arm64\" = 1 }\nsingle = true")).unwrap();
+    accepted(&image("distinct_by = [\"jurisdiction\", \"infrastructure\"]")).unwrap();
     accepted(&image("epoch = 2026-01-01T00:00:00Z\nmax_age = \"7d\"")).unwrap();
     accepted(&builder("revoked = { from = 2025-06-01T02:00:00+02:00 }")).unwrap();
     for bad in [
@@ -180,6 +181,8 @@ fn policies_of_a_wrong_shape_are_refused() {
         good.replace("key = \"a.pub\"\n", ""),
         image("environments = { staging = 1 }"),
         image("distinct_by = \"moon\""),
+        image("distinct_by = []"),
+        image("distinct_by = [\"issuer\", \"issuer\"]"),
         image("epoch = 2026-01-01"),
         image("epoch = 2026-01-01T00:00:00"),
         image("max_age = \"7\""),

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use quorate::attestation::verify::verify;
-use quorate::attestation::{Bundle, Identity, MaySign, PublicKey, Statement, Trust};
+use quorate::attestation::{Bundle, Identity, MaySign, Provenance, PublicKey, Statement, Trust};
 use quorate::nix::archive::ArchiveReader;
 use quorate::oci::layer::Programs;
 use quorate::oci::{Config, Digest, ImageIndex, Manifest};
@@ -42,6 +42,19 @@ pub fn statement(bytes: &[u8]) -> bool {
     let Ok(statement) = Statement::parse(bytes) else { return false };
     let written = statement.to_payload().unwrap();
     assert_eq!(Statement::parse(&written).unwrap(), statement);
+    true
+}
+
+/// The payload of an envelope of another type. It is about one manifest, made of one commit.
+pub fn provenance(bytes: &[u8]) -> bool {
+    let Ok(said) = Provenance::parse(bytes) else { return false };
+    let text = std::str::from_utf8(bytes).unwrap();
+    assert!(Provenance::TYPES.contains(&said.predicate_type));
+    assert!(!said.builder.is_empty() && !said.builder.contains(char::is_control), "{:?}", said.builder);
+    // Where nothing is escaped, what it says is there as it was written.
+    assert!(
+        text.contains('\\') || text.contains(said.commit.as_str()) && text.contains(&said.manifest.hex())
+    );
     true
 }
 

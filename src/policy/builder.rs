@@ -29,11 +29,10 @@ pub struct Builder {
 }
 
 /// In what voices must differ to count as several.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
     /// The party behind a builder. In this they must always differ.
-    #[default]
     Operator,
     /// Whoever owns or can command the operator.
     Organisation,
@@ -43,6 +42,18 @@ pub enum Domain {
     Infrastructure,
     /// Who names it in its certificates; of a builder with keys alone, itself.
     Issuer,
+}
+
+/// All in what voices must differ: the operator always, and what a rule names besides.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMore")]
+pub struct Domains(BTreeSet<Domain>);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a domain, or a list of them")]
+enum OneOrMore {
+    One(Domain),
+    More(Vec<Domain>),
 }
 
 /// What a builder is known by.
@@ -144,6 +155,43 @@ impl Domain {
             Self::Infrastructure => "infrastructure",
             Self::Issuer => "issuer",
         }
+    }
+}
+
+impl TryFrom<OneOrMore> for Domains {
+    type Error = &'static str;
+
+    fn try_from(named: OneOrMore) -> Result<Self, Self::Error> {
+        let mut domains = Self::default();
+        match named {
+            OneOrMore::One(domain) => domains.0.extend([domain]),
+            OneOrMore::More(list) => {
+                if list.is_empty() || list.iter().collect::<BTreeSet<_>>().len() < list.len() {
+                    return Err("distinct_by: the list is empty, or names something twice");
+                }
+                domains.0.extend(list);
+            }
+        }
+        Ok(domains)
+    }
+}
+
+impl Default for Domains {
+    fn default() -> Self {
+        Self(BTreeSet::from([Domain::Operator]))
+    }
+}
+
+impl Domains {
+    /// Each of them, the operator first.
+    pub fn iter(&self) -> impl Iterator<Item = Domain> {
+        self.0.iter().copied()
+    }
+
+    /// What is named besides the operator, in words: `jurisdiction and infrastructure`. Empty if
+    /// nothing is.
+    pub fn besides(&self) -> String {
+        self.iter().skip(1).map(Domain::as_str).collect::<Vec<_>>().join(" and ")
     }
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 
-use super::builder::Domain;
+use super::builder::Domains;
 use super::candidate::{Candidate, Image, Refusal};
 use super::file::{ImageRule, Policy};
 use super::hearing::Hearing;
@@ -116,7 +116,7 @@ pub fn decide(
                 policy: policy.digest(),
                 commit: group.commit.clone(),
                 sequence: group.sequence,
-                ordered: judged.all(&images, need, rule.distinct_by, &|ballot| ballot.ordered),
+                ordered: judged.all(&images, need, &rule.distinct_by, &|ballot| ballot.ordered),
                 bar: Bar { quorum, environment: bar.environment.clone() },
                 tags: if platforms.is_whole() { tags(rule, judged, &images, need) } else { Vec::new() },
                 counted: judged.ballots(&images).map(|ballot| ballot.input.clone()).collect(),
@@ -127,7 +127,7 @@ pub fn decide(
 
     let mut verdict = verdict(policy, candidate, outcome, refusals);
     verdict.environment.clone_from(&bar.environment);
-    verdict.distinct_by = rule.distinct_by;
+    verdict.distinct_by = rule.distinct_by.clone();
     verdict.group = judged.as_ref().map(|(group, _)| (*group).clone());
     let unspoken = BTreeMap::new();
     let tallies = judged.as_ref().map_or(&unspoken, |(_, judged)| &judged.tallies);
@@ -177,7 +177,7 @@ fn best<'a>(
     for backing in &hearing.backings {
         backings.entry(&backing.provenance.commit).or_default().push(backing);
     }
-    let distinct_by = hearing.rule.distinct_by;
+    let distinct_by = &hearing.rule.distinct_by;
     groups
         .into_iter()
         .filter(|(group, _)| wanted(&group.commit))
@@ -213,7 +213,7 @@ fn tags(
 ) -> Vec<(TagRule, bool)> {
     let fed = |tag: &TagRule| {
         tag.feed.is_open()
-            || judged.all(images, need, rule.distinct_by, &|ballot| tag.feed.takes(ballot.git_ref))
+            || judged.all(images, need, &rule.distinct_by, &|ballot| tag.feed.takes(ballot.git_ref))
     };
     rule.tag_rules().iter().map(|tag| (tag.clone(), fed(tag))).collect()
 }
@@ -227,7 +227,7 @@ fn verdict(policy: &Policy, candidate: &Candidate, outcome: Outcome, refusals: V
         refusals,
         group: None,
         environment: None,
-        distinct_by: Domain::default(),
+        distinct_by: Domains::default(),
         waived: Vec::new(),
         platforms: Vec::new(),
         ignored: Vec::new(),

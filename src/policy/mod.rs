@@ -26,7 +26,7 @@ mod props;
 #[cfg(test)]
 mod vectors;
 
-pub use builder::{Builder, Domain};
+pub use builder::{Builder, Domain, Domains};
 pub use candidate::{Candidate, Refusal};
 pub use decide::{Evidence, Expected, Purpose, decide};
 pub use file::{ImageRule, Policy, PolicyError, TrustRule, TrustSource, Waiver};

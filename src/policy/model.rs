@@ -392,6 +392,14 @@ fn one(dice: &mut Dice, builder: usize, image: &Child, group: usize, careful: bo
     Signed { signer, statement, times, bundle }
 }
 
+/// In what votes may have to differ.
+const DISTINCT_BY: [&str; 4] = [
+    "distinct_by = \"jurisdiction\"",
+    "distinct_by = [\"infrastructure\"]",
+    "distinct_by = [\"jurisdiction\", \"infrastructure\"]",
+    "distinct_by = [\"operator\", \"infrastructure\", \"issuer\", \"jurisdiction\"]",
+];
+
 /// What a vote may have to state.
 const REQUIRED_FIELDS: [&str; 5] = [
     "required_fields = [\"builtAt\", \"ref\"]",
@@ -411,6 +419,7 @@ fn policy(
 ) -> (String, BTreeMap<String, String>) {
     let plain = dice.percent(35);
     let (from, fields) = (5 + dice.below(3), dice.below(REQUIRED_FIELDS.len()));
+    let distinct = dice.below(DISTINCT_BY.len());
     let mut now_and_then = |likely| !plain && dice.percent(likely);
     let mut text = format!(
         "version = 1\n[[image]]\nrepository = \"{}\"\nplatforms = {:?}\n",
@@ -430,7 +439,7 @@ fn policy(
     text.push_str(more);
     let environments = now_and_then(15);
     for (likely, line) in [
-        (10, "distinct_by = \"jurisdiction\""),
+        (12, DISTINCT_BY[distinct]),
         (12, "hear_all = true"),
         (15, "sources = [\"git+https://git.example/s0\"]"),
         (10, "targets = [\"t0\", \"t2\"]"),
@@ -467,8 +476,9 @@ fn policy(
     for builder in 0..builders {
         let _ = writeln!(
             text,
-            "[[builder]]\nname = \"b{builder}\"\noperator = \"o{}\"\njurisdiction = \"j{}\"",
+            "[[builder]]\nname = \"b{builder}\"\noperator = \"o{}\"\njurisdiction = \"j{}\"\ninfrastructure = \"i{}\"",
             if dice.percent(80) { builder } else { 0 },
+            if dice.percent(70) { builder } else { 0 },
             if dice.percent(70) { builder } else { 0 },
         );
         let mut now_and_then = |likely| !plain && dice.percent(likely);

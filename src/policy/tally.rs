@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::builder::{Builder, Domain};
+use super::builder::{Builder, Domains};
 use super::candidate::Image;
 use super::verdict::Status;
 use super::voices;
@@ -76,11 +76,10 @@ impl<'a> Tally<'a> {
     }
 
     /// How many voices agree, of those whose ballots are kept.
-    pub(super) fn voices(&self, distinct_by: Domain, keep: &dyn Fn(&Ballot<'_>) -> bool) -> usize {
+    pub(super) fn voices(&self, distinct_by: &Domains, keep: &dyn Fn(&Ballot<'_>) -> bool) -> usize {
         // The policy was read only if every builder has the domain; one without would not count.
         let kept = self.ballots.iter().filter(|ballot| keep(ballot)).map(|ballot| ballot.builder);
-        let voices = kept.filter_map(|builder| Some((&*builder.operator, builder.domain(distinct_by)?)));
-        voices::most(&voices.collect())
+        voices::most(kept, distinct_by)
     }
 }
 
@@ -103,7 +102,7 @@ impl Judged<'_> {
         &self,
         images: &BTreeMap<Platform, Image>,
         need: usize,
-        distinct_by: Domain,
+        distinct_by: &Domains,
         keep: &dyn Fn(&Ballot<'_>) -> bool,
     ) -> bool {
         images.keys().all(|platform| {
@@ -135,7 +134,7 @@ pub(super) fn judge<'a>(
     backings: &[&'a Backing<'a>],
     images: &BTreeMap<Platform, Image>,
     need: usize,
-    distinct_by: Domain,
+    distinct_by: &Domains,
     asked: &dyn Fn(&Platform) -> bool,
 ) -> Judged<'a> {
     let spoken = votes.iter().map(|vote| vote.statement.build.system.platform());
@@ -175,7 +174,7 @@ fn tally<'a>(
     backings: &[&'a Backing<'a>],
     system: System,
     images: &BTreeMap<Platform, Image>,
-    distinct_by: Domain,
+    distinct_by: &Domains,
 ) -> Tally<'a> {
     let image = images.get(&system.platform());
     let disputes = |vote: &Vote<'_>| match vote.statement.claim {

@@ -9,7 +9,7 @@ use crate::attestation::{Commit, Content, Summary, Verifier};
 use crate::oci::{Digest, Platform, Repository, System, Tag};
 use crate::reason::Reason;
 
-use super::builder::Domain;
+use super::builder::Domains;
 use super::candidate::Refusal;
 use super::tag::{Bar, Feed, TagKind, TagRule};
 use super::vote::Group;
@@ -32,7 +32,7 @@ pub struct Verdict {
     /// The environment whose quorum is asked for, where the rule has any.
     pub environment: Option<String>,
     /// In what voices must differ, besides the operator.
-    pub distinct_by: Domain,
+    pub distinct_by: Domains,
     /// A row for each platform that the policy or the index names.
     pub platforms: Vec<PlatformRow>,
     /// Statements of builders that the policy waives.

@@ -60,9 +60,9 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
     let fed = rule.tag_rules().iter().filter(|tag| !tag.feed.is_open());
     let fed = list(fed.map(|tag| format!("{} from {}", tag.tags, tag.feed)).collect());
     let age = |age: Option<SignedDuration>| age.map(|age| format!("{age:#}")).unwrap_or_default();
-    let apart = match rule.distinct_by {
-        Domain::Operator => "operators".to_owned(),
-        other => format!("operators, each of another {}", other.as_str()),
+    let apart = match rule.distinct_by.besides() {
+        none if none.is_empty() => "operators".to_owned(),
+        besides => format!("operators, each of another {besides}"),
     };
     let environments = rule.environments.iter().map(|(name, quorum)| format!("{name} {quorum}")).collect();
     let run = rule.run.environment.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
@@ -171,7 +171,7 @@ pub fn json(policy: &Policy, rules: &[&ImageRule]) -> Value {
             })).collect::<Vec<_>>(),
             "quorum": rule.run.quorum,
             "voices": rule.voices,
-            "distinctBy": rule.distinct_by.as_str(),
+            "distinctBy": rule.distinct_by.iter().map(Domain::as_str).collect::<Vec<_>>(),
             "environments": rule.environments,
             "weak": weak_spots(policy, rule).iter().map(|spot| json!({
                 "code": spot.code,

@@ -10,7 +10,7 @@ use super::{markdown, merge, undecided};
 use crate::attestation::Content;
 use crate::error::{Error, Kind};
 use crate::oci::{Reference, Tag};
-use crate::policy::{Cell, Domain, Outcome, PlatformRow, Status, Verdict};
+use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
 use crate::text::printable;
 
@@ -364,9 +364,9 @@ pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
     let lacking = row.need - row.have;
     let operators = if lacking == 1 { "operator" } else { "operators" };
     let from = if silent.is_empty() { String::new() } else { format!(": {} can", silent.join(", ")) };
-    let apart = match verdict.distinct_by {
-        Domain::Operator => String::new(),
-        other => format!(", each of another {}", other.as_str()),
+    let apart = match verdict.distinct_by.besides() {
+        none if none.is_empty() => none,
+        besides => format!(", each of another {besides}"),
     };
     Some(format!("{} needs {lacking} more {operators}{apart}{from}", row.platform))
 }

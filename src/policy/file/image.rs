@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{PolicyError, name, rule};
 use crate::attestation::Provenance;
 use crate::oci::{Config, Platform, Repository, System, Tag};
-use crate::policy::builder::{Builder, Domain};
+use crate::policy::builder::{Builder, Domain, Domains};
 use crate::policy::decide::Purpose;
 use crate::policy::moment::{Age, Moment};
 use crate::policy::tag::{self, Bar, Feed, Glob, Pattern, TagKind, TagRule};
@@ -33,7 +33,7 @@ pub struct ImageRule {
     /// The quorum of each environment.
     pub environments: BTreeMap<String, NonZeroU32>,
     /// In what n voices must differ from one another, besides the operator.
-    pub distinct_by: Domain,
+    pub distinct_by: Domains,
     /// Whether every builder of a platform must have spoken.
     pub hear_all: bool,
     /// How many voices there can be, for every required platform.
@@ -119,7 +119,7 @@ pub(super) struct FileImage {
     environments: Option<BTreeMap<String, NonZeroU32>>,
     verify: Option<String>,
     #[serde(default)]
-    distinct_by: Domain,
+    distinct_by: Domains,
     #[serde(default)]
     hear_all: bool,
     #[serde(default)]
@@ -224,28 +224,33 @@ fn voices(
     place: &str,
     platform: &Platform,
     system: System,
-    distinct_by: Domain,
+    distinct_by: &Domains,
     quorum: NonZeroU32,
     builders: &[Builder],
 ) -> Result<usize, PolicyError> {
-    let mut eligible = BTreeSet::new();
-    for builder in builders.iter().filter(|builder| builder.has_voice() && builder.builds(system)) {
-        let domain = builder.domain(distinct_by).ok_or_else(|| {
-            let (by, name) = (distinct_by.as_str(), &builder.name);
-            let lacks = match distinct_by {
+    let eligible = || builders.iter().filter(|builder| builder.has_voice() && builder.builds(system));
+    for (builder, domain) in eligible().flat_map(|one| distinct_by.iter().map(move |domain| (one, domain))) {
+        if builder.domain(domain).is_none() {
+            let (by, name) = (domain.as_str(), &builder.name);
+            let lacks = match domain {
                 Domain::Issuer => "has several issuers".to_owned(),
                 _ => format!("names no {by}"),
             };
-            rule(place, format!("distinct_by = {by:?}, but [[builder]] {name:?} {lacks}"))
-        })?;
-        eligible.insert((builder.operator.as_str(), domain));
+            return Err(rule(place, format!("distinct_by = {by:?}, but [[builder]] {name:?} {lacks}")));
+        }
     }
-    let most = voices::most(&eligible);
+    if distinct_by.iter().count() > 2 && eligible().count() > voices::MOST_TRIED {
+        return Err(rule(
+            place,
+            format!("distinct_by names several, which is for at most {} builders", voices::MOST_TRIED),
+        ));
+    }
+    let most = voices::most(eligible(), distinct_by);
     if most < quorum.get() as usize {
         let s = if most == 1 { "" } else { "s" };
-        let apart = match distinct_by {
-            Domain::Operator => String::new(),
-            other => format!(" that differ in operator and {}", other.as_str()),
+        let apart = match distinct_by.besides() {
+            none if none.is_empty() => none,
+            besides => format!(" that differ in operator and {besides}"),
         };
         return Err(rule(
             place,
@@ -329,7 +334,7 @@ impl FileImage {
         let run = bar("verify", self.verify)?;
         let mut fewest = usize::MAX;
         for (platform, system) in required.iter().chain(&optional) {
-            let most = voices(place, platform, *system, self.distinct_by, strictest.quorum, builders)?;
+            let most = voices(place, platform, *system, &self.distinct_by, strictest.quorum, builders)?;
             if required.contains_key(platform) {
                 fewest = fewest.min(most);
             }

@@ -439,7 +439,11 @@ mod tests {
             (staged("{ staging = 1 }", "verify = \"production\""), "not one of its environments"),
             (staged("{ staging = 1 }", tag), "not one of its environments"),
             (with_image("verify = \"production\""), "not one of its environments"),
-            (with_image("distinct_by = \"moon\""), "moon"),
+            (with_image("distinct_by = \"moon\""), "a domain, or a list of them"),
+            (with_image("distinct_by = [\"moon\"]"), "a domain, or a list of them"),
+            (with_image("distinct_by = []"), "the list is empty"),
+            (with_image("distinct_by = [\"issuer\", \"issuer\"]"), "something twice"),
+            (with_image("distinct_by = [\"issuer\", \"jurisdiction\"]"), "\"a\" names no jurisdiction"),
             (with_image("distinct_by = \"jurisdiction\""), "\"a\" names no jurisdiction"),
             (
                 with_image("distinct_by = \"jurisdiction\"")

@@ -272,9 +272,13 @@ class Rule:
         need(min(self.environments.values()) > 0, "policy", "quorum of 0")
         self.to_run = self.environments[t["verify"]] if "verify" in t else self.strictest
         self.distinct = ["operator"]
-        if t.get("distinct_by", "operator") != "operator":
-            need(t["distinct_by"] in DOMAINS, "policy", "distinct_by")
-            self.distinct.append(t["distinct_by"])
+        also = t.get("distinct_by", "operator")
+        if type(also) is not list:
+            also = [also]
+        need(0 < len(also) == len(set(also)), "policy", "distinct_by")
+        for domain in also:
+            need(domain in (*DOMAINS, "operator"), "policy", "distinct_by")
+        self.distinct += sorted(set(also) - {"operator"})
         self.hear_all = t.get("hear_all", False)
         self.sources, self.targets, self.refs = (t.get(k) for k in ("sources", "targets", "refs"))
         self.fields = t.get("required_fields", [])
@@ -348,10 +352,19 @@ def policy(text, names):
     return Policy(text, dict(names))
 
 
+def apart(row):
+    return lambda other: all(one != two for one, two in zip(row, other))
+
+
 def voices(builders, distinct):
     """The most builders of whom no two share an operator, nor what else they must differ in."""
     if len(distinct) == 1:
         return len({b.voice["operator"] for b in builders})
+    if len(distinct) > 2:
+        best = [frozenset()]
+        for row in {tuple(b.voice[d] for d in distinct) for b in builders}:
+            best += [chosen | {row} for chosen in best if all(map(apart(row), chosen))]
+        return max(map(len, best))
     edges = {}
     for b in builders:
         edges.setdefault(b.voice["operator"], set()).add(b.voice[distinct[1]])
