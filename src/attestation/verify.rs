@@ -381,12 +381,14 @@ fn logged(
     if !result.tlog_verified() {
         return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
     }
-    if let Some(found) = witnesses.lacking(checkpoint) {
+    if let Some(missing) = witnesses.lacking(checkpoint) {
         let (name, wanted, known) = (log.name(), witnesses.wanted(), witnesses.known().len());
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
         return Err((
             Reason::LogUnwitnessed,
             format!(
-                "the checkpoint of `{name}` is cosigned by {found} witnesses; {wanted} of {known} must have"
+                "{wanted} of {known} witnesses must have cosigned the checkpoint of `{name}`; it lacks: {}",
+                missing.join(", ")
             ),
         ));
     }

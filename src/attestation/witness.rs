@@ -162,11 +162,21 @@ impl Witnesses {
         self.wanted > 0 && 2 * self.wanted <= self.known.len()
     }
 
-    /// How many of them cosigned `checkpoint`, if that is not enough.
-    pub(super) fn lacking(&self, checkpoint: Option<&Checkpoint>) -> Option<usize> {
-        let cosigned = |witness: &&Witness| checkpoint.is_some_and(|checkpoint| witness.cosigned(checkpoint));
-        let found = self.known.iter().filter(cosigned).take(self.wanted).count();
-        (found < self.wanted).then_some(found)
+    /// Who of them did not cosign `checkpoint`, if too few did.
+    pub(super) fn lacking(&self, checkpoint: Option<&Checkpoint>) -> Option<Vec<&Witness>> {
+        let mut missing = Vec::new();
+        let mut found = 0;
+        for witness in &self.known {
+            if found == self.wanted {
+                return None;
+            }
+            if checkpoint.is_some_and(|checkpoint| witness.cosigned(checkpoint)) {
+                found += 1;
+            } else {
+                missing.push(witness);
+            }
+        }
+        (found < self.wanted).then_some(missing)
     }
 }
 
