@@ -381,15 +381,11 @@ fn logged(
     if !result.tlog_verified() {
         return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
     }
-    if let Some(missing) = witnesses.lacking(checkpoint) {
+    if let Some(why) = witnesses.lacking(checkpoint) {
         let (name, wanted, known) = (log.name(), witnesses.wanted(), witnesses.known().len());
-        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
         return Err((
             Reason::LogUnwitnessed,
-            format!(
-                "{wanted} of {known} witnesses must have cosigned the checkpoint of `{name}`; it lacks: {}",
-                missing.join(", ")
-            ),
+            format!("{wanted} of {known} witnesses must have cosigned the checkpoint of `{name}`; {why}"),
         ));
     }
     // The body of such an entry claims a P-256 key, and the verifier does not compare.

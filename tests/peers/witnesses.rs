@@ -217,7 +217,8 @@ fn cosigners(bundle: &Value) -> Vec<String> {
     names
 }
 
-/// Under every policy, and with every change of the cosignatures, quorate and aics-tlog say the same.
+/// Under every policy, and with every change of the cosignatures but one, quorate and aics-tlog say the
+/// same.
 fn cosigned_is_taken(world: &World, tlog: &Path) {
     let pushed = world.pushed("app");
     let bundle = world.attest(&pushed, &["--no-attach"]);
@@ -258,15 +259,25 @@ fn cosigned_is_taken(world: &World, tlog: &Path) {
         bundle
     };
     let (first, second) = (all[5].as_str(), all[6].as_str());
-    // Where the key id, the time, and the two halves of the signature lie.
-    for at in [0, 4, 11, 12, 44, 75] {
+    let changed = |at: usize| {
         let (name, base64) = second.rsplit_once(' ').unwrap();
         let mut bytes = STANDARD.decode(base64).unwrap();
         assert_eq!(bytes.len(), 4 + 8 + 64);
         bytes[at] ^= 1;
-        let changed = format!("{name} {}", STANDARD.encode(bytes));
-        judge(&format!("byte {at} changed"), &cosigned(&[log, first, &changed]), 2, &[one, two], false);
+        format!("{name} {}", STANDARD.encode(bytes))
+    };
+    // Where the time and the two halves of the signature lie.
+    for at in [4, 11, 12, 44, 75] {
+        let line = changed(at);
+        let instead = cosigned(&[log, first, &line]);
+        judge(&format!("byte {at} changed"), &instead, 2, &[one, two], false);
+        judge(&format!("… where one is enough, {at}"), &instead, 1, &[one, two], false);
+        let beside = cosigned(&[log, first, second, &line]);
+        judge(&format!("… beside the genuine line, {at}"), &beside, 2, &[one, two], false);
     }
+    // Nobody's key has that id.
+    let stranger = changed(0);
+    judge("another key id", &cosigned(&[log, first, &stranger]), 2, &[one, two], false);
     judge("a line gone", &cosigned(&[log, first]), 2, &[one, two], false);
     judge("the other line gone", &cosigned(&[log, second]), 2, &[one, two], false);
     judge("both lines gone", &cosigned(&[log]), 1, &[one, two], false);
@@ -277,7 +288,15 @@ fn cosigned_is_taken(world: &World, tlog: &Path) {
     judge("as it is", &bundle, 2, &[one, two], true);
     judge("one of them", &bundle, 1, &[one, &three], true);
     judge("the other of them", &bundle, 1, &[&three, two], true);
+    judge("beside a stranger's", &cosigned(&[log, first, second, &stranger]), 2, &[one, two], true);
     judge("the lines in another order", &cosigned(&[log, second, first]), 2, &[one, two], true);
+    // The specification says nothing of one line twice.
+    let twice = cosigned(&[log, first, second, second]);
+    let output = theirs(taken(&twice, NOTE).as_str().unwrap(), 2, &[one, two]);
+    assert!(!output.status.success() && said(&output).contains("duplicate"), "{}", said(&output));
+    save(&world.project, "judged.json", &twice);
+    world.want(2, &[one, two]);
+    world.project.json(0, &["attest", image, "--bundle", "judged.json"]);
     for (wanted, of) in [(1, &[&three[..]][..]), (2, &[one, &three]), (2, &[&namesake, two])] {
         world.want(wanted, of);
         world.judged(image, false);
@@ -400,6 +419,8 @@ fn down(mut world: World) {
     assert_eq!(cosigners(&world.attest(&stopped, &[])), ["one.test"]);
     judged(&world, &stopped.1, 1, true);
     judged(&world, &stopped.1, 2, false);
+    let found = world.project.json(1, &["verify", &stopped.1]);
+    assert!(found["platforms"][0]["cells"][0]["detail"].as_str().unwrap().ends_with("it lacks: two.test"));
 
     world.two.start();
     world.two.running.as_ref().unwrap().signal("STOP");
