@@ -707,7 +707,7 @@ fn a_trust_may_want_witnesses() {
         let note_text = format!("{}\n{size}\n{head}\n\n{}\n", lines[0], signatures.join("\n"));
         with(&good, &note, note_text.into())
     };
-    let (two_of, three_of) = (of(2, &all), of(3, &all));
+    let (one_of, two_of, three_of) = (of(1, &all), of(2, &all), of(3, &all));
     row("in another order", &noted(&[three, one, log, two]), &three_of, holds);
     row("beside junk", &noted(&[log, &one.replace("/one", "/four"), two, three]), &two_of, holds);
     row("one line gone", &noted(&[log, one, two]), &three_of, short);
@@ -723,11 +723,15 @@ fn a_trust_may_want_witnesses() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
         row(&format!("byte {at} changed"), &noted(&[log, one, &as_line(&changed)]), &two_of, short);
+        // Under another key id, it is the line of somebody else.
+        let spoilt = if at < 4 { holds } else { short };
+        let beside = noted(&[log, one, &as_line(&changed), two]);
+        row(&format!("… beside the genuine line, {at}"), &beside, &two_of, spoilt);
         row(
-            &format!("… beside the genuine line, {at}"),
-            &noted(&[log, one, &as_line(&changed), two]),
-            &two_of,
-            holds,
+            &format!("… where one is enough, {at}"),
+            &noted(&[log, one, &as_line(&changed)]),
+            &one_of,
+            spoilt,
         );
     }
     for length in [5, 11, 12, 75] {

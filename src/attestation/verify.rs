@@ -381,13 +381,11 @@ fn logged(
     if !result.tlog_verified() {
         return Err((Reason::LogProof, "the log entry was not verified".to_owned()));
     }
-    if let Some(found) = witnesses.lacking(checkpoint) {
+    if let Some(why) = witnesses.lacking(checkpoint) {
         let (name, wanted, known) = (log.name(), witnesses.wanted(), witnesses.known().len());
         return Err((
             Reason::LogUnwitnessed,
-            format!(
-                "the checkpoint of `{name}` is cosigned by {found} witnesses; {wanted} of {known} must have"
-            ),
+            format!("{wanted} of {known} witnesses must have cosigned the checkpoint of `{name}`; {why}"),
         ));
     }
     // The body of such an entry claims a P-256 key, and the verifier does not compare.

@@ -109,20 +109,18 @@ impl Witness {
         &self.key
     }
 
-    /// Whether it cosigned this checkpoint. When it did so is not looked at: its word is that it has
-    /// seen no other history of the log, whatever its clock says.
-    fn cosigned(&self, checkpoint: &Checkpoint) -> bool {
-        let mut its_own = checkpoint
-            .signatures()
-            .iter()
-            .filter(|line| line.name == self.name && line.key_id.as_bytes()[..] == self.id);
-        its_own.any(|line| {
-            let Some((time, signature)) = line.signature.as_bytes().split_first_chunk::<TIME>() else {
-                return false;
-            };
+    /// Whether all its lines in this checkpoint hold; `None` without any. When it signed them is not
+    /// looked at: its word is that it has seen no other history of the log, whatever its clock says.
+    fn cosigned(&self, checkpoint: &Checkpoint) -> Option<bool> {
+        let signatures = checkpoint.signatures().iter();
+        let its_own =
+            signatures.filter(|line| line.name == self.name && line.key_id.as_bytes()[..] == self.id);
+        let holds = |signature: &[u8]| {
+            let Some((time, signature)) = signature.split_first_chunk::<TIME>() else { return false };
             let header = format!("cosignature/v1\ntime {}\n", u64::from_be_bytes(*time));
             self.key.verifies(&[header.as_bytes(), checkpoint.signed_data()].concat(), signature)
-        })
+        };
+        its_own.map(|line| holds(line.signature.as_bytes())).reduce(|all, one| all && one)
     }
 }
 
@@ -162,11 +160,19 @@ impl Witnesses {
         self.wanted > 0 && 2 * self.wanted <= self.known.len()
     }
 
-    /// How many of them cosigned `checkpoint`, if that is not enough.
-    pub(super) fn lacking(&self, checkpoint: Option<&Checkpoint>) -> Option<usize> {
-        let cosigned = |witness: &&Witness| checkpoint.is_some_and(|checkpoint| witness.cosigned(checkpoint));
-        let found = self.known.iter().filter(cosigned).take(self.wanted).count();
-        (found < self.wanted).then_some(found)
+    /// Why `checkpoint` is not cosigned by enough of them. One line of theirs that does not hold spoils
+    /// it, as C2SP `signed-note` advises; lines of others are not looked at.
+    pub(super) fn lacking(&self, checkpoint: Option<&Checkpoint>) -> Option<String> {
+        let mut missing = Vec::new();
+        for witness in &self.known {
+            match checkpoint.and_then(|checkpoint| witness.cosigned(checkpoint)) {
+                Some(true) => {}
+                Some(false) => return Some(format!("the cosignature of {witness} does not hold")),
+                None => missing.push(witness.name.as_str()),
+            }
+        }
+        let found = self.known.len() - missing.len();
+        (found < self.wanted).then(|| format!("it lacks: {}", missing.join(", ")))
     }
 }
 

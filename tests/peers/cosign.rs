@@ -18,7 +18,7 @@ use crate::project::{ARCHITECTURES, Build, COMMIT, Project, REPOSITORY, SEQUENCE
 use crate::registries::Registry;
 use crate::services::{Services, cosign_in};
 
-const BUILD: &str = "https://quorate.dev/predicates/build/v1";
+pub(crate) const BUILD: &str = "https://quorate.dev/predicates/build/v1";
 const DISSENT: &str = "https://quorate.dev/predicates/dissent/v1";
 const SUMMARY: &str = "https://slsa.dev/verification_summary/v1";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -73,7 +73,14 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
 }
 
 /// A run of `cosign verify-attestation` on a manifest.
-fn verify(cosign: &Path, project: &Project, root: &Path, key: &str, kind: &str, image: &str) -> Command {
+pub(crate) fn verify(
+    cosign: &Path,
+    project: &Project,
+    root: &Path,
+    key: &str,
+    kind: &str,
+    image: &str,
+) -> Command {
     let mut command = cosign_in(cosign, &project.path(""));
     command.args(["verify-attestation", "--allow-http-registry", "--type", kind, "--key", key]);
     command.arg("--trusted-root").arg(root).arg(image);

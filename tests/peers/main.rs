@@ -43,6 +43,7 @@ mod shop;
 mod sigstore_conformance;
 mod stores;
 mod votes_at_once;
+mod witnesses;
 
 use std::process::ExitCode;
 
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
     trials.extend(keyless::trials(&peers));
     trials.extend(mutations::trials(&peers));
     trials.extend(cosign::trials(&peers));
+    trials.extend(witnesses::trials(&peers));
     trials.extend(release_keyless::trials(&peers));
     trials.extend(hardship::trials(&peers));
     trials.extend(conformance_cli::trials(&peers));

@@ -43,6 +43,10 @@ pub(crate) enum Peer {
     RekorServer,
     /// Its RFC 3161 timestamp authority.
     TimestampServer,
+    /// A witness of logs (C2SP `tlog-witness`).
+    AicsWitness,
+    /// A verifier of what logs and witnesses sign.
+    AicsTlog,
     /// The Go toolchain, and the module proxy or a module cache.
     Go,
     /// A Python that has the packages of `sigstore/requirements.txt`.
@@ -68,7 +72,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 30] = [
         Self::DockerRegistry,
         Self::Olareg,
         Self::Skopeo,
@@ -86,6 +90,8 @@ impl Peer {
         Self::CtLog,
         Self::RekorServer,
         Self::TimestampServer,
+        Self::AicsWitness,
+        Self::AicsTlog,
         Self::Go,
         Self::PythonSigstore,
         Self::NodeSigstore,
@@ -119,6 +125,8 @@ impl Peer {
             Self::CtLog => "ct-log",
             Self::RekorServer => "rekor-server",
             Self::TimestampServer => "timestamp-server",
+            Self::AicsWitness => "aics-witness",
+            Self::AicsTlog => "aics-tlog",
             Self::Go => "go",
             Self::PythonSigstore => "python-sigstore",
             Self::NodeSigstore => "node-sigstore",

@@ -19,7 +19,7 @@ use crate::project::{Project, succeed};
 use crate::registries::Registry;
 
 /// The name in the log's checkpoints, which need not be where it is reached.
-const ORIGIN: &str = "rekor.test";
+pub(crate) const ORIGIN: &str = "rekor.test";
 /// Before anything that is signed here.
 pub(crate) const START: &str = "start-time=2025-01-01T00:00:00Z";
 /// An Ed25519 public key as `SubjectPublicKeyInfo` (RFC 8410), up to the key.
@@ -107,6 +107,17 @@ impl Services {
         self.log = Some(log);
     }
 
+    /// Starts the log anew, with what it holds, so that it asks the witnesses of this policy.
+    pub(crate) fn ask(&mut self, policy: &str) {
+        self.stop_log();
+        let file = self.path("witnesses.txt");
+        if !file.exists() {
+            self.command.arg("--witness-policy-path").arg(&file);
+        }
+        fs::write(file, policy).unwrap();
+        self.start_log();
+    }
+
     /// Kills the log.
     pub(crate) fn stop_log(&mut self) {
         self.log = None;
@@ -149,6 +160,18 @@ impl Services {
             ("QUORATE_REKOR_URL", self.rekor_url().into()),
             ("QUORATE_TSA_URL", self.tsa_url().into()),
         ]
+    }
+
+    /// The log's verifier key (C2SP `signed-note`), of what the trusted root says of it.
+    pub(crate) fn log_key(&self) -> String {
+        let root: Value = serde_json::from_slice(&fs::read(self.trusted_root()).unwrap()).unwrap();
+        let bytes = |pointer: &str| {
+            STANDARD.decode(root["tlogs"][0].pointer(pointer).unwrap().as_str().unwrap()).unwrap()
+        };
+        let (id, key) = (bytes("/logId/keyId"), bytes("/publicKey/rawBytes"));
+        let id = u32::from_be_bytes(id[..4].try_into().unwrap());
+        // 1 is Ed25519.
+        format!("{ORIGIN}+{id:08x}+{}", STANDARD.encode([&[1], &key[SPKI.len()..]].concat()))
     }
 
     /// A file of theirs.
