@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// The most bytes that a frame may look back, and that are kept of it: what RFC 8878 asks of every
@@ -94,7 +95,12 @@ impl<W: Write> ZstdDecoder<W> {
                 self.whole += usize::from(!single_segment) + content_size;
             }
             Part::Header => {
-                self.frame.init(self.held.as_slice()).map_err(io::Error::other)?;
+                self.frame.init(self.held.as_slice()).map_err(|error| match error {
+                    FrameDecoderError::WindowSizeTooBig { requested, max } => malformed(&format!(
+                        "the zstd frame looks back {requested} bytes, and {max} at most are kept"
+                    )),
+                    error => io::Error::other(error),
+                })?;
                 self.next(Part::BlockHeader, BLOCK_HEADER);
             }
             Part::BlockHeader => {
@@ -256,8 +262,12 @@ mod tests {
             ("a dictionary", frame(0b1, &[0, 7], &[hello()]), "dictionary"),
             ("no dictionary, said at length", frame(0b10, &[0, 0, 0], &[hello()]), "dictionary"),
             ("a reserved flag", frame(0b10_1000, &[5], &[hello()]), "reserved"),
-            ("a window of 9 MiB", windowed(0, 13 << 3 | 1), "window"),
-            ("one segment of 9 MiB", frame(0b1010_0000, &(9_u32 << 20).to_le_bytes(), &[hello()]), "window"),
+            ("a window of 9 MiB", windowed(0, 13 << 3 | 1), "looks back 9437184 bytes"),
+            (
+                "one segment of 9 MiB",
+                frame(0b1010_0000, &(9_u32 << 20).to_le_bytes(), &[hello()]),
+                "looks back",
+            ),
             ("less than it says", frame(0b10_0000, &[6], &[hello()]), "says that it holds 6 bytes"),
             ("less than it says, in a window", sized(0), "says that it holds 256 bytes"),
             ("a reserved kind of block", frame(0, &[0], &[block(true, RESERVED, 5, b"hello")]), "eserved"),
