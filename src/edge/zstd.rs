@@ -199,8 +199,8 @@ mod tests {
 
     /// What `seq 3000; head -c 300000 /dev/zero; seq 3000` prints.
     fn numbers() -> Vec<u8> {
-        let lines: String = (1..=3000).map(|n| format!("{n}\n")).collect();
-        [lines.as_bytes(), &[0; 300_000], lines.as_bytes()].concat()
+        let lines: Vec<u8> = (1..=3000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        [&lines[..], &vec![0; 300_000], &lines].concat()
     }
 
     #[test]
