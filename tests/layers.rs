@@ -36,7 +36,8 @@ fn attest(shop: &Shop, reference: &str, image: &Image) -> shop::Run {
 #[track_caller]
 fn refused(shop: &Shop, reference: &str, image: &Image, reason: &str) {
     let logged = shop.bed.log.size();
-    let refused = attest(shop, reference, image).exits(1).says("not what was pushed").json();
+    let hint = if reason.contains("differ") { "do not release this image" } else { "push the image again" };
+    let refused = attest(shop, reference, image).exits(1).says("not what was pushed").says(hint).json();
     assert_eq!(refused["reason"], reason, "{refused}");
     assert!(shop.bed.registry.writes().is_empty());
     assert_eq!(shop.bed.log.size(), logged);
