@@ -36,7 +36,8 @@ fn attest(shop: &Shop, reference: &str, image: &Image) -> shop::Run {
 #[track_caller]
 fn refused(shop: &Shop, reference: &str, image: &Image, reason: &str) {
     let logged = shop.bed.log.size();
-    let refused = attest(shop, reference, image).exits(1).says("not what was pushed").json();
+    let hint = if reason.contains("differ") { "do not release this image" } else { "push the image again" };
+    let refused = attest(shop, reference, image).exits(1).says("not what was pushed").says(hint).json();
     assert_eq!(refused["reason"], reason, "{refused}");
     assert!(shop.bed.registry.writes().is_empty());
     assert_eq!(shop.bed.log.size(), logged);
@@ -54,6 +55,11 @@ fn plain_and_compressed_layers_are_bound() {
         gzip.push(&shop.host(), "acme/app", "gzip").unwrap();
         attest(&shop, &shop.at("gzip"), &plain).exits(0);
     }
+    let zstd = shop::zstd(&plain);
+    assert_ne!(zstd.layer, plain.layer);
+    assert_eq!(zstd.config_digest, plain.config_digest);
+    zstd.push(&shop.host(), "acme/app", "zstd").unwrap();
+    attest(&shop, &shop.at("zstd"), &plain).exits(0);
 }
 
 #[test]
@@ -74,6 +80,33 @@ fn other_layers_under_the_same_configuration_are_refused() {
     refused(&shop, &reference, &image, "layer-malformed");
 
     let reference = push_changed(&shop, &gzip, &gzip.layer, |_| {});
+    attest(&shop, &reference, &image).exits(0);
+}
+
+#[test]
+fn layers_of_zstd_are_held_to_the_same() {
+    let shop = Shop::open();
+    let image = shop::build("amd64", "hello");
+    let (zstd, other) = (shop::zstd(&image), shop::zstd(&shop::build("amd64", "something else")));
+    let skippable = [&0x184d_2a50_u32.to_le_bytes()[..], &[0; 4]].concat();
+    for (what, layer, reason) in [
+        ("other content", other.layer.clone(), "layer-differs"),
+        ("a second frame", [&zstd.layer[..], &other.layer].concat(), "layer-malformed"),
+        ("a frame to skip", [&skippable[..], &zstd.layer].concat(), "layer-malformed"),
+        ("a tail", [&zstd.layer[..], &[0]].concat(), "layer-malformed"),
+        ("cut short", zstd.layer[..zstd.layer.len() - 1].to_vec(), "layer-malformed"),
+        ("another form", image.gzip(6).layer, "layer-malformed"),
+    ] {
+        println!("{what}");
+        let reference = push_changed(&shop, &zstd, &layer, |_| {});
+        refused(&shop, &reference, &image, reason);
+    }
+    // Docker has no such type.
+    let docker = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+    let reference = push_changed(&shop, &zstd, &zstd.layer, |m| m["layers"][0]["mediaType"] = docker.into());
+    refused(&shop, &reference, &image, "layer-type");
+
+    let reference = push_changed(&shop, &zstd, &zstd.layer, |_| {});
     attest(&shop, &reference, &image).exits(0);
 }
 

@@ -326,54 +326,88 @@ fn layers_that_are_brought_over() {
     bounded(&shop, "to a layout", &["assemble", &layout, &amd64, &arm64, "--check-content"], 0, "git-1");
 }
 
+/// A frame of zstd that looks back 8 MiB, and becomes this byte 128 KiB times `blocks`.
+fn repeated(byte: u8, blocks: usize) -> Vec<u8> {
+    // RFC 8878, section 3.1.1: the window; each block is its size, its kind, and one byte.
+    let block = |last: u32| [&(last | 1 << 1 | (128 << 10) << 3).to_le_bytes()[..3], &[byte]].concat();
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3], &block(0).repeat(blocks - 1)[..], &block(1)].concat()
+}
+
 #[test]
 fn a_layer_that_is_a_bomb() {
     use std::io::Read as _;
     let shop = Shop::open();
     let image = shop::build("amd64", "hello");
-    image.push(&shop.host(), "acme/app", "plain").unwrap();
-    let mut bomb = Vec::new();
+    let mut gzip = Vec::new();
     let zeros = std::io::repeat(0).take(600 * MIB as u64);
-    flate2::read::GzEncoder::new(zeros, flate2::Compression::best()).read_to_end(&mut bomb).unwrap();
-    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
-    manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
-    manifest["layers"][0]["digest"] = image::digest(&bomb).into();
-    manifest["layers"][0]["size"] = bomb.len().into();
-    plane_push(&shop, &bomb);
-    let bytes = serde_json::to_vec(&manifest).unwrap();
-    let status =
-        quorate_bed::client::put_manifest(&shop.host(), "acme/app", "bomb", image::MANIFEST, &bytes).unwrap();
-    assert_eq!(status, 201);
-    let attest = |tag: &str, code: i32, reason: &str| {
-        let reference = shop.at(tag);
-        let arguments = [
-            "attest",
-            &reference,
-            "--builder",
-            "github",
-            "--key",
-            "github.key",
-            "--system",
-            AMD64.1,
-            "--config-digest",
-            &image.config_digest,
-            "--commit",
-            shop::COMMIT,
-            "--sequence",
-            "1763700000",
-            "--nar-hash",
-            shop::NAR_HASH,
-        ];
-        bounded(&shop, tag, &arguments, code, reason);
-    };
-    attest("bomb", 1, "layer");
-    attest("plain", 0, "");
+    flate2::read::GzEncoder::new(zeros, flate2::Compression::best()).read_to_end(&mut gzip).unwrap();
+    let gzip = image.with_layer(gzip, "application/vnd.oci.image.layer.v1.tar+gzip");
+    // Of 600 MiB, and 1 MiB that would be 32 GiB.
+    let zstd = |blocks| image.with_layer(repeated(0, blocks), shop::LAYER_ZSTD);
+    for (tag, image, code, reason) in [
+        ("gzip", gzip, 1, "layer-differs"),
+        ("zstd", zstd(600 * 8), 1, "layer-differs"),
+        ("zstd-without-measure", zstd(1 << 18), 1, "layer-malformed"),
+        ("plain", image.clone(), 0, ""),
+    ] {
+        image.push(&shop.host(), "acme/app", tag).unwrap();
+        bounded(&shop, tag, &attesting(&shop.at(tag), &image.config_digest, &[]), code, reason);
+    }
 }
 
-fn plane_push(shop: &Shop, blob: &[u8]) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let repository = shop.repository().parse().unwrap();
-    runtime.block_on(plane::anonymous().push_blob(&repository, blob.to_vec())).unwrap();
+fn attesting<'a>(reference: &'a str, config_digest: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["attest", reference, "--builder", "github", "--key", "github.key"];
+    arguments.extend(["--system", AMD64.1, "--config-digest", config_digest, "--commit", shop::COMMIT]);
+    arguments.extend(["--sequence", "1763700000", "--nar-hash", shop::NAR_HASH]);
+    arguments.extend(more);
+    arguments
+}
+
+#[test]
+fn many_layers_that_look_back_far() {
+    let shop = Shop::open();
+    let image = shop::build("amd64", "hello");
+    // 16 MiB each, of which the registry sends all but the end, and takes its time for that.
+    let layers: Vec<Vec<u8>> = (0..24).map(|byte| repeated(byte, 128)).collect();
+    let mut diff_ids: Vec<_> = (0..24).map(|byte| image::digest(&vec![byte; 16 * MIB])).collect();
+    let mut config: serde_json::Value = serde_json::from_slice(&image.config).unwrap();
+    config.as_object_mut().unwrap().remove("history");
+    for (reason, code) in [("registry-denied", 3), ("layer-differs", 1)] {
+        config["rootfs"]["diff_ids"] = json!(diff_ids);
+        let config = config.to_string().into_bytes();
+        let image = image.with_config(config);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+        let named = layers.iter().map(
+            |layer| json!({"mediaType": shop::LAYER_ZSTD, "digest": image::digest(layer), "size": layer.len()}),
+        );
+        manifest["layers"] = named.collect();
+        let (manifest, config, layers) = (manifest.to_string(), image.config.clone(), layers.clone());
+        let config_digest = image.config_digest.clone();
+        let (host, _) = plane::raw_for(move |target, out| {
+            if target == "/v2/" {
+                return reply(out, "application/json", "", b"{}");
+            }
+            if target.contains("/manifests/") {
+                return reply(out, image::MANIFEST, "", manifest.as_bytes());
+            }
+            if target.contains(&image.config_digest) {
+                return reply(out, "application/octet-stream", "", &config);
+            }
+            // What comes once the layers are bound.
+            let Some(layer) = layers.iter().find(|layer| target.contains(&image::digest(layer))) else {
+                return write!(out, "HTTP/1.1 403 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+            };
+            let (most, end) = layer.split_at(layer.len() - 4);
+            write!(out, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", layer.len())?;
+            out.write_all(most)?;
+            std::thread::sleep(Duration::from_millis(200));
+            out.write_all(end)
+        });
+        let reference = format!("{host}/acme/app:v1");
+        let arguments = attesting(&reference, &config_digest, &["--timeout", "30"]);
+        bounded(&shop, reason, &arguments, code, reason);
+        diff_ids[23] = image::digest(b"another");
+    }
 }
 
 #[test]

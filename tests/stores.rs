@@ -275,6 +275,8 @@ fn the_content_is_checked_when_asked_for() {
     check(["git-1-amd64", "git-1-arm64"]).exits(0);
     arm64.gzip(6).push(&shop.host(), "acme/app", "gzip-arm64").unwrap();
     check(["git-1-amd64", "gzip-arm64"]).exits(0);
+    shop::zstd(&arm64).push(&shop.host(), "acme/app", "zstd-arm64").unwrap();
+    check(["git-1-amd64", "zstd-arm64"]).exits(0);
 
     // The configuration says arm64, the program is for amd64.
     let program = image::minimal_elf("amd64");
@@ -283,6 +285,10 @@ fn the_content_is_checked_when_asked_for() {
     let refused = check(["git-1-amd64", "wrong-arm64"]).exits(1).says("programs-mismatch").json();
     assert_eq!(refused["reason"], "programs-mismatch");
     assert!(refused["detail"].as_str().unwrap().contains("`bin/app` is for x86-64 (64 bits)"), "{refused}");
+    assert!(shop.bed.registry.writes().is_empty());
+    shop::zstd(&wrong).push(&shop.host(), "acme/app", "wrong-zstd-arm64").unwrap();
+    let refused = check(["git-1-amd64", "wrong-zstd-arm64"]).exits(1).json();
+    assert_eq!(refused["reason"], "programs-mismatch");
     assert!(shop.bed.registry.writes().is_empty());
     // Nobody looked.
     assemble(&shop, &shop.at("c"), &[shop.at("git-1-amd64"), shop.at("wrong-arm64")], &[]).exits(0);

@@ -31,7 +31,7 @@ use crate::report::push::{self as report, Pushed, Report};
 #[command(after_help = "\
 SOURCE is what `nix build` left:
   the image JSON of nix2container, whose layers are made of the store paths it names;
-  a docker-archive of dockerTools, plain or gzip;
+  a docker-archive of dockerTools, plain, gzip or zstd;
   a program that prints one (`streamLayeredImage`), with `--run`;
   an OCI layout with one image, also as oci:PATH, oci:PATH:NAME or oci:PATH@DIGEST.
 

@@ -12,6 +12,7 @@ use super::files;
 use super::layers::{self, Depth};
 use super::layout::Layout;
 use super::registry::Registry;
+use super::zstd::MAX_WINDOW;
 use crate::error::Error;
 use crate::nix::archive::ArchiveReader;
 use crate::nix::image;
@@ -22,9 +23,6 @@ use crate::oci::{Config, Digest, ImageIndex, Manifest, Store, System, media_type
 const CHUNK: usize = 1 << 18;
 /// Enough to tell what a file is: a block of a tar archive.
 const HEAD: u64 = 512;
-/// The most bytes that a zstd frame may look back, and that are kept of it: what RFC 8878 asks of
-/// every decoder.
-const MAX_WINDOW: u64 = 8 << 20;
 const FORMS: &str =
     "the image JSON of nix2container, a docker-archive (plain, gzip or zstd), or an OCI layout";
 

@@ -8,6 +8,7 @@ use ring::digest::{Context, SHA256};
 
 use super::images;
 use super::registry::Registry;
+use super::zstd::{self, ZstdDecoder};
 use crate::error::Error;
 use crate::oci::difference::{Contents, Files};
 use crate::oci::tar::TarError;
@@ -94,6 +95,7 @@ enum State {
     Empty,
     Plain(Archive),
     Gzip(Box<GzDecoder<Archive>>),
+    Zstd(Box<ZstdDecoder<Archive>>),
     Failed(io::Error),
 }
 
@@ -108,12 +110,16 @@ impl Reading {
             // The first byte of gzip (RFC 1952) begins no archive.
             self.state = match first {
                 0x1f => State::Gzip(Box::new(GzDecoder::new(Archive::default()))),
+                _ if bytes.starts_with(&zstd::MAGIC) => {
+                    State::Zstd(Box::new(ZstdDecoder::new(Archive::default())))
+                }
                 _ => State::Plain(Archive::default()),
             };
         }
         let written = match &mut self.state {
             State::Plain(archive) => archive.write_all(bytes),
             State::Gzip(decoder) => decoder.write_all(bytes),
+            State::Zstd(decoder) => decoder.write_all(bytes),
             State::Empty | State::Failed(_) => Ok(()),
         };
         if let Err(error) = written {
@@ -127,6 +133,7 @@ impl Reading {
             State::Empty => Ok(Archive::default()),
             State::Plain(archive) => Ok(archive),
             State::Gzip(decoder) => decoder.finish(),
+            State::Zstd(decoder) => decoder.finish(),
             State::Failed(error) => Err(error),
         };
         let files = archive.and_then(|archive| archive.contents.finish().map_err(io::Error::other));

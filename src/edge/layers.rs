@@ -10,20 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flate2::write::GzDecoder;
 use futures_util::future::try_join_all;
 use ring::digest::{Context, SHA256};
+use tokio::sync::Semaphore;
 
 use super::images;
 use super::registry::Registry;
+use super::zstd::ZstdDecoder;
 use crate::error::Error;
 use crate::oci::layer::{Machine, Programs};
 use crate::oci::tar::TarError;
 use crate::oci::{Config, Descriptor, Digest, Manifest, Store, media_type};
 
-/// Uncompressed layers (image-spec, `layer.md`).
-const PLAIN: [&str; 2] = [media_type::LAYER, "application/vnd.docker.image.rootfs.diff.tar"];
-/// Layers compressed with gzip (image-spec, `layer.md`).
-const GZIP: [&str; 2] = [media_type::LAYER_GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip"];
-/// What a few bytes may grow to before it is no layer but a bomb: DEFLATE reaches about 1032.
-const MAX_RATIO: u64 = 1100;
+/// Layers of zstd that are decoded at the same time: each may keep what it looks back to, and
+/// images have many layers.
+static ZSTD_AT_ONCE: Semaphore = Semaphore::const_new(2);
 /// Annotations by which lazy pullers find files without reading the layer: the digest of a table
 /// of contents that nothing here checks.
 const TABLES: [&str; 3] = [
@@ -39,6 +38,25 @@ pub struct Unbound {
     pub reason: &'static str,
     /// Which layer, and both sides.
     pub detail: String,
+}
+
+/// How a layer is written (image-spec, `layer.md`; Docker has no type for zstd).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+impl Form {
+    fn of(media_type: &str) -> Option<Self> {
+        match media_type {
+            media_type::LAYER | "application/vnd.docker.image.rootfs.diff.tar" => Some(Self::Plain),
+            media_type::LAYER_GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Some(Self::Gzip),
+            media_type::LAYER_ZSTD => Some(Self::Zstd),
+            _ => None,
+        }
+    }
 }
 
 /// How much of the layers is read.
@@ -102,7 +120,6 @@ async fn check(
     let unbound = |reason, why: String| {
         Ok(Err(Unbound { reason, detail: format!("the layer {} of diff_id {diff_id} {why}", layer.digest) }))
     };
-    let kind = layer.media_type.as_str();
     if layer.has_urls {
         return unbound("layer-urls", "sends readers to other addresses (`urls`)".to_owned());
     }
@@ -112,24 +129,25 @@ async fn check(
             format!("has the annotation `{table}`, which lazy pullers would believe"),
         );
     }
-    let gzip = GZIP.contains(&kind);
-    if PLAIN.contains(&kind) {
+    let Some(form) = Form::of(&layer.media_type) else {
+        return unbound("layer-type", format!("is of type `{}`, which cannot be compared", layer.media_type));
+    };
+    if form == Form::Plain {
         if layer.digest != diff_id {
             return unbound("layer-differs", "is not compressed, and has another digest".to_owned());
         }
         if depth == Depth::Bind {
             return Ok(Ok(Machines::new()));
         }
-    } else if !gzip {
-        return unbound("layer-type", format!("is of type `{kind}`, which cannot be compared"));
     }
-    let reading = Arc::new(Mutex::new(Reading::new(gzip, depth)));
+    let _place = if form == Form::Zstd { ZSTD_AT_ONCE.acquire().await.ok() } else { None };
+    let reading = Arc::new(Mutex::new(Reading::new(form, depth)));
     let found = {
         let reading = reading.clone();
         let sink = move |piece: Option<&[u8]>| {
             let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
             match piece {
-                None => *reading = Reading::new(gzip, depth),
+                None => *reading = Reading::new(form, depth),
                 Some(bytes) => reading.take(bytes),
             }
         };
@@ -139,7 +157,7 @@ async fn check(
         return unbound("layer-absent", "is absent".to_owned());
     }
     let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
-    let read = std::mem::replace(&mut *reading, Reading::new(gzip, depth)).finish();
+    let read = std::mem::replace(&mut *reading, Reading::new(form, depth)).finish();
     if read.length != layer.size {
         let length = read.length;
         return unbound("layer-malformed", format!("has {length} bytes, its descriptor says {}", layer.size));
@@ -148,7 +166,10 @@ async fn check(
         return Err(Error::undecided(format!("other bytes were answered than the layer {}", layer.digest)));
     }
     match read.content {
-        Err(error) => unbound("layer-malformed", format!("is not one gzip stream: {error}")),
+        Err(error) => {
+            let one = if form == Form::Zstd { "zstd frame" } else { "gzip stream" };
+            unbound("layer-malformed", format!("is not one {one}: {error}"))
+        }
         Ok(content) if content.diff_id != diff_id => {
             unbound("layer-differs", format!("holds {}", content.diff_id))
         }
@@ -170,6 +191,7 @@ struct Reading {
 enum Decoder {
     Plain(Content),
     Gzip(Box<GzDecoder<Content>>),
+    Zstd(Box<ZstdDecoder<Content>>),
 }
 
 /// A layer that was read.
@@ -186,14 +208,16 @@ struct Archive {
 }
 
 impl Reading {
-    fn new(gzip: bool, depth: Depth) -> Self {
+    fn new(form: Form, depth: Depth) -> Self {
         let content = Content {
             digest: Context::new(&SHA256),
-            length: 0,
             programs: Ok((depth == Depth::Read).then(Programs::default)),
         };
-        let decoder =
-            if gzip { Decoder::Gzip(Box::new(GzDecoder::new(content))) } else { Decoder::Plain(content) };
+        let decoder = match form {
+            Form::Plain => Decoder::Plain(content),
+            Form::Gzip => Decoder::Gzip(Box::new(GzDecoder::new(content))),
+            Form::Zstd => Decoder::Zstd(Box::new(ZstdDecoder::new(content))),
+        };
         Self { digest: Context::new(&SHA256), length: 0, decoder, failed: None }
     }
 
@@ -203,16 +227,15 @@ impl Reading {
         if self.failed.is_some() {
             return;
         }
-        let (written, grown) = match &mut self.decoder {
-            Decoder::Plain(content) => (content.write_all(bytes), content.length),
+        let written = match &mut self.decoder {
+            Decoder::Plain(content) => content.write_all(bytes),
             // After the end of the stream the decoder takes nothing more, and `write_all` says so:
-            // a second member or a tail, which other decoders might read.
-            Decoder::Gzip(decoder) => (decoder.write_all(bytes), decoder.get_ref().length),
+            // a second member or a tail, which other decoders might read. What DEFLATE holds is at
+            // most 1032 times as large.
+            Decoder::Gzip(decoder) => decoder.write_all(bytes),
+            Decoder::Zstd(decoder) => decoder.write_all(bytes),
         };
-        self.failed = written.err().or_else(|| {
-            (grown > self.length.saturating_mul(MAX_RATIO))
-                .then(|| io::Error::other(format!("{} bytes became {grown}", self.length)))
-        });
+        self.failed = written.err();
     }
 
     fn finish(self) -> Read {
@@ -220,6 +243,7 @@ impl Reading {
             (Some(error), _) => Err(error),
             (None, Decoder::Plain(content)) => Ok(content),
             (None, Decoder::Gzip(decoder)) => decoder.finish(),
+            (None, Decoder::Zstd(decoder)) => decoder.finish(),
         };
         Read { digest: digest(self.digest), length: self.length, content: content.map(Content::finish) }
     }
@@ -228,7 +252,6 @@ impl Reading {
 /// Hashes what is written to it, and looks for programs if it was asked to.
 struct Content {
     digest: Context,
-    length: u64,
     programs: Result<Option<Programs>, TarError>,
 }
 
@@ -246,7 +269,6 @@ impl Content {
 impl Write for Content {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.digest.update(bytes);
-        self.length += bytes.len() as u64;
         if let Ok(Some(programs)) = &mut self.programs
             && let Err(error) = programs.take(bytes)
         {
@@ -276,8 +298,12 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn read(bytes: &[u8], piece: usize) -> io::Result<Digest> {
-        let mut reading = Reading::new(true, Depth::Bind);
+    fn zstd(content: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(content, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    fn read(form: Form, bytes: &[u8], piece: usize) -> io::Result<Digest> {
+        let mut reading = Reading::new(form, Depth::Bind);
         bytes.chunks(piece).for_each(|piece| reading.take(piece));
         let read = reading.finish();
         assert_eq!((read.length, read.digest), (bytes.len() as u64, Digest::of(bytes)));
@@ -285,15 +311,20 @@ mod tests {
     }
 
     #[test]
-    fn one_gzip_stream_is_its_content_however_it_comes() {
+    fn a_layer_is_its_content_however_it_comes() {
         let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        for piece in [1, 7, 4096, 1 << 20] {
-            assert_eq!(read(&gzip(&content), piece).unwrap(), Digest::of(&content));
+        for (form, bytes) in
+            [(Form::Plain, content.clone()), (Form::Gzip, gzip(&content)), (Form::Zstd, zstd(&content))]
+        {
+            for piece in [1, 7, 4096, 1 << 20] {
+                assert_eq!(read(form, &bytes, piece).unwrap(), Digest::of(&content));
+            }
         }
     }
 
     #[test]
     fn what_decoders_could_read_in_two_ways_is_refused() {
+        // Of zstd, its decoder tests it.
         let good = gzip(b"layer");
         let mut damaged = good.clone();
         let middle = damaged.len() - 6;
@@ -305,10 +336,11 @@ mod tests {
             ("cut short", good[..good.len() - 1].to_vec()),
             ("a wrong checksum", damaged),
             ("no gzip", b"layer".to_vec()),
+            ("another form", zstd(b"layer")),
             ("nothing", Vec::new()),
         ] {
             for piece in [1, 1 << 20] {
-                assert!(read(&bad, piece).is_err(), "{what}, in pieces of {piece}");
+                assert!(read(Form::Gzip, &bad, piece).is_err(), "{what}, in pieces of {piece}");
             }
         }
     }

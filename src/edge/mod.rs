@@ -27,3 +27,4 @@ pub mod tags;
 pub mod tree;
 pub mod trust;
 pub mod tsa;
+mod zstd;

@@ -342,7 +342,7 @@ fn split(blobs: &[(Descriptor, Content)]) -> Result<(Descriptor, Vec<Descriptor>
 
 fn unusable(path: &Path, why: Failure) -> Error {
     Error::request(format!("the image in `{}` cannot be used", path.display())).because(why).hint(
-        "it must be the image JSON of nix2container, a docker-archive (plain or gzip), a program that prints \
+        "it must be the image JSON of nix2container, a docker-archive (plain, gzip or zstd), a program that prints \
          one, or an OCI layout",
     )
 }

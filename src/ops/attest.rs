@@ -368,7 +368,12 @@ async fn compare(
         reason: unbound.reason,
         manifest: manifest.digest(),
         detail: unbound.detail,
-        hint: "the layers that were pushed are not those of the configuration: do not release this image",
+        hint: match unbound.reason {
+            "layer-differs" | "layers-differ" => {
+                "the layers that were pushed are not those of the configuration: do not release this image"
+            }
+            _ => "what cannot be compared is not signed: push the image again, uncompressed or with gzip",
+        },
     }))
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use libtest_mimic::Trial;
-use quorate_bed::{client, image};
+use quorate_bed::client;
+use quorate_bed::image::{self, Image};
 use serde_json::{Value, json};
 
 use crate::clients::Skopeo;
@@ -18,6 +19,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     let needs = [Peer::DockerRegistry, Peer::Skopeo];
@@ -36,6 +38,17 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
                 main_job(&Registry::docker_registry(registry, &Access::Open), skopeo, &[], LAYER_GZIP);
             },
         ),
+        peers.trial(
+            "main_job_on_docker_registry_with_layers_compressed_by_skopeo_with_zstd",
+            needs,
+            |[registry, skopeo]| {
+                let how = ["--dest-compress-format", "zstd"];
+                main_job(&Registry::docker_registry(registry, &Access::Open), skopeo, &how, LAYER_ZSTD);
+            },
+        ),
+        peers.trial("layers_compressed_by_skopeo_with_zstd_at_its_levels", needs, |[registry, skopeo]| {
+            zstd_at_levels(&Registry::docker_registry(registry, &Access::Open), skopeo);
+        }),
         peers.trial(
             "main_job_on_docker_registry_with_tls_and_a_password",
             needs,
@@ -139,6 +152,34 @@ fn main_job(registry: &Registry, skopeo: &Path, how: &[&str], layer_type: &str) 
     assert_eq!(votes(&blocked), both("2 of 2", cells));
     assert_eq!(ours(&skopeo, &project), ["1.0.0", "latest"], "`1.0.1` does not exist");
     assert_eq!(skopeo.raw(&latest), foreign, "nothing put `latest` back unasked");
+}
+
+/// skopeo looks back 4, 8 and 32 MiB at these levels, where a layer is no single block.
+fn zstd_at_levels(registry: &Registry, skopeo: &Path) {
+    let project = Project::at(registry);
+    let skopeo = Skopeo::new(skopeo, registry, &project);
+    let (architecture, system) = ARCHITECTURES[0];
+    for (level, code, key, value) in [
+        ("1", 0, "outcome", "attested"),
+        ("3", 0, "outcome", "attested"),
+        ("20", 1, "reason", "layer-malformed"),
+    ] {
+        // Other content, for skopeo pushes no layer again that it compressed otherwise before.
+        let numbers: Vec<_> = (0..400_000).map(|n: u32| format!("{level}{n}")).collect();
+        let numbers = numbers.join(" ");
+        let files: [(&str, &[u8], u32); 1] = [("numbers", numbers.as_bytes(), 0o644)];
+        let mut build = Build::new(&project.path(""), architecture, level);
+        build.image = Image::build("linux", architecture, None, &files);
+        let layout = project.path(&format!("layout-{level}"));
+        build.layout(&layout);
+        let target = format!("{}:level-{level}", project.image());
+        let how = ["--dest-compress-format", "zstd", "--dest-compress-level", level];
+        skopeo.push(&how, &layout, &target);
+        let manifest: Value = serde_json::from_slice(&skopeo.raw(&target)).unwrap();
+        assert_eq!(manifest["layers"][0]["mediaType"], LAYER_ZSTD);
+        let attested = project.attest(code, &target, "github", system, &build, &[]);
+        assert_eq!(attested[key], value, "level {level}: {attested:#}");
+    }
 }
 
 /// Every platform, built with a message in it: architecture, system, build.

@@ -190,26 +190,32 @@ fn mounted(program: &Path, start: Start) {
 fn content_is_checked(registry: &Registry, skopeo: &Path) {
     let project = Project::at(registry);
     let skopeo = Skopeo::new(skopeo, registry, &project);
-    let push = |image: &Image, tag: &str| {
+    let push = |image: &Image, tag: &str, format: &str| {
         let folder = project.path(tag);
         layout(&folder, &[&image.layer, &image.config, &image.manifest], image::MANIFEST, &image.manifest);
         let target = format!("{}:{tag}", project.image());
-        skopeo.push(&[], &folder, &target);
+        skopeo.push(&["--dest-compress-format", format], &folder, &target);
         let manifest: Value = serde_json::from_slice(&skopeo.raw(&target)).unwrap();
         let media_type = manifest["layers"][0]["mediaType"].as_str().unwrap();
-        assert!(media_type.ends_with("+gzip"), "{media_type}");
+        assert!(media_type.ends_with(&format!("+{format}")), "{media_type}");
         target
     };
-    let [amd64, arm64] = ARCHITECTURES.map(|(architecture, _)| {
-        push(&Build::new(&project.path(""), architecture, "hello").image, &format!("git-1-{architecture}"))
+    let [amd64, arm64] = [("amd64", "gzip"), ("arm64", "zstd")].map(|(architecture, format)| {
+        let image = Build::new(&project.path(""), architecture, "hello").image;
+        push(&image, &format!("git-1-{architecture}"), format)
     });
-    let files: [(&str, &[u8], u32); 1] = [("bin/app", &minimal_elf("amd64"), 0o755)];
-    let wrong = push(&Image::build("linux", "arm64", None, &files), "wrong-arm64");
-    let before = skopeo.tags(&project.image());
     let target = format!("{}:checked", project.image());
-    let refused = project.json(1, &["assemble", &target, &amd64, &wrong, "--check-content"]);
-    assert_eq!(refused["reason"], "programs-mismatch", "{refused:#}");
-    assert_eq!(skopeo.tags(&project.image()), before, "nothing was written");
+    for format in ["gzip", "zstd"] {
+        // Other content, for skopeo pushes no layer again that it compressed otherwise before.
+        let files: [(&str, &[u8], u32); 2] =
+            [("bin/app", &minimal_elf("amd64"), 0o755), ("format", format.as_bytes(), 0o644)];
+        let image = Image::build("linux", "arm64", None, &files);
+        let wrong = push(&image, &format!("wrong-{format}-arm64"), format);
+        let before = skopeo.tags(&project.image());
+        let refused = project.json(1, &["assemble", &target, &amd64, &wrong, "--check-content"]);
+        assert_eq!(refused["reason"], "programs-mismatch", "{refused:#}");
+        assert_eq!(skopeo.tags(&project.image()), before, "nothing was written");
+    }
     let checked = project.json(0, &["assemble", &target, &amd64, &arm64, "--check-content"]);
     assert_eq!(checked["outcome"], "assembled");
     assert_eq!(image::digest(&skopeo.raw(&target)), checked["image"]["digest"].as_str().unwrap());

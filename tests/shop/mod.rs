@@ -16,6 +16,7 @@ pub const COMMIT: &str = "5f1c2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
 pub const OTHER_COMMIT: &str = "00aa2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
 pub const AMD64: (&str, &str) = ("amd64", "x86_64-linux");
 pub const ARM64: (&str, &str) = ("arm64", "aarch64-linux");
+pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub const NAR_HASH: &str = "sha256-pQpattmS9VmO3ZIQUFn66az8GSmB4IvYhTTCFn6SUmo=";
 
 /// What a run of the binary came to.
@@ -291,6 +292,12 @@ pub struct Release {
     pub digest: String,
     /// amd64, arm64.
     pub images: [Image; 2],
+}
+
+/// The same image with its layer compressed with zstd.
+pub fn zstd(image: &Image) -> Image {
+    let fastest = ruzstd::encoding::CompressionLevel::Fastest;
+    image.with_layer(ruzstd::encoding::compress_to_vec(&image.layer[..], fastest), LAYER_ZSTD)
 }
 
 pub fn build(architecture: &str, message: &str) -> Image {

@@ -79,6 +79,11 @@ impl Image {
         Image::assemble(layer, LAYER_GZIP, self.diff_id.clone(), self.config.clone())
     }
 
+    /// The same configuration over other bytes, said to be the same layer.
+    pub fn with_layer(&self, layer: Vec<u8>, media_type: &'static str) -> Image {
+        Image::assemble(layer, media_type, self.diff_id.clone(), self.config.clone())
+    }
+
     /// The same layer under another configuration.
     pub fn with_config(&self, config: Vec<u8>) -> Image {
         Image::assemble(self.layer.clone(), self.layer_media_type, self.diff_id.clone(), config)
