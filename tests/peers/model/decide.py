@@ -235,7 +235,8 @@ class Builder:
         need(t.get("systems") != [], "policy", "no systems")
         self.name = t["name"]
         self.ids = {t["name"], *t.get("ids", [])}
-        self.voice = {"operator": t["operator"], **{d: t[d] for d in DOMAINS if d in t}}
+        # Known by keys alone, it is its own issuer.
+        self.voice = {"operator": t["operator"], "issuer": t["name"], **{d: t[d] for d in DOMAINS if d in t}}
         self.platforms = {SYSTEMS[s] for s in t.get("systems", SYSTEMS)}
         revoked = revocation(t.get("revoked"))
         self.keys = {}
@@ -277,7 +278,7 @@ class Rule:
             also = [also]
         need(0 < len(also) == len(set(also)), "policy", "distinct_by")
         for domain in also:
-            need(domain in (*DOMAINS, "operator"), "policy", "distinct_by")
+            need(domain in (*DOMAINS, "operator", "issuer"), "policy", "distinct_by")
         self.distinct += sorted(set(also) - {"operator"})
         self.hear_all = t.get("hear_all", False)
         self.sources, self.targets, self.refs = (t.get(k) for k in ("sources", "targets", "refs"))
