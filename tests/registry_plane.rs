@@ -330,6 +330,12 @@ async fn what_does_not_pass_is_given_up() {
         (say(500), "registry-server-error", 4),
         (FaultAction::HalfBody, "registry-unreachable", 4),
         (FaultAction::Status(Answer::status(429).header("Retry-After", "9999")), "registry-throttled", 1),
+        // The most seconds that 64 bits hold, of which no clock knows.
+        (
+            FaultAction::Status(Answer::status(429).header("Retry-After", "18446744073709551615")),
+            "registry-throttled",
+            1,
+        ),
         (
             FaultAction::Status(Answer::status(503).header("Retry-After", "Mon, 21 Oct 2199 07:28:00 GMT")),
             "registry-server-error",
