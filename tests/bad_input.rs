@@ -52,6 +52,7 @@ fn malformed_options() {
         (vec!["promote", image, "--tag", "stable"], "no rule for the tag `stable`"),
         (vec!["promote", image, "--tag", "latest", "--adopt", "sha256:aa"], "not a digest"),
         (vec!["verify", image, "--expect-commit", "main"], "not a commit"),
+        (vec!["verify", image, "--timeout", "18446744073709551615"], "0..=86400"),
         // What a CI job meant to fill in.
         (vec!["verify", image, "--expect-commit="], "--expect-commit"),
         (vec!["verify", image, "--policy-digest="], "--policy-digest"),
