@@ -330,6 +330,13 @@ fn hostile_packs_are_refused_with_their_reason() {
     let manifest = "application/vnd.oci.image.manifest.v1+json";
     client::put_manifest(&shop.host(), "acme/app", &tag, manifest, bad.as_bytes()).unwrap();
     assert!(shop.quorate(&pack).exits(3).says("pack-type").json()["verdict"].is_null());
+    // A good pack, of another image: the request was right.
+    let other = shop.agreed("git-2", "2");
+    let other = format!("{}@{}", shop.repository(), other.digest);
+    shop.quorate(&["pack", &other, "--out", "other.json"]).exits(0);
+    let bytes = fs::read(shop.path("other.json")).unwrap();
+    client::put_manifest(&shop.host(), "acme/app", &tag, manifest, &bytes).unwrap();
+    assert!(shop.quorate(&pack).exits(3).says("pack-incomplete").json()["verdict"].is_null());
     shop.bed.registry.fault(Fault::status(500).method("GET").path("q-pack"));
     let failing = [&pack[..], &["--timeout", "2"]].concat();
     shop.quorate(&failing).exits(3).says("registry-server-error");
