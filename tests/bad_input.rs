@@ -249,6 +249,33 @@ fn malformed_bundles_are_ignored_with_a_reason() {
     }
 }
 
+#[test]
+fn what_others_wrote_is_not_repeated_at_length() {
+    let shop = Shop::open();
+    let release = shop.agreed("git-1", "1");
+    let long = "x".repeat(900_000);
+    shop.write("bundle.json", serde_json::json!({ "mediaType": long }).to_string());
+    let verdict = shop
+        .quorate(&["verify", &release.reference, "--bundle", "bundle.json", "-o", "json"])
+        .exits(0)
+        .json();
+    let ignored = &verdict["ignored"][0];
+    assert_eq!(ignored["reason"], "bundle-version");
+    let detail = ignored["detail"].as_str().unwrap();
+    assert!(detail.starts_with("`mediaType` is \"xxx") && detail.len() < 1_100, "{} bytes", detail.len());
+
+    let index = quorate_bed::client::manifest(&shop.host(), "acme/app", &release.digest).unwrap().body;
+    let mut index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    index["manifests"][0]["mediaType"] = long.into();
+    let bytes = index.to_string().into_bytes();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    quorate_bed::client::put_manifest(&shop.host(), "acme/app", "long", kind, &bytes).unwrap();
+    let verdict = shop.quorate(&["verify", &shop.at("long"), "-o", "json"]).exits(1).json();
+    let refusal = &verdict["refusals"][0];
+    assert_eq!(refusal["reason"], "index-nested");
+    assert!(refusal["detail"].as_str().unwrap().len() < 1_100);
+}
+
 fn decode(base64: &str) -> Vec<u8> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(base64).unwrap()
