@@ -80,10 +80,11 @@ impl Proof {
         }
     }
 
-    pub(super) fn earliest(&self) -> Option<Timestamp> {
+    /// When it was seen first and last. What is signed again is seen later.
+    pub(super) fn seen(&self) -> Option<(Timestamp, Timestamp)> {
         match self {
-            Self::Statement(proven) => proven.earliest(),
-            Self::Provenance(proven) => proven.earliest(),
+            Self::Statement(proven) => proven.earliest().zip(proven.latest()),
+            Self::Provenance(proven) => proven.earliest().zip(proven.latest()),
         }
     }
 }
