@@ -250,6 +250,32 @@ fn malformed_bundles_are_ignored_with_a_reason() {
 }
 
 #[test]
+fn a_size_that_is_not_true_refuses_the_image() {
+    let shop = Shop::open();
+    let release = shop.agreed("git-1", "1");
+    let body = |digest: &str| -> serde_json::Value {
+        let found = quorate_bed::client::manifest(&shop.host(), "acme/app", digest).unwrap().body;
+        serde_json::from_slice(&found).unwrap()
+    };
+    let put = |reference: &str, kind: &str, bytes: &[u8]| {
+        let put = quorate_bed::client::put_manifest(&shop.host(), "acme/app", reference, kind, bytes);
+        assert_eq!(put.unwrap(), 201);
+    };
+    let (mut index, mut image) = (body(&release.digest), body(&release.images[0].manifest_digest));
+    image["config"]["size"] = (release.images[0].config.len() + 1).into();
+    let image = image.to_string().into_bytes();
+    let digest = quorate_bed::image::digest(&image);
+    put(&digest, "application/vnd.oci.image.manifest.v1+json", &image);
+    index["manifests"][0]["digest"] = digest.into();
+    index["manifests"][0]["size"] = image.len().into();
+    let index = index.to_string().into_bytes();
+    put("untrue", "application/vnd.oci.image.index.v1+json", &index);
+    let verdict = shop.quorate(&["verify", &shop.at("untrue"), "-o", "json"]).exits(1).json();
+    assert_eq!(verdict["refusals"][0]["reason"], "child-malformed");
+    assert_eq!(verdict["verdict"], "refused");
+}
+
+#[test]
 fn what_others_wrote_is_not_repeated_at_length() {
     let shop = Shop::open();
     let release = shop.agreed("git-1", "1");

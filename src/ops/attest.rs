@@ -339,7 +339,7 @@ async fn compare(
         );
     }
     let size = manifest.config.size;
-    let Some(bytes) = registry.blob(repository, config_digest, size, Config::MAX_BYTES).await? else {
+    let Some(bytes) = registry.blob(repository, config_digest, Some(size), Config::MAX_BYTES).await? else {
         return differs(
             "config-absent",
             format!("the registry does not have the configuration {config_digest}"),
