@@ -6,6 +6,18 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| *c == '\n' || !is_hidden(*c)).collect()
 }
 
+/// The most characters of an explanation, which may repeat text of others.
+const MAX_SHOWN: usize = 1_000;
+
+/// An explanation, as far as anybody reads on.
+pub(crate) fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Whether a character is a control, or reorders, joins or hides others (Unicode category Cf, as
 /// far as text can be turned around or made to look like another).
 pub(crate) fn is_hidden(c: char) -> bool {
@@ -17,6 +29,12 @@ pub(crate) fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_explanations_end() {
+        assert_eq!(shortened("é".repeat(1_000)), "é".repeat(1_000));
+        assert_eq!(shortened("é".repeat(1_001)), format!("{}…", "é".repeat(1_000)));
+    }
 
     #[test]
     fn text_of_others_moves_nothing_on_a_terminal() {

@@ -600,3 +600,22 @@ fn an_aged_vote_is_renewed_if_asked() {
     let report = shop.quorate(&promote).exits(0).json();
     assert_eq!(shop::cell(&report, "linux/amd64", "github"), "counted");
 }
+
+#[test]
+fn a_bundle_signed_again_elsewhere_is_attached_where_it_is_asked_for() {
+    for referrers in [true, false] {
+        let shop = Shop::new(RegistryOptions { referrers, ..Default::default() });
+        let release = shop.release("git-1", "hello");
+        sign_apart(&shop, &release, "github");
+        shop.attest_all(&release, &["github"]);
+        let attach = |more: &[&str]| {
+            shop.bed.registry.clear_log();
+            let bundle = ["attest", &release.reference, "--bundle", "github-x86_64-linux.json", "-o", "json"];
+            let outcome = shop.quorate(&[&bundle[..], more].concat()).exits(0).json()["outcome"].clone();
+            (outcome, shop.bed.registry.writes().is_empty())
+        };
+        assert_eq!(attach(&[]), ("already".into(), true));
+        assert_eq!(attach(&["--again"]), ("attested".into(), false));
+        assert_eq!(attach(&[]), ("already".into(), true));
+    }
+}

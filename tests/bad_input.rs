@@ -52,6 +52,7 @@ fn malformed_options() {
         (vec!["promote", image, "--tag", "stable"], "no rule for the tag `stable`"),
         (vec!["promote", image, "--tag", "latest", "--adopt", "sha256:aa"], "not a digest"),
         (vec!["verify", image, "--expect-commit", "main"], "not a commit"),
+        (vec!["verify", image, "--timeout", "18446744073709551615"], "0..=86400"),
         // What a CI job meant to fill in.
         (vec!["verify", image, "--expect-commit="], "--expect-commit"),
         (vec!["verify", image, "--policy-digest="], "--policy-digest"),
@@ -246,6 +247,59 @@ fn malformed_bundles_are_ignored_with_a_reason() {
             assert_eq!(shop::cell(&verdict, "linux/amd64", "github"), "counted", "the good one still counts");
         }
     }
+}
+
+#[test]
+fn a_size_that_is_not_true_refuses_the_image() {
+    let shop = Shop::open();
+    let release = shop.agreed("git-1", "1");
+    let body = |digest: &str| -> serde_json::Value {
+        let found = quorate_bed::client::manifest(&shop.host(), "acme/app", digest).unwrap().body;
+        serde_json::from_slice(&found).unwrap()
+    };
+    let put = |reference: &str, kind: &str, bytes: &[u8]| {
+        let put = quorate_bed::client::put_manifest(&shop.host(), "acme/app", reference, kind, bytes);
+        assert_eq!(put.unwrap(), 201);
+    };
+    let (mut index, mut image) = (body(&release.digest), body(&release.images[0].manifest_digest));
+    image["config"]["size"] = (release.images[0].config.len() + 1).into();
+    let image = image.to_string().into_bytes();
+    let digest = quorate_bed::image::digest(&image);
+    put(&digest, "application/vnd.oci.image.manifest.v1+json", &image);
+    index["manifests"][0]["digest"] = digest.into();
+    index["manifests"][0]["size"] = image.len().into();
+    let index = index.to_string().into_bytes();
+    put("untrue", "application/vnd.oci.image.index.v1+json", &index);
+    let verdict = shop.quorate(&["verify", &shop.at("untrue"), "-o", "json"]).exits(1).json();
+    assert_eq!(verdict["refusals"][0]["reason"], "child-malformed");
+    assert_eq!(verdict["verdict"], "refused");
+}
+
+#[test]
+fn what_others_wrote_is_not_repeated_at_length() {
+    let shop = Shop::open();
+    let release = shop.agreed("git-1", "1");
+    let long = "x".repeat(900_000);
+    shop.write("bundle.json", serde_json::json!({ "mediaType": long }).to_string());
+    let verdict = shop
+        .quorate(&["verify", &release.reference, "--bundle", "bundle.json", "-o", "json"])
+        .exits(0)
+        .json();
+    let ignored = &verdict["ignored"][0];
+    assert_eq!(ignored["reason"], "bundle-version");
+    let detail = ignored["detail"].as_str().unwrap();
+    assert!(detail.starts_with("`mediaType` is \"xxx") && detail.len() < 1_100, "{} bytes", detail.len());
+
+    let index = quorate_bed::client::manifest(&shop.host(), "acme/app", &release.digest).unwrap().body;
+    let mut index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    index["manifests"][0]["mediaType"] = long.into();
+    let bytes = index.to_string().into_bytes();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    quorate_bed::client::put_manifest(&shop.host(), "acme/app", "long", kind, &bytes).unwrap();
+    let verdict = shop.quorate(&["verify", &shop.at("long"), "-o", "json"]).exits(1).json();
+    let refusal = &verdict["refusals"][0];
+    assert_eq!(refusal["reason"], "index-nested");
+    assert!(refusal["detail"].as_str().unwrap().len() < 1_100);
 }
 
 fn decode(base64: &str) -> Vec<u8> {

@@ -273,6 +273,8 @@ fn a_flood_of_evidence() {
         }
     });
     bounded(&shop, "thirty bundles of 1 MB", &["verify", &release.reference], 3, "registry-too-many");
+    let many = [&["verify"][..], &[release.reference.as_str(); 8]].concat();
+    bounded(&shop, "… eight times at once", &many, 3, "registry-too-many");
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn a_pack_that_was_changed_is_never_better() {
         }
     }
     let other = format!("{}@{}", shop.repository(), other.digest);
-    shop.quorate(&["pack", &other, "--out", "other.json"]).exits(0);
+    shop.quorate(&["pack", &other, "--out", "other.json", "--attach"]).exits(0);
     let foreign: Value = serde_json::from_slice(&fs::read(shop.path("other.json")).unwrap()).unwrap();
     let mut mixed = short.clone();
     mixed["layers"].as_array_mut().unwrap().extend(foreign["layers"].as_array().unwrap().iter().cloned());
@@ -347,4 +347,23 @@ fn a_pack_of_one_platform_of_two_does_not_speak_for_the_other() {
         shop.attest(&release, builder, ARM64.1, &[]).exits(0);
     }
     shop.quorate(&["pack", &release.reference, "--out", "pack.json"]).exits(0);
+}
+
+#[test]
+fn a_pack_attached_to_another_image_is_no_wrong_request() {
+    let shop = Shop::open();
+    let [one, other] = [("git-1", "1"), ("git-2", "2")].map(|(name, sequence)| {
+        let release = shop.agreed(name, sequence);
+        let image = format!("{}@{}", shop.repository(), release.digest);
+        shop.quorate(&["pack", &image, "--out", &format!("{name}.json"), "--attach"]).exits(0);
+        (image, release.digest)
+    });
+    let verify = ["verify", &other.0, "--evidence", "pack", "-o", "json"];
+    assert_eq!(shop.quorate(&verify).exits(0).json()["verdict"], "met");
+    let bytes = fs::read(shop.path("git-1.json")).unwrap();
+    let tag = format!("{}.q-pack", other.1.replace(':', "-"));
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    client::put_manifest(&shop.host(), "acme/app", &tag, kind, &bytes).unwrap();
+    let run = shop.quorate(&verify).exits(3).says("pack-incomplete").says(&one.1);
+    assert!(run.json()["verdict"].is_null());
 }

@@ -93,6 +93,21 @@ fn a_tag_moves_only_away_from_what_is_expected() {
 }
 
 #[test]
+fn a_tag_of_evidence_is_no_tag_of_a_release() {
+    let shop = Shop::open();
+    let tags = "quorum = 2\n[[image.tag]]\nname = \"*\"\nrule = \"forward\"\n";
+    shop.write("quorate.toml", shop.policy(2).replacen("quorum = 2\n", tags, 1));
+    let release = shop.release_unruled("git-1");
+    shop.attest_all(&release, &["github", "garnix"]);
+    let image = release.images[0].manifest_digest.replace(':', "-");
+    for tag in [image.clone(), format!("{image}.q-basement.0"), format!("{image}.q-pack")] {
+        promote(&shop, &release, &["--tag", &tag]).exits(2).says("evidence is kept under such tags");
+        assert!(shop.bed.registry.writes().is_empty());
+    }
+    promote(&shop, &release, &["--tag", "edge"]).exits(0);
+}
+
+#[test]
 fn the_release_must_be_of_the_commit_that_is_expected() {
     let shop = Shop::open();
     let release = shop.agreed("git-1", "1");

@@ -6,7 +6,7 @@
 mod shop;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quorate_bed::{Auth, Fault, Registry, RegistryOptions, client, image};
 use shop::{AMD64, Release, Run, Shop};
@@ -249,4 +249,32 @@ fn both_sides_may_want_credentials() {
             assert!(deep <= depth, "{to}: depth {deep}, not {depth}");
         }
     }
+}
+
+#[test]
+fn what_was_signed_again_is_brought_beside_what_was_signed_before() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let to = format!("{}/acme/production", shop.host());
+    rule_for(&shop, &to);
+    let policy = fs::read_to_string(shop.path("quorate.toml")).unwrap();
+    let fresh = policy.replacen("quorum = 2", "quorum = 2\nmax_age = \"1h\"", 1);
+    shop.bed.tsa.set_time(Some(SystemTime::now() - Duration::from_secs(7200)));
+    shop.attest_all(&release, &["github", "garnix"]);
+    shop.bed.tsa.set_time(None);
+    promote(&shop, &release, &to, &[]).exits(0);
+    shop.write("quorate.toml", &fresh);
+    let refused = promote(&shop, &release, &to, &[]).exits(1).json();
+    assert_eq!(shop::cell(&refused, "linux/amd64", "github"), "rejected too-old");
+
+    for builder in ["github", "garnix"] {
+        for system in [AMD64.1, shop::ARM64.1] {
+            shop.attest(&release, builder, system, &["--again"]).exits(0);
+        }
+    }
+    let report = promote(&shop, &release, &to, &[]).exits(0).json();
+    assert_eq!((&report["outcome"], &report["verdict"]), (&"unchanged".into(), &"met".into()));
+    assert_eq!(report["copied"]["attestations"], 4);
+    let report = promote(&shop, &release, &to, &[]).exits(0).json();
+    assert_eq!(report["copied"]["attestations"], 0, "nothing twice");
 }

@@ -45,7 +45,7 @@ async fn absent_is_what_the_registry_says_and_nothing_else() {
     let absent = repository(&bed).at_digest(Digest::of(b"absent"));
     assert_eq!(registry.manifest(&absent).await.unwrap(), None);
     let repository = repository(&bed);
-    let blob = registry.blob(&repository, Digest::of(b"absent"), 6, 10);
+    let blob = registry.blob(&repository, Digest::of(b"absent"), Some(6), 10);
     assert_eq!(blob.await.unwrap(), None);
 }
 
@@ -228,7 +228,7 @@ async fn blobs_are_checked_for_size_and_digest() {
     let registry = anonymous();
     let repository = repository(&bed);
     let digest = registry.push_blob(&repository, b"content".to_vec()).await.unwrap();
-    let get = async |size, limit| registry.blob(&repository, digest, size, limit).await;
+    let get = async |size, limit| registry.blob(&repository, digest, Some(size), limit).await;
     assert_eq!(get(7, 7).await.unwrap().unwrap(), b"content");
     assert_eq!(reason(get(8, 100).await), "registry-digest-mismatch");
     assert_eq!(reason(get(6, 6).await), "registry-too-large");
@@ -330,6 +330,12 @@ async fn what_does_not_pass_is_given_up() {
         (say(500), "registry-server-error", 4),
         (FaultAction::HalfBody, "registry-unreachable", 4),
         (FaultAction::Status(Answer::status(429).header("Retry-After", "9999")), "registry-throttled", 1),
+        // The most seconds that 64 bits hold, of which no clock knows.
+        (
+            FaultAction::Status(Answer::status(429).header("Retry-After", "18446744073709551615")),
+            "registry-throttled",
+            1,
+        ),
         (
             FaultAction::Status(Answer::status(503).header("Retry-After", "Mon, 21 Oct 2199 07:28:00 GMT")),
             "registry-server-error",
@@ -373,7 +379,7 @@ async fn redirects_stay_where_they_belong() {
 
     // A blob may come from another host, which learns nothing of us.
     bed.fault(redirect(307, &there).path("/blobs/"));
-    let blob = registry.blob(&repository, digest, 7, 7).await;
+    let blob = registry.blob(&repository, digest, Some(7), 7).await;
     assert_eq!(blob.unwrap().unwrap(), b"content");
     assert_eq!(stranger.log().len(), 1);
     assert!(!stranger.log()[0].authorization);
@@ -402,14 +408,14 @@ async fn redirects_stay_where_they_belong() {
     ] {
         bed.clear_log();
         bed.fault(redirect(302, &to).path("/blobs/"));
-        let blob = registry.blob(&repository, digest, 7, 7).await;
+        let blob = registry.blob(&repository, digest, Some(7), 7).await;
         assert_eq!(reason(blob), "registry-redirect", "{to}");
         assert!(bed.log().len() <= 4, "{to}");
         bed.clear_faults();
     }
     assert!(stranger.log().is_empty());
     bed.fault(Fault::new(say(302)).path("/blobs/"));
-    let blob = registry.blob(&repository, digest, 7, 7).await;
+    let blob = registry.blob(&repository, digest, Some(7), 7).await;
     assert_eq!(reason(blob), "registry-malformed");
 }
 

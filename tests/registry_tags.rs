@@ -310,7 +310,7 @@ async fn a_blob_is_mounted_where_the_registry_can() {
         let asked = format!("POST /v2/acme/app/blobs/uploads/?mount={digest}&from=acme/base");
         assert_eq!(*writes(&bed).last().unwrap(), asked);
         if mount {
-            assert_eq!(registry.blob(&into, digest, 7, 7).await.unwrap().unwrap(), b"content");
+            assert_eq!(registry.blob(&into, digest, Some(7), 7).await.unwrap().unwrap(), b"content");
         } else {
             assert_eq!(registry.push_blob(&into, b"content".to_vec()).await.unwrap(), digest);
         }

@@ -7,8 +7,12 @@ mod shop;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use quorate_bed::Fault;
+use quorate_bed::image::{self, Image};
+use quorate_bed::{Fault, client};
+use serde_json::json;
 use shop::{AMD64, ARM64, Release, Shop, cell};
 
 const BOTH: [&str; 2] = ["github", "garnix"];
@@ -187,4 +191,45 @@ fn what_was_seen_before_a_revocation_counts_and_what_came_after_does_not() {
         shop.attest(&before, "basement", system, &["--again"]).exits(0);
     }
     assert_eq!(judged(&before, 0), "counted");
+}
+
+/// Attaches a megabyte that is no bundle, where a bundle would be.
+fn attach_junk(shop: &Shop, subject: &Image, n: usize) {
+    let junk = format!("{n:02}").into_bytes().repeat(500_000);
+    let blob = |bytes: &[u8], media_type: &str| {
+        let digest = image::digest(bytes);
+        let upload = format!("/v2/acme/app/blobs/uploads/?digest={digest}");
+        assert_eq!(client::send(&shop.host(), "POST", &upload, &[], bytes).unwrap().status, 201);
+        json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+    };
+    let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let mut layer = blob(&junk, bundle);
+    layer["data"] = STANDARD.encode(&junk).into();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": image::MANIFEST, "artifactType": bundle,
+        "config": blob(b"{}", "application/vnd.oci.empty.v1+json"), "layers": [layer],
+        "subject": { "mediaType": image::MANIFEST, "digest": subject.manifest_digest, "size": subject.manifest.len() },
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let put =
+        client::put_manifest(&shop.host(), "acme/app", &image::digest(&manifest), image::MANIFEST, &manifest);
+    assert_eq!(put.unwrap(), 201);
+}
+
+#[test]
+fn what_hangs_on_one_image_takes_no_room_from_another() {
+    let shop = Shop::open();
+    let full = [("git-1", "1"), ("git-2", "2"), ("git-3", "3")].map(|(name, sequence)| {
+        let release = shop.agreed(name, sequence);
+        (0..9).for_each(|n| attach_junk(&shop, &release.images[0], n));
+        by_digest(&shop, &release)
+    });
+    for image in &full {
+        shop.quorate(&["verify", image]).exits(0);
+    }
+    let small = by_digest(&shop, &shop.agreed("git-4", "4"));
+    let mut all = vec!["verify", "-o", "json"];
+    all.extend(full.iter().chain([&small]).map(String::as_str));
+    let document = shop.quorate(&all).exits(0).json();
+    assert_eq!(document["verdict"], "met");
 }

@@ -38,6 +38,9 @@ pub enum PublicKeyError {
     /// No PEM block.
     #[error("not PEM: a public key file begins with `-----BEGIN PUBLIC KEY-----`")]
     NotPem,
+    /// More than one PEM block, of which a reader would see one.
+    #[error("more than one PEM block: a file holds one public key")]
+    Several,
     /// A private key where a public one belongs.
     #[error("this is a private key; `quorate key public` prints the public one")]
     Private,
@@ -57,6 +60,9 @@ impl PublicKey {
         }
         if !text.contains("-----BEGIN PUBLIC KEY-----") {
             return Err(PublicKeyError::NotPem);
+        }
+        if text.matches("-----BEGIN ").count() > 1 {
+            return Err(PublicKeyError::Several);
         }
         let der = DerPublicKey::from_pem(text).map_err(|_| PublicKeyError::NotPem)?;
         if let Some(point) = der.as_bytes().strip_prefix(&P256_PREFIX[..]) {
@@ -179,6 +185,8 @@ mod tests {
 
     #[test]
     fn other_files_are_refused_by_name() {
+        assert!(PublicKey::from_pem(&format!("of garnix\n{PEM}")).is_ok());
+        assert_eq!(PublicKey::from_pem(&format!("{PEM}\n{ED25519_PEM}")), Err(PublicKeyError::Several));
         assert_eq!(PublicKey::from_pem(""), Err(PublicKeyError::NotPem));
         assert_eq!(PublicKey::from_pem(&PEM.replace("PUBLIC", "PRIVATE")), Err(PublicKeyError::Private));
         assert_eq!(PublicKey::from_pem(&PEM.replace("MFkw", "MFkx")), Err(PublicKeyError::Unsupported));

@@ -19,6 +19,7 @@ use super::trust::Transparency;
 use super::{Bundle, Identity, MaySign, Provenance, PublicKey, Sealed, Signer, Statement, Trust, Witnesses};
 use crate::oci::Digest;
 use crate::reason::Reason;
+use crate::text::shortened;
 
 /// A statement whose signature, certificate, log proof and time all hold under a trust.
 ///
@@ -140,7 +141,7 @@ impl Attestation {
 impl Rejection {
     /// A rejection of bytes that are no bundle of ours.
     pub fn of_bytes(bytes: &[u8], (reason, detail): (Reason, String)) -> Self {
-        Self { bundle: Digest::of(bytes), reason, detail, signer: None, manifest: None }
+        Self { bundle: Digest::of(bytes), reason, detail: shortened(detail), signer: None, manifest: None }
     }
 }
 

@@ -58,8 +58,8 @@ pub(super) struct Arguments {
     /// Sign that the build differs from what was pushed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_RECORD_DISSENT")]
     record_dissent: bool,
-    /// Sign even what this signer has attested before: a policy that wants young votes counts by
-    /// the time of the youngest
+    /// Sign even what this signer has attested before, or with `--bundle` attach it: a policy that
+    /// wants young votes counts by the time of the youngest
     #[arg(long, value_parser = BoolishValueParser::new(), env = "QUORATE_AGAIN")]
     again: bool,
     /// Write the bundle to this file, too
@@ -181,6 +181,7 @@ impl Arguments {
         let request = Signed {
             image: self.image.clone(),
             bundle,
+            again: self.again,
             store: store.clone(),
             may_sign,
             policy: policy.as_ref(),

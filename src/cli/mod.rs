@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, value_parser};
 use serde_json::Value;
 
 use crate::edge::ci::{self, Ci};
@@ -50,6 +50,9 @@ const REQUEST: u8 = 2;
 const UNDECIDED: u8 = 3;
 /// Interrupted.
 const INTERRUPTED: u8 = 130;
+
+/// The longest that a run can be given, in seconds.
+const DAY: u64 = 24 * 60 * 60;
 
 /// Where the passphrase of an encrypted key is looked for.
 const PASSPHRASE: &str = "QUORATE_KEY_PASSPHRASE";
@@ -124,7 +127,7 @@ struct Global {
     ci: ci::Setting,
     /// Seconds until the whole run is given up [default: 60; for `attest`, which may read whole
     /// layers, 600]
-    #[arg(long, global = true, value_name = "SECONDS", env = "QUORATE_TIMEOUT")]
+    #[arg(long, global = true, value_name = "SECONDS", env = "QUORATE_TIMEOUT", value_parser = value_parser!(u64).range(..=DAY))]
     timeout: Option<u64>,
 }
 

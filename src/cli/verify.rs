@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::Mutex;
 
 use super::{Finished, Global, Judgement};
 use crate::edge::files::{self, Bundles};
@@ -100,9 +101,19 @@ impl Arguments {
             // What is judged from disk is judged without a network.
             trust.unconnected().load_for(&policy, &registry, global, printer).await?
         };
+        let (one, turn) = (self.images.len() == 1, Mutex::new(()));
         let asked = self.images.iter().map(|image| async {
             let request = self.request(image, &policy, &source, &evidence_from, &bundles)?;
-            run(&registry, &policy, &trusts, &request).await
+            if !one {
+                let part = registry.share(AT_ONCE);
+                let result = run(&part, &policy, &trusts, &request).await;
+                if !part.is_used_up() {
+                    return result;
+                }
+            }
+            // What takes more than its part of the memory is looked at again, one after another.
+            let _turn = turn.lock().await;
+            run(&registry.share(1), &policy, &trusts, &request).await
         });
         let results: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
         let mut all: Vec<report::Asked> = self.images.iter().cloned().zip(results).collect();

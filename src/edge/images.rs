@@ -68,7 +68,7 @@ pub async fn blob(
 ) -> Result<Option<Vec<u8>>, Error> {
     match store {
         Store::Repository(repository) => {
-            Ok(registry.blob(repository, named.digest, named.size, limit).await?)
+            Ok(registry.blob(repository, named.digest, Some(named.size), limit).await?)
         }
         Store::Layout(path) => {
             let found = Layout::open(path)?.content(named.digest, limit)?;
@@ -82,6 +82,20 @@ pub async fn blob(
                 found => Ok(found),
             }
         }
+    }
+}
+
+/// Reads a blob of at most `limit` bytes into memory, whatever size its descriptor says: that is for
+/// the decision, which refuses an image of which it is not true.
+pub async fn content(
+    registry: &Registry,
+    store: &Store,
+    digest: Digest,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, Error> {
+    match store {
+        Store::Repository(repository) => Ok(registry.blob(repository, digest, None, limit).await?),
+        Store::Layout(path) => Layout::open(path)?.content(digest, limit),
     }
 }
 

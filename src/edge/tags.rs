@@ -42,7 +42,7 @@ impl CandidateTag {
             Some("the policy governs it")
         } else if tag.as_str() == "latest" {
             Some("`latest` names releases")
-        } else if tag.as_str().starts_with("sha256-") {
+        } else if is_of_evidence(&tag) {
             Some("evidence is kept under such tags")
         } else {
             None
@@ -58,6 +58,11 @@ impl CandidateTag {
     pub fn tag(&self) -> &Tag {
         &self.0
     }
+}
+
+/// Whether evidence may be kept under a tag: no image is named by it, whatever a policy's pattern takes in.
+pub fn is_of_evidence(tag: &Tag) -> bool {
+    tag.as_str().starts_with("sha256-")
 }
 
 /// Names a new image or index by candidate tags: in one request where the registry can, and one by one

@@ -58,6 +58,9 @@ pub enum PackError {
     /// It does not say which image it is of, or does not hold it.
     #[error("it does not hold the image that it is of")]
     NoImage,
+    /// It stands where the pack of one image belongs, and is of another.
+    #[error("it is of another image, {0}")]
+    OtherImage(Digest),
 }
 
 impl PackError {
@@ -67,7 +70,7 @@ impl PackError {
             Self::Malformed(_) => "pack-malformed",
             Self::OtherType => "pack-type",
             Self::TooLarge(_) | Self::TooMany(_) => "pack-too-large",
-            Self::NotInlined(_) | Self::NoImage => "pack-incomplete",
+            Self::NotInlined(_) | Self::NoImage | Self::OtherImage(_) => "pack-incomplete",
         }
     }
 }

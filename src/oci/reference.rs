@@ -3,6 +3,7 @@
 //! Nothing is defaulted: no host, no `latest`. That is what a gate needs, and narrower than what
 //! Docker's tools accept.
 
+use core::net::{IpAddr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
 
@@ -115,13 +116,14 @@ impl FromStr for Repository {
     }
 }
 
-/// Lower case, default port dropped, Docker Hub's names made one; `None` if it is not a host.
+/// Lower case, an IPv6 address in its one form (RFC 5952), default port dropped, Docker Hub's names
+/// made one; `None` if it is not a host.
 fn normal_host(s: &str) -> Option<String> {
     let s = s.to_ascii_lowercase();
     let (name, port) = match s.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']')?;
-            address.parse::<core::net::Ipv6Addr>().ok()?;
+            let address = address.parse::<Ipv6Addr>().ok()?;
             let port = match after {
                 "" => None,
                 _ => Some(after.strip_prefix(':')?),
@@ -161,10 +163,18 @@ fn normal_host(s: &str) -> Option<String> {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
         _ => name,
     };
-    Some(match port {
-        None | Some("443") => name,
+    // This machine is asked over plain http, of which 443 is not the default port.
+    let is_default = |port: &str| port == "443" && !is_loopback(&name);
+    Some(match port.filter(|port| !is_default(port)) {
+        None => name,
         Some(port) => format!("{name}:{port}"),
     })
+}
+
+/// Whether a host without its port is this machine.
+fn is_loopback(name: &str) -> bool {
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` of the distribution specification.
@@ -287,6 +297,12 @@ mod tests {
             ("localhost/app:1", "localhost/app:1"),
             ("localhost:5000/app:1", "localhost:5000/app:1"),
             ("[::1]:5000/app:1", "[::1]:5000/app:1"),
+            ("[0:0::0001]:5000/app:1", "[::1]:5000/app:1"),
+            ("[2001:DB8:0:0::5]:443/app:1", "[2001:db8::5]/app:1"),
+            // Where plain http is spoken, it is no default.
+            ("localhost:443/app:1", "localhost:443/app:1"),
+            ("127.0.0.1:443/app:1", "127.0.0.1:443/app:1"),
+            ("[::1]:443/app:1", "[::1]:443/app:1"),
             ("docker.io/nginx:1", "docker.io/library/nginx:1"),
             ("index.docker.io/acme/app:1", "docker.io/acme/app:1"),
             ("r.example/a__b/c-d.e/f--g:1", "r.example/a__b/c-d.e/f--g:1"),

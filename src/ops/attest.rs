@@ -46,6 +46,8 @@ pub struct Signed<'a> {
     pub image: Reference,
     /// The bundle.
     pub bundle: Vec<u8>,
+    /// Whether to attach what this signer said before, in another bundle.
+    pub again: bool,
     /// As in [`Request`].
     pub store: Repository,
     /// Who may have signed it, each under its own trust.
@@ -229,6 +231,7 @@ pub async fn attach_signed(
     match earlier(&found, &own, statement) {
         Earlier::Nothing { first: true } => legacy(registry, store, subject.digest, &warn).await?,
         Earlier::Nothing { first: false } => {}
+        Earlier::Same(_, bytes) if request.again && bytes != request.bundle => {}
         Earlier::Same(attested, _) => return Ok(Report::Already(*attested)),
         Earlier::Contradicts(before, content) => {
             return Ok(Report::Differs(contradiction(statement, subject.digest, before, content)));
@@ -336,7 +339,7 @@ async fn compare(
         );
     }
     let size = manifest.config.size;
-    let Some(bytes) = registry.blob(repository, config_digest, size, Config::MAX_BYTES).await? else {
+    let Some(bytes) = registry.blob(repository, config_digest, Some(size), Config::MAX_BYTES).await? else {
         return differs(
             "config-absent",
             format!("the registry does not have the configuration {config_digest}"),

@@ -69,10 +69,11 @@ async fn bring_child(
     let mut brought = Vec::new();
     let mut due = Vec::new();
     for Proven { child, attestation, bundle } in proven {
-        let said = attestation.said();
-        if !there.iter().any(|there| there.said() == said) && !brought.contains(&said) {
+        // The same that was seen at another time may count where this does not.
+        let said = (attestation.said(), attestation.seen());
+        if !there.iter().any(|there| (there.said(), there.seen()) == said) && !brought.contains(&said) {
             let slot = slot(rules, attestation)?;
-            let (kind, time) = (attestation.predicate_type(), attestation.earliest());
+            let (kind, time) = (attestation.predicate_type(), attestation.seen().map(|(first, _)| first));
             due.push(async move { attach(registry, to, child, listed, &slot, bundle, kind, time).await });
             brought.push(said);
         }

@@ -80,10 +80,11 @@ impl Proof {
         }
     }
 
-    pub(super) fn earliest(&self) -> Option<Timestamp> {
+    /// When it was seen first and last. What is signed again is seen later.
+    pub(super) fn seen(&self) -> Option<(Timestamp, Timestamp)> {
         match self {
-            Self::Statement(proven) => proven.earliest(),
-            Self::Provenance(proven) => proven.earliest(),
+            Self::Statement(proven) => proven.earliest().zip(proven.latest()),
+            Self::Provenance(proven) => proven.earliest().zip(proven.latest()),
         }
     }
 }
@@ -245,7 +246,7 @@ async fn content(
     let config = match Manifest::parse(manifest.bytes.clone()) {
         // A larger one is refused by the decision, and never fetched.
         Ok(read) if read.config.size <= Config::MAX_BYTES => {
-            images::blob(registry, store, &read.config, Config::MAX_BYTES)
+            images::content(registry, store, read.config.digest, Config::MAX_BYTES)
                 .await?
                 .map(|bytes| Part { media_type: read.config.media_type, bytes })
         }

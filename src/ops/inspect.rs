@@ -119,7 +119,8 @@ impl Asked<'_> {
         if named.size > Config::MAX_BYTES {
             return Ok(Err(format!("the configuration {} has {} bytes", named.digest, named.size)));
         }
-        let found = self.registry.blob(self.repository, named.digest, named.size, Config::MAX_BYTES).await?;
+        let found =
+            self.registry.blob(self.repository, named.digest, Some(named.size), Config::MAX_BYTES).await?;
         let Some(bytes) = found else {
             return Ok(Err(format!("the registry does not have the configuration {}", named.digest)));
         };

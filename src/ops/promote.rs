@@ -264,6 +264,12 @@ fn kinds(policy: &Policy, request: &Request<'_>) -> Result<Vec<(Tag, TagKind)>, 
     // An image without a rule is refused by the decision, not here.
     let Some(rule) = policy.image(request.place()) else { return Ok(kinds) };
     for tag in &request.tags {
+        if tags::is_of_evidence(tag) {
+            return Err(Error::request(format!(
+                "`{tag}` is no tag of a release: evidence is kept under such tags"
+            ))
+            .hint("name the release by a tag that does not begin with `sha256-`"));
+        }
         let kind = rule.tag(tag).ok_or_else(|| {
             Error::request(format!("the policy has no rule for the tag `{tag}` of `{}`", request.place()))
                 .hint(format!(

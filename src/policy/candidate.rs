@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::file::ImageRule;
 use crate::oci::{Config, Descriptor, Digest, ImageIndex, Manifest, Platform, Repository, media_type};
 use crate::reason::Reason;
+use crate::text::shortened;
 
 /// Something about the image itself that no vote can mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,12 @@ pub(super) struct Image {
     pub platform: Platform,
     pub digest: Digest,
     pub config_digest: Digest,
+}
+
+impl Refusal {
+    pub(super) fn shortened(self) -> Self {
+        Self { detail: shortened(self.detail), ..self }
+    }
 }
 
 fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, Refusal> {

@@ -224,7 +224,7 @@ fn verdict(policy: &Policy, candidate: &Candidate, outcome: Outcome, refusals: V
         digest: candidate.digest(),
         policy: policy.digest(),
         outcome,
-        refusals,
+        refusals: refusals.into_iter().map(Refusal::shortened).collect(),
         group: None,
         environment: None,
         distinct_by: Domains::default(),

@@ -14,6 +14,7 @@ use super::vote::{Backing, Group, NoVote, Vote};
 use crate::attestation::{Attestation, Claim, Commit, Provenance, Rejection};
 use crate::oci::{Digest, Platform, Repository, System};
 use crate::reason::Reason;
+use crate::text::shortened;
 
 /// Evidence as it is heard: votes, and what is to be said of the rest.
 pub(super) struct Hearing<'a> {
@@ -240,6 +241,7 @@ impl<'a> Hearing<'a> {
         reason: Reason,
         detail: String,
     ) {
+        let detail = shortened(detail);
         match (builder, manifest) {
             (Some(builder), Some(manifest)) if self.in_index(manifest) => {
                 let new = (reason, detail);

@@ -10,7 +10,8 @@ use super::host::Access;
 use super::transport::{Call, Follow, Outlet, Sink};
 
 impl Registry {
-    /// Fetches a blob of `size` bytes into memory. `Ok(None)` only when the registry says 404.
+    /// Fetches a blob into memory, of `size` bytes where that is known. `Ok(None)` only when the
+    /// registry says 404.
     ///
     /// # Errors
     /// [`Error::TooLarge`] before anything is asked when `size` is over `limit` (bytes), and when
@@ -20,14 +21,14 @@ impl Registry {
         &self,
         repository: &Repository,
         digest: Digest,
-        size: u64,
+        size: Option<u64>,
         limit: u64,
     ) -> Result<Option<Vec<u8>>, Error> {
         let host = self.host(repository)?;
         let path = repository.path();
         let call = host.call(Method::GET, path, &format!("blobs/{digest}"), Access::Pull)?;
         let asked = call.asked(&host);
-        if size > limit {
+        if size.is_some_and(|size| size > limit) {
             return Err(Error::TooLarge { what: asked.to_string(), limit });
         }
         let answer = self.send(&host, Call { limit, follow: Follow::Anywhere, ..call }).await?;
@@ -42,8 +43,8 @@ impl Registry {
             return Err(Error::DigestMismatch { asked, expected: digest, found });
         }
         let length = answer.body.len() as u64;
-        if length != size {
-            return Err(Error::SizeMismatch { asked, expected: size, found: length });
+        if let Some(expected) = size.filter(|size| *size != length) {
+            return Err(Error::SizeMismatch { asked, expected, found: length });
         }
         self.keep(&answer.body)?;
         Ok(Some(answer.body))

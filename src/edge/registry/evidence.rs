@@ -374,7 +374,7 @@ impl Registry {
         if let Some(data) = &layer.data {
             return Ok(Read::Bundle(layer.digest, data.clone()));
         }
-        match self.blob(repository, layer.digest, layer.size, MAX_BUNDLE).await {
+        match self.blob(repository, layer.digest, Some(layer.size), MAX_BUNDLE).await {
             Ok(Some(bytes)) => Ok(Read::Bundle(layer.digest, bytes)),
             Ok(None) => skip("the registry does not have its bundle".to_owned()),
             Err(Error::TooLarge { .. }) => Ok(Read::Skipped(too_large(digest))),

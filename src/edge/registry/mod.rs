@@ -65,7 +65,7 @@ pub(in crate::edge) use transport::Sink;
 
 /// Bytes of manifests, lists and blobs in one look at an image, so that memory stays bounded
 /// however many of them there are.
-const MAX_KEPT: usize = 16 * 1024 * 1024;
+const MAX_KEPT: u64 = 16 * 1024 * 1024;
 
 /// How a run talks to registries.
 #[derive(Debug, Clone)]
@@ -106,8 +106,19 @@ impl Default for Options {
 pub struct Registry {
     shared: Arc<Shared>,
     deadline: Instant,
-    /// Bytes of manifests, lists and blobs handed out so far: a caller may keep them all.
-    kept: Arc<AtomicU64>,
+    kept: Arc<Kept>,
+}
+
+/// Bytes of manifests, lists and blobs handed out so far: a caller may keep them all.
+struct Kept {
+    bytes: AtomicU64,
+    most: u64,
+}
+
+impl Kept {
+    fn at_most(most: u64) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicU64::default(), most })
+    }
 }
 
 struct Shared {
@@ -131,7 +142,7 @@ impl Registry {
         let connect_timeout = options.request_timeout.min(Duration::from_secs(10));
         Ok(Self {
             deadline: Instant::now() + options.deadline,
-            kept: Arc::default(),
+            kept: Kept::at_most(MAX_KEPT),
             shared: Arc::new(Shared {
                 clients: Clients::new(options.ca_file.as_deref(), connect_timeout)?,
                 credentials: options.credentials,
@@ -149,16 +160,33 @@ impl Registry {
     /// own, for a run that waits and looks again.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { shared: self.shared.clone(), deadline: Instant::now() + deadline, kept: Arc::default() }
+        Self {
+            shared: self.shared.clone(),
+            deadline: Instant::now() + deadline,
+            kept: Kept::at_most(MAX_KEPT),
+        }
+    }
+
+    /// The same with memory of its own for one look at an image: one part in `parts` of what a look
+    /// may take, where so many are taken at once.
+    #[must_use]
+    pub fn share(&self, parts: usize) -> Self {
+        Self { kept: Kept::at_most(MAX_KEPT / parts.max(1) as u64), ..self.clone() }
+    }
+
+    /// Whether more was sent than may be kept.
+    pub fn is_used_up(&self) -> bool {
+        self.kept.bytes.load(Ordering::Relaxed) > self.kept.most
     }
 
     /// Counts bytes that the caller may keep.
     fn keep(&self, bytes: &[u8]) -> Result<(), Error> {
         let length = bytes.len() as u64;
-        if self.kept.fetch_add(length, Ordering::Relaxed) + length > MAX_KEPT as u64 {
+        if self.kept.bytes.fetch_add(length, Ordering::Relaxed) + length > self.kept.most {
             // Not `TooLarge`, which a caller may take for one thing that can be left out.
             let what = "bytes of manifests and evidence at once".to_owned();
-            return Err(Error::TooMany { what, limit: MAX_KEPT });
+            let limit = usize::try_from(self.kept.most).unwrap_or(usize::MAX);
+            return Err(Error::TooMany { what, limit });
         }
         Ok(())
     }

@@ -33,8 +33,8 @@ pub(super) fn is_transient(status: StatusCode) -> bool {
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // Too many digits for a number of seconds still mean "not in this run".
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
+        // Too many digits for a number of seconds still mean "not in this run"; no clock counts so far.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u32::MAX).into()));
     }
     let date: Timestamp = DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO))
@@ -57,7 +57,9 @@ mod tests {
         assert_eq!(after("9999"), Some(9999));
         assert_eq!(after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(10));
         assert_eq!(after("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0));
-        assert_eq!(after("99999999999999999999999"), Some(u64::from(u32::MAX)));
+        for many in ["18446744073709551615", "99999999999999999999999"] {
+            assert_eq!(after(many), Some(u64::from(u32::MAX)), "{many}");
+        }
         for garbage in ["", "soon", "-1", "1.5", "Wed, 99 Oct 2015"] {
             assert_eq!(after(garbage), None, "{garbage}");
         }

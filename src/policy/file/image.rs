@@ -437,7 +437,12 @@ impl RepositoryPattern {
     fn parse(text: &str) -> Result<Self, String> {
         let exact = |text: &str| text.parse::<Repository>().map_err(|error| format!("repository: {error}"));
         match text.strip_suffix("/*") {
-            Some(above) => Ok(Self::Below(format!("{}/", exact(above)?))),
+            Some(above) => {
+                let repository = exact(above)?;
+                // As written: what is below a path of Docker Hub is not below its `library`.
+                let path = above.split_once('/').map_or("", |(_, path)| path);
+                Ok(Self::Below(format!("{}/{path}/", repository.host())))
+            }
             None => Ok(Self::Exact(exact(text)?)),
         }
     }

@@ -360,6 +360,18 @@ mod tests {
     }
 
     #[test]
+    fn a_path_of_docker_hub_is_taken_as_it_is_written() {
+        let below = |path: &str| {
+            let policy = parse(&text().replace("ghcr.io/acme/app", path)).unwrap();
+            let fits = |r: &&str| policy.image(&r.parse().unwrap()).is_some();
+            ["docker.io/acme/app", "docker.io/nginx", "docker.io/library/acme/app"].map(|r| fits(&r))
+        };
+        assert_eq!(below("docker.io/acme/*"), [true, false, false]);
+        assert_eq!(below("index.docker.io/library/*"), [false, true, true]);
+        assert!(parse(&text().replace("ghcr.io/acme/app", "docker.io/*")).is_err());
+    }
+
+    #[test]
     fn a_refusal_names_the_line_of_its_table() {
         let line = |text: &str, of: &str| text.lines().position(|line| line == of).unwrap() + 1;
         let image = text().replace("quorum = 2", "quorum = 3");
