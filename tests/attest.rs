@@ -496,7 +496,10 @@ fn a_bundle_that_proves_nothing_here_is_not_attached() {
     attest(&release.reference, "changed.json", &[]).exits(1).says("(log-proof)");
     attest(&release.reference, file, &["--public-key", "garnix.key.pub"]).exits(1).says("(signer-unknown)");
     attest(&release.reference, "absent.json", &[]).exits(2).says("cannot read");
-    attest(&other.reference, file, &[]).exits(1).says("(other-manifest): it is about sha256:");
+    attest(&other.reference, file, &[])
+        .exits(1)
+        .says("(other-manifest): it is about sha256:")
+        .says("hint: attach it to `");
     let elsewhere = release.reference.replace("/acme/app", "/acme/other");
     attest(&elsewhere, file, &[]).exits(1).says("(name-mismatch): it speaks of");
     attest(&release.reference, file, &["--record-dissent"]).exits(2).says("cannot be used with");

@@ -35,7 +35,7 @@ pub enum JsonError {
     #[error("not strict JSON: {0}")]
     Syntax(String),
     /// A key that some parsers read as another.
-    #[error("the key `{found}` in `{path}` differs from `{known}` only in case, and parsers disagree on it")]
+    #[error("the key `{found}` {} differs from `{known}` only in case, and parsers disagree on it", at(path))]
     LookAlike {
         /// The key as written.
         found: String,
@@ -45,7 +45,7 @@ pub enum JsonError {
         path: String,
     },
     /// A key that the document's specification does not have.
-    #[error("unknown key `{found}` in `{path}`")]
+    #[error("unknown key `{found}` {}", at(path))]
     Unknown {
         /// The key as written.
         found: String,
@@ -53,11 +53,15 @@ pub enum JsonError {
         path: String,
     },
     /// A list in the place of an object, which some parsers read by position.
-    #[error("a list in the place of an object: `{path}`")]
+    #[error("a list in the place of an object, {}", at(path))]
     List {
         /// Where, as above.
         path: String,
     },
+}
+
+fn at(path: &str) -> String {
+    if path.is_empty() { "at the top".to_owned() } else { format!("in `{path}`") }
 }
 
 /// Reads `bytes` as one strict JSON document of the given shape.

@@ -189,7 +189,8 @@ pub async fn attach_signed(
     warn: impl Fn(&str),
 ) -> Result<Report, Error> {
     let refused = |reason: Reason, detail: String| {
-        Error::no(format!("the bundle is not attached ({}): {detail}", reason.code()))
+        Error::no(format!("the bundle is not attached ({reason}): {detail}"))
+            .hint(format!("`docs/reasons.md` says what `{reason}` comes from, and what to do"))
     };
     let bundle = Bundle::parse(&request.bundle).map_err(|(reason, detail)| refused(reason, detail))?;
     let attestation = verify(&bundle, request.may_sign.iter().copied())
@@ -198,7 +199,8 @@ pub async fn attach_signed(
     let (repository, store) = (&request.image.repository, &request.store);
     if statement.name != *repository {
         let detail = format!("it speaks of `{}`, not of `{repository}`", statement.name);
-        return Err(refused(Reason::NameMismatch, detail));
+        return Err(refused(Reason::NameMismatch, detail)
+            .hint("name the image as the statement does; `--attach-to` puts the bundle elsewhere"));
     }
     let builder = request.policy.and_then(|policy| policy.builder(signer));
     let slot = match request.slot.as_ref().or(builder.and_then(|builder| builder.slots.first())) {
@@ -211,7 +213,8 @@ pub async fn attach_signed(
         let (about, system) = (statement.manifest(), statement.build.system);
         let detail =
             format!("it is about {about}, and `{}` has {} for {system}", request.image, subject.digest);
-        return Err(refused(Reason::OtherManifest, detail));
+        return Err(refused(Reason::OtherManifest, detail)
+            .hint(format!("attach it to `{repository}@{about}`, or attest the image that is there")));
     }
     let difference = compare(registry, repository, &statement.build, &manifest).await?;
     match (difference, &statement.claim) {
