@@ -69,7 +69,7 @@ codes! {
     LogUnknown = "log-unknown", "The log entry is of a log that the trusted root does not name.";
     LogProof = "log-proof", "The log entry's inclusion proof or checkpoint does not hold.";
     LogEntry = "log-entry", "The log entry speaks of another signature, key or payload.";
-    LogUnwitnessed = "log-unwitnessed", "Fewer witnesses than the trust wants have cosigned the checkpoint of the log entry.";
+    LogUnwitnessed = "log-unwitnessed", "The checkpoint of the log entry lacks cosignatures that the trust wants, or has one that does not hold.";
     LogTime = "log-time", "The log's key was not valid at the verified time.";
     TimestampTooMany = "timestamp-too-many", "The bundle has more than 32 timestamps.";
     TimestampInvalid = "timestamp-invalid", "A timestamp does not hold under the trusted root.";

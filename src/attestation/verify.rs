@@ -139,9 +139,14 @@ impl Attestation {
 }
 
 impl Rejection {
+    /// One of a bundle with this digest, of which no manifest is known.
+    pub(super) fn new(bundle: Digest, (reason, detail): Refused, signer: Option<Signer>) -> Self {
+        Self { bundle, reason, detail: shortened(detail), signer, manifest: None }
+    }
+
     /// A rejection of bytes that are no bundle of ours.
-    pub fn of_bytes(bytes: &[u8], (reason, detail): (Reason, String)) -> Self {
-        Self { bundle: Digest::of(bytes), reason, detail: shortened(detail), signer: None, manifest: None }
+    pub fn of_bytes(bytes: &[u8], why: (Reason, String)) -> Self {
+        Self::new(Digest::of(bytes), why, None)
     }
 }
 
@@ -174,10 +179,8 @@ pub fn verify_provenance<'a>(
     sealed: &Sealed,
     may_sign: impl IntoIterator<Item = (&'a MaySign, &'a Trust)>,
 ) -> Result<Attestation<Provenance>, Box<Rejection>> {
-    let of = |(reason, detail), manifest| {
-        Box::new(Rejection { bundle: sealed.digest(), reason, detail, signer: None, manifest })
-    };
-    let statement = Provenance::parse(sealed.payload()).map_err(|why| of(why, None))?;
+    let statement = Provenance::parse(sealed.payload())
+        .map_err(|why| Box::new(Rejection::new(sealed.digest(), why, None)))?;
     let manifest = Some(statement.manifest);
     let Proven { signer, times } =
         prove(sealed, may_sign).map_err(|rejection| Box::new(Rejection { manifest, ..*rejection }))?;
@@ -196,8 +199,8 @@ pub fn verify_provenance<'a>(
 /// very trust that its holder stands under, was transparent, and was valid, with all above it, at
 /// each verified time; each log entry's inclusion proof and checkpoint, under the key and name of
 /// the very log that the entry names, and that the entry's body is this signature, payload and
-/// key; each timestamp; that at least one time is verified, and each lies in the validity of the
-/// log's key.
+/// key; where the trust wants witnesses, their cosignatures; each timestamp; that at least one time
+/// is verified, and each lies in the validity of the log's key.
 ///
 /// # Errors
 /// Every failure is a [`Rejection`] with its reason.
@@ -205,14 +208,8 @@ pub fn prove<'a>(
     sealed: &Sealed,
     may_sign: impl IntoIterator<Item = (&'a MaySign, &'a Trust)>,
 ) -> Result<Proven, Box<Rejection>> {
-    let reject = |signer: Option<&Signer>, (reason, detail): Refused| {
-        Box::new(Rejection {
-            bundle: sealed.digest(),
-            reason,
-            detail,
-            signer: signer.cloned(),
-            manifest: None,
-        })
+    let reject = |signer: Option<&Signer>, why: Refused| {
+        Box::new(Rejection::new(sealed.digest(), why, signer.cloned()))
     };
     let (signer, trust) = match sealed.holder() {
         Holder::Key => {

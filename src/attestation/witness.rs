@@ -112,15 +112,19 @@ impl Witness {
     /// Whether all its lines in this checkpoint hold; `None` without any. When it signed them is not
     /// looked at: its word is that it has seen no other history of the log, whatever its clock says.
     fn cosigned(&self, checkpoint: &Checkpoint) -> Option<bool> {
-        let signatures = checkpoint.signatures().iter();
-        let its_own =
-            signatures.filter(|line| line.name == self.name && line.key_id.as_bytes()[..] == self.id);
+        // A line that is there twice is one.
+        let its_own: BTreeSet<&[u8]> = checkpoint
+            .signatures()
+            .iter()
+            .filter(|line| line.name == self.name && line.key_id.as_bytes()[..] == self.id)
+            .map(|line| line.signature.as_bytes())
+            .collect();
         let holds = |signature: &[u8]| {
             let Some((time, signature)) = signature.split_first_chunk::<TIME>() else { return false };
             let header = format!("cosignature/v1\ntime {}\n", u64::from_be_bytes(*time));
             self.key.verifies(&[header.as_bytes(), checkpoint.signed_data()].concat(), signature)
         };
-        its_own.map(|line| holds(line.signature.as_bytes())).reduce(|all, one| all && one)
+        (!its_own.is_empty()).then(|| its_own.into_iter().all(holds))
     }
 }
 

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use futures_util::stream::{self, StreamExt as _};
-use tokio::sync::Mutex;
 
 use super::{Finished, Global, Judgement};
 use crate::edge::files::{self, Bundles};
 use crate::edge::output::Printer;
-use crate::edge::registry::Access;
+use crate::edge::registry::{Access, Registry};
 use crate::error::Error;
 use crate::oci::{Platform, Reference, Repository};
 use crate::ops::verify::{Request, Source, run};
@@ -101,22 +100,22 @@ impl Arguments {
             // What is judged from disk is judged without a network.
             trust.unconnected().load_for(&policy, &registry, global, printer).await?
         };
-        let (one, turn) = (self.images.len() == 1, Mutex::new(()));
-        let asked = self.images.iter().map(|image| async {
+        let look = async |image: &Reference, part: &Registry| {
             let request = self.request(image, &policy, &source, &evidence_from, &bundles)?;
-            if !one {
-                let part = registry.share(AT_ONCE);
-                let result = run(&part, &policy, &trusts, &request).await;
-                if !part.is_used_up() {
-                    return result;
-                }
-            }
-            // What takes more than its part of the memory is looked at again, one after another.
-            let _turn = turn.lock().await;
-            run(&registry.share(1), &policy, &trusts, &request).await
+            run(part, &policy, &trusts, &request).await
+        };
+        let at_once = AT_ONCE.min(self.images.len());
+        let asked = self.images.iter().map(|image| async {
+            let part = registry.share(at_once);
+            (look(image, &part).await, part.is_used_up())
         });
-        let results: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
-        let mut all: Vec<report::Asked> = self.images.iter().cloned().zip(results).collect();
+        let looks: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+        let mut all: Vec<report::Asked> = Vec::new();
+        for (image, (result, used_up)) in self.images.iter().zip(looks) {
+            // What takes more than its part of the memory is looked at again, one after another.
+            let again = used_up && at_once > 1;
+            all.push((image.clone(), if again { look(image, &registry.share(1)).await } else { result }));
+        }
         let style = Style { color: printer.colors() };
         let page = html::verify(&all);
         if let [_] = all.as_slice()

@@ -27,6 +27,8 @@ pub async fn files(
     repository: &Repository,
     layer: Digest,
 ) -> Result<Option<Files>, Error> {
+    // Only its first bytes tell whether it is one of zstd.
+    let _turn = zstd::turn().await?;
     let reading = Arc::new(Mutex::new(Reading::new()));
     let sink = {
         let reading = reading.clone();
@@ -88,6 +90,8 @@ pub async fn config(
 /// A layer while it comes in.
 struct Reading {
     digest: Context,
+    /// The first bytes, until they tell what it is.
+    head: Vec<u8>,
     state: State,
 }
 
@@ -101,21 +105,38 @@ enum State {
 
 impl Reading {
     fn new() -> Self {
-        Self { digest: Context::new(&SHA256), state: State::Empty }
+        Self { digest: Context::new(&SHA256), head: Vec::new(), state: State::Empty }
     }
 
     fn take(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
-        if let (State::Empty, [first, ..]) = (&self.state, bytes) {
-            // The first byte of gzip (RFC 1952) begins no archive.
-            self.state = match first {
-                0x1f => State::Gzip(Box::new(GzDecoder::new(Archive::default()))),
-                _ if bytes.starts_with(&zstd::MAGIC) => {
-                    State::Zstd(Box::new(ZstdDecoder::new(Archive::default())))
-                }
-                _ => State::Plain(Archive::default()),
-            };
+        if matches!(self.state, State::Empty) {
+            self.head.extend_from_slice(bytes);
+            if self.head.len() >= zstd::MAGIC.len() {
+                self.begin();
+            }
+        } else {
+            self.write(bytes);
         }
+    }
+
+    /// Tells from the first bytes what it is, and takes them in.
+    fn begin(&mut self) {
+        let head = std::mem::take(&mut self.head);
+        // The first byte of gzip (RFC 1952) begins no archive.
+        self.state = match head.first() {
+            // It began before, or there is nothing.
+            None => return,
+            Some(0x1f) => State::Gzip(Box::new(GzDecoder::new(Archive::default()))),
+            Some(_) if head.starts_with(&zstd::MAGIC) => {
+                State::Zstd(Box::new(ZstdDecoder::new(Archive::default())))
+            }
+            Some(_) => State::Plain(Archive::default()),
+        };
+        self.write(&head);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
         let written = match &mut self.state {
             State::Plain(archive) => archive.write_all(bytes),
             State::Gzip(decoder) => decoder.write_all(bytes),
@@ -128,7 +149,8 @@ impl Reading {
     }
 
     /// The files, and the digest of what was read.
-    fn finish(self) -> (io::Result<Files>, Digest) {
+    fn finish(mut self) -> (io::Result<Files>, Digest) {
+        self.begin();
         let archive = match self.state {
             State::Empty => Ok(Archive::default()),
             State::Plain(archive) => Ok(archive),
@@ -162,5 +184,37 @@ impl Write for Archive {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    /// What a layer is, its first bytes say, in whatever pieces they come.
+    #[test]
+    fn a_layer_is_told_by_its_first_bytes() {
+        // An archive of nothing: two blocks of zeros.
+        let plain = vec![0; 1024];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&plain).unwrap();
+        let compressed = compress_to_vec(plain.as_slice(), CompressionLevel::Fastest);
+        let read = |bytes: &[u8], piece: usize| {
+            let mut reading = Reading::new();
+            bytes.chunks(piece).for_each(|piece| reading.take(piece));
+            let (files, digest) = reading.finish();
+            assert_eq!(digest, Digest::of(bytes));
+            files
+        };
+        let gzip = gzip.finish().unwrap();
+        for piece in [1, 3, 4, 5, 512, 4096] {
+            assert!(read(&plain, piece).is_ok(), "in pieces of {piece}");
+            for layer in [&gzip, &compressed] {
+                assert!(read(layer, piece).is_ok(), "in pieces of {piece}");
+                assert!(read(&layer[..layer.len() - 1], piece).is_err(), "cut short, in pieces of {piece}");
+            }
+        }
+        assert!(read(&zstd::MAGIC[..3], 1).is_err());
     }
 }

@@ -10,19 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flate2::write::GzDecoder;
 use futures_util::future::try_join_all;
 use ring::digest::{Context, SHA256};
-use tokio::sync::Semaphore;
 
 use super::images;
 use super::registry::Registry;
-use super::zstd::ZstdDecoder;
+use super::zstd::{self, ZstdDecoder};
 use crate::error::Error;
 use crate::oci::layer::{Machine, Programs};
 use crate::oci::tar::TarError;
 use crate::oci::{Config, Descriptor, Digest, Manifest, Store, media_type};
 
-/// Layers of zstd that are decoded at the same time: each may keep what it looks back to, and
-/// images have many layers.
-static ZSTD_AT_ONCE: Semaphore = Semaphore::const_new(2);
 /// Annotations by which lazy pullers find files without reading the layer: the digest of a table
 /// of contents that nothing here checks.
 const TABLES: [&str; 3] = [
@@ -140,7 +136,7 @@ async fn check(
             return Ok(Ok(Machines::new()));
         }
     }
-    let _place = if form == Form::Zstd { ZSTD_AT_ONCE.acquire().await.ok() } else { None };
+    let _turn = if form == Form::Zstd { Some(zstd::turn().await?) } else { None };
     let reading = Arc::new(Mutex::new(Reading::new(form, depth)));
     let found = {
         let reading = reading.clone();

@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::Error;
 
 /// The most bytes that a frame may look back, and that are kept of it: what RFC 8878 asks of every
 /// decoder (section 3.1.1.1.2).
@@ -17,8 +20,19 @@ const MAX_RATIO: u64 = 1100;
 pub(super) const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// The most bytes that a block may have, and may become.
 const MAX_BLOCK: usize = 128 << 10;
+/// Layers that are decoded at the same time, whatever image they are of: each may keep what it looks
+/// back to.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
 const BLOCK_HEADER: usize = 3;
 const CHECKSUM: usize = 4;
+
+/// Waits until one more layer may be decoded; it may for as long as this is kept.
+///
+/// # Errors
+/// None: nobody closes the semaphore.
+pub(super) async fn turn() -> Result<SemaphorePermit<'static>, Error> {
+    AT_ONCE.acquire().await.map_err(|error| Error::undecided("cannot decode a layer").because(error))
+}
 
 /// Writes to `W` what one frame holds, without a dictionary. Anything before or after that frame,
 /// another frame too, is an error: decoders differ on it. Errors are final.
@@ -122,7 +136,10 @@ impl<W: Write> ZstdDecoder<W> {
                 self.given += self.frame.collect_to_writer(&mut self.to)? as u64;
                 self.next(Part::BlockHeader, BLOCK_HEADER);
                 if self.given > self.taken.saturating_mul(MAX_RATIO).saturating_add(FREE) {
-                    return Err(malformed(&format!("{} bytes became {}", self.taken, self.given)));
+                    return Err(malformed(&format!(
+                        "{} bytes became {}, more than 1 GiB and {MAX_RATIO} times as many",
+                        self.taken, self.given
+                    )));
                 }
                 if last {
                     self.next(Part::End, 1);

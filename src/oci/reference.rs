@@ -3,7 +3,7 @@
 //! Nothing is defaulted: no host, no `latest`. That is what a gate needs, and narrower than what
 //! Docker's tools accept.
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
 
@@ -152,6 +152,15 @@ fn normal_host(s: &str) -> Option<String> {
                 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if !name.split('.').all(label) || name.len() > 253 {
+            return None;
+        }
+        // URLs take a host that ends in a number for an IPv4 address, in many spellings: one is enough.
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let number = last.strip_prefix("0x").map_or_else(
+            || last.bytes().all(|b| b.is_ascii_digit()),
+            |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        );
+        if number && name.parse::<Ipv4Addr>().is_err() {
             return None;
         }
         // `acme/app` is a path, not a host: only these forms can be one.
@@ -351,6 +360,11 @@ mod tests {
             "r.example:0/app:1",
             "r.example:99999/app:1",
             "r_x.example/app:1",
+            "127.1/app:1",
+            "0x7f.0.0.1/app:1",
+            "127.0.0.0x1:443/app:1",
+            "127.0.0.01/app:1",
+            "2130706433:5000/app:1",
             "[::1/app:1",
             "[::1]x/app:1",
             "http://r.example/app:1",

@@ -234,7 +234,7 @@ pub async fn attach_signed(
     match earlier(&found, &own, statement) {
         Earlier::Nothing { first: true } => legacy(registry, store, subject.digest, &warn).await?,
         Earlier::Nothing { first: false } => {}
-        Earlier::Same(_, bytes) if request.again && bytes != request.bundle => {}
+        Earlier::Same(..) if request.again && !found.bundles.contains(&request.bundle) => {}
         Earlier::Same(attested, _) => return Ok(Report::Already(*attested)),
         Earlier::Contradicts(before, content) => {
             return Ok(Report::Differs(contradiction(statement, subject.digest, before, content)));
@@ -378,6 +378,9 @@ async fn compare(
             "layer-differs" | "layers-differ" => {
                 "the layers that were pushed are not those of the configuration: do not release this image"
             }
+            "layer-urls" => "push the image again, with all its layers and without `urls`",
+            "layer-table" => "push the image again, without the layout of eStargz or zstd:chunked",
+            "layer-absent" => "push the image again: the registry lacks a part of it",
             _ => "what cannot be compared is not signed: push the image again, uncompressed or with gzip",
         },
     }))

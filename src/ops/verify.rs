@@ -129,10 +129,8 @@ async fn attached(registry: &Registry, image: &Reference) -> Result<Parts, Error
             .hint("somebody damaged it; attach it anew, or verify without `--evidence pack`")
     };
     let parts = Parts::unpack(bytes).map_err(unusable)?;
-    match parts.digest() {
-        found if found == digest => Ok(parts),
-        found => Err(unusable(PackError::OtherImage(found))),
-    }
+    let found = parts.digest();
+    if found == digest { Ok(parts) } else { Err(unusable(PackError::OtherImage(found))) }
 }
 
 /// The parts, if they are those of the image.

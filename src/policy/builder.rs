@@ -188,10 +188,10 @@ impl Domains {
         self.0.iter().copied()
     }
 
-    /// What is named besides the operator, in words: `jurisdiction and infrastructure`. Empty if
-    /// nothing is.
-    pub fn besides(&self) -> String {
-        self.iter().skip(1).map(Domain::as_str).collect::<Vec<_>>().join(" and ")
+    /// What is named besides the operator, in words: `jurisdiction and infrastructure`.
+    pub fn besides(&self) -> Option<String> {
+        let named: Vec<_> = self.iter().skip(1).map(Domain::as_str).collect();
+        (!named.is_empty()).then(|| named.join(" and "))
     }
 }
 

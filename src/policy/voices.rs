@@ -20,22 +20,29 @@ fn apart(rows: &BTreeSet<Vec<&str>>) -> usize {
     match rows.first().map_or(0, Vec::len) {
         0 | 1 => rows.len(),
         2 => matched(rows.iter().filter_map(|row| Some((*row.first()?, *row.get(1)?)))),
-        _ => tried(&rows.iter().collect::<Vec<_>>(), &mut Vec::new()),
+        // Of platforms that the rule does not want there may be more, and nothing counts there.
+        _ if rows.len() > MOST_TRIED => 0,
+        _ => tried(&rows.iter().collect::<Vec<_>>(), &mut Vec::new(), 0),
     }
 }
 
-/// By trying each row with and without.
-fn tried<'a>(rows: &[&'a Vec<&'a str>], chosen: &mut Vec<&'a Vec<&'a str>>) -> usize {
-    let Some((row, rest)) = rows.split_first() else { return chosen.len() };
-    let without = tried(rest, chosen);
-    let shares = |other: &&Vec<&str>| row.iter().zip(other.iter()).any(|(one, other)| one == other);
-    if chosen.iter().any(shares) {
-        return without;
+/// By trying each row with and without, as long as that can give more than `best`.
+fn tried<'a>(rows: &[&'a Vec<&'a str>], chosen: &mut Vec<&'a Vec<&'a str>>, best: usize) -> usize {
+    let best = best.max(chosen.len());
+    let Some((row, rest)) = rows.split_first() else { return best };
+    if chosen.len() + rows.len() <= best {
+        return best;
     }
-    chosen.push(row);
-    let with = tried(rest, chosen);
-    chosen.pop();
-    with.max(without)
+    let shares = |other: &&Vec<&str>| row.iter().zip(other.iter()).any(|(one, other)| one == other);
+    let with = if chosen.iter().any(shares) {
+        best
+    } else {
+        chosen.push(row);
+        let with = tried(rest, chosen, best);
+        chosen.pop();
+        with
+    };
+    tried(rest, chosen, with)
 }
 
 /// Each row of two is an edge between its entries: this is a maximum matching, found by augmenting
@@ -94,6 +101,10 @@ mod tests {
         let rows = [vec!["a", "x", "1"], vec!["b", "y", "1"], vec!["b", "x", "2"]];
         assert_eq!(apart(&rows.clone().into()), 1);
         assert_eq!(apart(&rows.into_iter().chain([vec!["b", "y", "2"]]).collect()), 2);
+        // More than are tried do not count at all.
+        let names: Vec<String> = (0..=MOST_TRIED).map(|n| n.to_string()).collect();
+        let many = |most: usize| names[..most].iter().map(|name| vec![name.as_str(); 3]).collect();
+        assert_eq!((apart(&many(MOST_TRIED)), apart(&many(MOST_TRIED + 1))), (MOST_TRIED, 0));
         // Three operators and three domains, and yet no three builders without a tie.
         assert_eq!(most(&[("a", "x"), ("a", "y"), ("a", "z"), ("b", "x"), ("c", "x")]), 2);
     }

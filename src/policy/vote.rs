@@ -10,6 +10,7 @@ use super::file::{Field, ImageRule, Policy};
 use crate::attestation::{Attestation, CertificateClaim, Commit, Provenance, Remarks, Signer, Statement};
 use crate::oci::{Digest, Repository, System};
 use crate::reason::Reason;
+use crate::text::shortened;
 
 /// How far a sequence may lie ahead of the verified time, both in seconds since 1970.
 const SEQUENCE_AHEAD: SignedDuration = SignedDuration::from_mins(10);
@@ -269,7 +270,8 @@ impl<'a> Standing<'a> {
         let barred = countable(times, terms, builder, credential, now)
             .and_then(|()| fits(terms, rule))
             .and_then(|()| fresh(attestation.earliest(), terms, rule, now, purpose))
-            .err();
+            .err()
+            .map(|(reason, detail)| (reason, shortened(detail)));
         let note = match (signer, credential.claims) {
             (Signer::Certificate(_), Claims::Workflow) => Some(OWN_WORD),
             _ => None,

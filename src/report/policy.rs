@@ -60,10 +60,8 @@ fn asked(rule: &ImageRule) -> Vec<(&'static str, String)> {
     let fed = rule.tag_rules().iter().filter(|tag| !tag.feed.is_open());
     let fed = list(fed.map(|tag| format!("{} from {}", tag.tags, tag.feed)).collect());
     let age = |age: Option<SignedDuration>| age.map(|age| format!("{age:#}")).unwrap_or_default();
-    let apart = match rule.distinct_by.besides() {
-        none if none.is_empty() => "operators".to_owned(),
-        besides => format!("operators, each of another {besides}"),
-    };
+    let apart = rule.distinct_by.besides().map(|also| format!(", each of another {also}"));
+    let apart = format!("operators{}", apart.unwrap_or_default());
     let environments = rule.environments.iter().map(|(name, quorum)| format!("{name} {quorum}")).collect();
     let run = rule.run.environment.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let lines = [

@@ -364,10 +364,8 @@ pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
     let lacking = row.need - row.have;
     let operators = if lacking == 1 { "operator" } else { "operators" };
     let from = if silent.is_empty() { String::new() } else { format!(": {} can", silent.join(", ")) };
-    let apart = match verdict.distinct_by.besides() {
-        none if none.is_empty() => none,
-        besides => format!(", each of another {besides}"),
-    };
+    let apart = verdict.distinct_by.besides().map(|also| format!(", each of another {also}"));
+    let apart = apart.unwrap_or_default();
     Some(format!("{} needs {lacking} more {operators}{apart}{from}", row.platform))
 }
 

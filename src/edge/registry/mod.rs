@@ -167,8 +167,8 @@ impl Registry {
         }
     }
 
-    /// The same with memory of its own for one look at an image: one part in `parts` of what a look
-    /// may take, where so many are taken at once.
+    /// The same with memory of its own: one part in `parts` of what a run may take, where so many
+    /// images are looked at at the same time.
     #[must_use]
     pub fn share(&self, parts: usize) -> Self {
         Self { kept: Kept::at_most(MAX_KEPT / parts.max(1) as u64), ..self.clone() }

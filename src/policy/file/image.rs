@@ -236,7 +236,7 @@ fn voices(
                 Domain::Issuer => "has several issuers".to_owned(),
                 _ => format!("names no {by}"),
             };
-            return Err(rule(place, format!("distinct_by = {by:?}, but [[builder]] {name:?} {lacks}")));
+            return Err(rule(place, format!("distinct_by: {by}, but [[builder]] {name:?} {lacks}")));
         }
     }
     if distinct_by.iter().count() > 2 && eligible().count() > voices::MOST_TRIED {
@@ -248,10 +248,8 @@ fn voices(
     let most = voices::most(eligible(), distinct_by);
     if most < quorum.get() as usize {
         let s = if most == 1 { "" } else { "s" };
-        let apart = match distinct_by.besides() {
-            none if none.is_empty() => none,
-            besides => format!(" that differ in operator and {besides}"),
-        };
+        let apart = distinct_by.besides().map(|also| format!(" that differ in operator and {also}"));
+        let apart = apart.unwrap_or_default();
         return Err(rule(
             place,
             format!("quorum = {quorum}, but {platform} has builders of {most} operator{s}{apart}"),

@@ -608,6 +608,8 @@ mod tests {
             (own("logs = 9"), "at most 8"),
             (own("logs = 1\ntransparency = \"timestamp\""), "only `transparency = \"rekor\"`"),
             (own("witnesses = 1"), "both, or none"),
+            (own("witness_keys = []"), "both, or none"),
+            (own("witnesses = 1\nwitness_keys = []"), "1 are wanted, and 0 known"),
             (own(&format!("witness_keys = [\"{WITNESS}\"]")), "both, or none"),
             (own(&format!("witnesses = 0\nwitness_keys = [\"{WITNESS}\"]")), "witnesses"),
             (own(&format!("witnesses = 2\nwitness_keys = [\"{WITNESS}\"]")), "2 are wanted, and 1 known"),

@@ -50,8 +50,7 @@ pub(super) struct FileTrust {
     transparency: FileTransparency,
     logs: Option<NonZeroUsize>,
     witnesses: Option<NonZeroUsize>,
-    #[serde(default)]
-    witness_keys: Vec<String>,
+    witness_keys: Option<Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -87,8 +86,8 @@ impl FileTrust {
                 ));
             }
         };
-        let keys = &self.witness_keys;
-        let asks_witnesses = self.witnesses.is_some() || !keys.is_empty();
+        let keys = self.witness_keys.as_deref();
+        let asks_witnesses = self.witnesses.is_some() || keys.is_some();
         let asks = self.logs.map(|_| "logs").or(asks_witnesses.then_some("witnesses"));
         let transparency = match (self.transparency, asks) {
             (FileTransparency::Rekor, _) => {
@@ -109,13 +108,13 @@ impl FileTrust {
     }
 }
 
-fn witnesses(wanted: Option<NonZeroUsize>, keys: &[String]) -> Result<Witnesses, String> {
+fn witnesses(wanted: Option<NonZeroUsize>, keys: Option<&[String]>) -> Result<Witnesses, String> {
     match (wanted, keys) {
-        (None, []) => Ok(Witnesses::default()),
-        (None, _) | (_, []) => {
+        (None, None) => Ok(Witnesses::default()),
+        (None, _) | (_, None) => {
             Err("`witnesses` says how many of those in `witness_keys`: both, or none".to_owned())
         }
-        (Some(wanted), keys) => {
+        (Some(wanted), Some(keys)) => {
             let known = keys.iter().map(|key| key.parse::<Witness>());
             let known = known.collect::<Result<_, _>>().map_err(|error| format!("witness_keys: {error}"))?;
             Witnesses::new(wanted, known).map_err(|error| format!("witnesses: {error}"))
