@@ -50,7 +50,10 @@ pub enum Domain {
 pub struct Domains(BTreeSet<Domain>);
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a domain, or a list of them")]
+#[serde(
+    untagged,
+    expecting = "a domain, or a list of them: operator, organisation, jurisdiction, infrastructure or issuer"
+)]
 enum OneOrMore {
     One(Domain),
     More(Vec<Domain>),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::bundles::{Made, other_commit, save, script, taken, unsigned};
 use crate::peers::{Peer, Peers};
-use crate::project::{ARCHITECTURES, Build, COMMIT, Project, REPOSITORY, SEQUENCE, succeed};
+use crate::project::{ARCHITECTURES, Build, COMMIT, Project, SEQUENCE, succeed};
 
 pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
 pub(crate) const SAN: &str = "https://github.com/acme/app/.github/workflows/build.yml@refs/heads/main";
@@ -98,19 +98,9 @@ impl Works {
         file
     }
 
-    /// Pushes an image and its index; the name of the index.
-    fn push(&self, name: &str) -> (Build, String) {
-        let (architecture, _) = ARCHITECTURES[0];
-        let build = Build::new(&self.project.path(""), architecture, name);
-        let image = format!("{}:{name}", self.project.image());
-        build.image.push(&self.registry.host(), REPOSITORY, &format!("{name}-{architecture}")).unwrap();
-        self.project.json(0, &["assemble", &image, &format!("{image}-{architecture}")]);
-        (build, image)
-    }
-
     /// The bundle that the job attaches, logged to that version of Rekor.
     fn attest(&self, version: u8, name: &str) -> Value {
-        let (build, image) = self.push(name);
+        let (build, image) = self.project.pushed(name);
         let rekor = self.rekor_url(version);
         let mut command = self.project.command(&["attest", &image, "--builder", "github", "--no-infer"]);
         command.arg("--identity-token").arg(self.token()).args(["--fulcio-url", &self.fulcio.url()]);
@@ -195,7 +185,7 @@ fn judged_by(version: u8, verifier: impl Fn(&Path, &str, &str, &[PathBuf]) -> Co
 fn signed_elsewhere(python: &Path, version: u8) {
     let works = Works::new();
     let project = &works.project;
-    let (build, image) = works.push("one");
+    let (build, image) = works.project.pushed("one");
     let mut predicate = project.command(&["predicate", "--builder", "github", "--no-infer"]);
     predicate.args(said_of(&build)).arg("--result").arg(&build.result);
     let predicate: Value = serde_json::from_slice(&succeed(&mut predicate)).unwrap();

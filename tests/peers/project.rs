@@ -92,6 +92,17 @@ impl Project {
         format!("{}:{}", self.image(), candidate_tag())
     }
 
+    /// Pushes an image of one architecture under `name`, and an index around it; what was built, and
+    /// the name of the index.
+    pub(crate) fn pushed(&self, name: &str) -> (Build, String) {
+        let (architecture, _) = ARCHITECTURES[0];
+        let build = Build::new(&self.path(""), architecture, name);
+        let image = format!("{}:{name}", self.image());
+        build.image.push(&self.registry, REPOSITORY, &format!("{name}-{architecture}")).unwrap();
+        self.json(0, &["assemble", &image, &format!("{image}-{architecture}")]);
+        (build, image)
+    }
+
     /// A file of the project.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -17,7 +17,7 @@ use crate::bundles::{save, script, taken};
 use crate::cosign::{self, BUILD};
 use crate::peers::{Peer, Peers};
 use crate::process::{Process, free_address};
-use crate::project::{ARCHITECTURES, Build, Project, REPOSITORY, said, succeed};
+use crate::project::{ARCHITECTURES, Build, Project, said, succeed};
 use crate::services::{ORIGIN, Services};
 
 const NOTE: &str = "/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope";
@@ -157,16 +157,6 @@ impl World {
         [&self.one.key, &self.two.key]
     }
 
-    /// An image that is not attested yet, and the index around it.
-    fn pushed(&self, name: &str) -> (Build, String) {
-        let (architecture, _) = ARCHITECTURES[0];
-        let build = Build::new(&self.project.path(""), architecture, name);
-        let image = format!("{}:{name}", self.project.image());
-        build.image.push(&self.registry.host(), REPOSITORY, &format!("{name}-{architecture}")).unwrap();
-        self.project.json(0, &["assemble", &image, &format!("{image}-{architecture}")]);
-        (build, image)
-    }
-
     /// Attests it; the bundle.
     fn attest(&self, (build, image): &(Build, String), more: &[&str]) -> Value {
         let (_, system) = ARCHITECTURES[0];
@@ -220,7 +210,7 @@ fn cosigners(bundle: &Value) -> Vec<String> {
 /// Under every policy, and with every change of the cosignatures but one, quorate and aics-tlog say the
 /// same.
 fn cosigned_is_taken(world: &World, tlog: &Path) {
-    let pushed = world.pushed("app");
+    let pushed = world.project.pushed("app");
     let bundle = world.attest(&pushed, &["--no-attach"]);
     assert_eq!(cosigners(&bundle), ["one.test", "two.test"]);
     let image = &pushed.1;
@@ -305,7 +295,7 @@ fn cosigned_is_taken(world: &World, tlog: &Path) {
 
 /// The lines of witnesses do not disturb those who do not look at them.
 fn others_take_it(world: &World, cosign: &Path, [node, modules, python]: [&Path; 3]) {
-    let pushed = world.pushed("app");
+    let pushed = world.project.pushed("app");
     let bundle = world.attest(&pushed, &[]);
     assert_eq!(cosigners(&bundle), ["one.test", "two.test"]);
     world.want(2, &world.keys());
@@ -346,7 +336,7 @@ fn no_fork(mut world: World) {
     let [one, two] = world.keys().map(str::to_owned);
     let want = |world: &World| world.want(2, &[&one, &two]);
     for name in ["first", "second"] {
-        let pushed = world.pushed(name);
+        let pushed = world.project.pushed(name);
         world.attest(&pushed, &[]);
         want(&world);
         world.judged(&pushed.1, true);
@@ -357,7 +347,7 @@ fn no_fork(mut world: World) {
     world.services.start_log();
     // Smaller than what the witnesses saw; as large; larger.
     for (name, size) in [("third", "1"), ("fourth", "2"), ("fifth", "3")] {
-        let pushed = world.pushed(name);
+        let pushed = world.project.pushed(name);
         let bundle = world.attest(&pushed, &["--no-attach"]);
         assert_eq!((cosigners(&bundle).len(), lines(&bundle)[1].as_str()), (0, size));
         want(&world);
@@ -385,7 +375,7 @@ fn no_fork(mut world: World) {
     fs::remove_dir_all(&tree).unwrap();
     fs::rename(&aside, &tree).unwrap();
     world.services.start_log();
-    let pushed = world.pushed("sixth");
+    let pushed = world.project.pushed("sixth");
     let bundle = world.attest(&pushed, &[]);
     assert_eq!((cosigners(&bundle).len(), lines(&bundle)[1].as_str()), (2, "3"));
     world.judged(&pushed.1, true);
@@ -402,20 +392,20 @@ fn down(mut world: World) {
     };
     // One is enough for the log: it does not wait for the other, though both are well.
     world.ask("any");
-    let pushed = world.pushed("any");
+    let pushed = world.project.pushed("any");
     assert_eq!(cosigners(&world.attest(&pushed, &[])).len(), 1);
     judged(&world, &pushed.1, 1, true);
     judged(&world, &pushed.1, 2, false);
 
     world.two.stop();
-    let pushed = world.pushed("any-of-one");
+    let pushed = world.project.pushed("any-of-one");
     assert_eq!(cosigners(&world.attest(&pushed, &[])), ["one.test"]);
     judged(&world, &pushed.1, 1, true);
     judged(&world, &pushed.1, 2, false);
 
     // It asks for both, and answers with one.
     world.ask("all");
-    let stopped = world.pushed("stopped");
+    let stopped = world.project.pushed("stopped");
     assert_eq!(cosigners(&world.attest(&stopped, &[])), ["one.test"]);
     judged(&world, &stopped.1, 1, true);
     judged(&world, &stopped.1, 2, false);
@@ -424,7 +414,7 @@ fn down(mut world: World) {
 
     world.two.start();
     world.two.running.as_ref().unwrap().signal("STOP");
-    let frozen = world.pushed("frozen");
+    let frozen = world.project.pushed("frozen");
     let began = Instant::now();
     assert_eq!(cosigners(&world.attest(&frozen, &[])), ["one.test"]);
     assert!(began.elapsed() >= PATIENCE, "{:?}", began.elapsed());
@@ -434,11 +424,11 @@ fn down(mut world: World) {
 
     world.one.stop();
     world.two.stop();
-    let nobody = world.pushed("nobody");
+    let nobody = world.project.pushed("nobody");
     assert!(cosigners(&world.attest(&nobody, &[])).is_empty());
     judged(&world, &nobody.1, 1, false);
     // Who signs first, and attaches by the policy, attaches nothing.
-    let held = world.pushed("held");
+    let held = world.project.pushed("held");
     let bundle = world.attest(&held, &["--no-attach"]);
     world.refused("nobody cosigned", &held.1, &bundle);
 
