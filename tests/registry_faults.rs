@@ -52,7 +52,8 @@ fn a_registry_with_the_referrers_api() {
         |realm: &str| says(401, "WWW-Authenticate", &format!("Bearer realm=\"{realm}\",service=\"s\""));
     let elsewhere = format!("<{stranger}acme/app/referrers/x>; rel=\"next\"");
     let itself = format!("</v2/acme/app/referrers/{child}>; rel=\"next\"");
-    let referrers = format!("/referrers/{child}");
+    // Both are asked for at once: a fault is told which of them it is for.
+    let (manifest, referrers) = (format!("/manifests/{child}"), format!("/referrers/{child}"));
     undecided(
         &shop,
         &release.reference,
@@ -68,8 +69,8 @@ fn a_registry_with_the_referrers_api() {
             ("/manifests/candidate", says(302, "Location", stranger), "registry-redirect"),
             ("/manifests/candidate", status(403), "registry-denied"),
             ("/manifests/candidate", says(429, "Retry-After", "9999"), "registry-throttled"),
-            (child, FaultAction::Replace(b"{}".to_vec()), "registry-digest-mismatch"),
-            (child, FaultAction::Reset, "registry-unreachable"),
+            (&manifest, FaultAction::Replace(b"{}".to_vec()), "registry-digest-mismatch"),
+            (&manifest, FaultAction::Reset, "registry-unreachable"),
             (config, FaultAction::Replace(b"{}".to_vec()), "registry-digest-mismatch"),
             (config, FaultAction::HalfBody, "registry-unreachable"),
             (config, says(307, "Location", "http://169.254.169.254/"), "registry-redirect"),
