@@ -128,7 +128,7 @@ pub fn decide(
     let mut verdict = verdict(policy, candidate, outcome, refusals);
     verdict.environment.clone_from(&bar.environment);
     verdict.distinct_by = rule.distinct_by.clone();
-    verdict.group = judged.as_ref().map(|(group, _)| (*group).clone());
+    verdict.group = judged.as_ref().map(|(group, _)| group.clone());
     let unspoken = BTreeMap::new();
     let tallies = judged.as_ref().map_or(&unspoken, |(_, judged)| &judged.tallies);
     let sequence = verdict.group.as_ref().map(|group| group.sequence);
@@ -168,25 +168,30 @@ fn best<'a>(
     need: usize,
     expected: &Expected,
     wanted: &dyn Fn(&Commit) -> bool,
-) -> Option<(&'a Group, Judged<'a>)> {
-    let mut groups: BTreeMap<&Group, Vec<&Vote<'_>>> = BTreeMap::new();
+) -> Option<(Group, Judged<'a>)> {
+    let mut groups: BTreeMap<Group, Vec<&Vote<'_>>> = BTreeMap::new();
     for vote in &hearing.votes {
-        groups.entry(&vote.group).or_default().push(vote);
+        groups.entry(vote.group()).or_default().push(vote);
     }
     let mut backings: BTreeMap<&Commit, Vec<&Backing<'_>>> = BTreeMap::new();
     for backing in &hearing.backings {
-        backings.entry(&backing.provenance.commit).or_default().push(backing);
+        backings.entry(&backing.statement.commit).or_default().push(backing);
     }
     let distinct_by = &hearing.rule.distinct_by;
+    let nearness = |judged: &Judged<'_>| {
+        let met = judged.rank == Rank::Met;
+        let ordered = met && judged.all(images, need, distinct_by, &|ballot| ballot.ordered);
+        (judged.rank, ordered, judged.agreeing())
+    };
     groups
         .into_iter()
         .filter(|(group, _)| wanted(&group.commit))
         .map(|(group, votes)| {
             let backings = backings.get(&group.commit).into_iter().flatten().copied();
-            let backings: Vec<&Backing<'_>> = backings.filter(|backing| backing.joins(group)).collect();
+            let backings: Vec<&Backing<'_>> = backings.filter(|backing| backing.joins(&group)).collect();
             let asked = |platform: &Platform| expected.asks(platform);
             let mut judged = judge(&votes, &backings, images, need, distinct_by, &asked);
-            if judged.rank == Rank::Met && !hearing.all_heard(group, &judged, expected) {
+            if judged.rank == Rank::Met && !hearing.all_heard(&group, &judged, expected) {
                 judged.rank = Rank::Short;
             }
             // Only a quorum says which release this is: one voice could name any sequence.
@@ -197,11 +202,9 @@ fn best<'a>(
         })
         // Of several that are met the newest is reported, for groups sort by sequence, and one that full
         // statements meet before one that others complete; of those that are not, the nearest to it.
-        .max_by_key(|(group, judged)| {
-            let met = judged.rank == Rank::Met;
-            let ordered = met && judged.all(images, need, distinct_by, &|ballot| ballot.ordered);
-            (judged.rank, ordered, judged.agreeing(), *group)
-        })
+        .map(|(group, judged)| (nearness(&judged), group, judged))
+        .max_by(|(one, group, _), (other, next, _)| (one, group).cmp(&(other, next)))
+        .map(|(_, group, judged)| (group, judged))
 }
 
 /// The rules of the tags, each with whether n voices state a ref that feeds it, for every platform.

@@ -101,11 +101,12 @@ impl<'a> Hearing<'a> {
     /// One builder could else choose by its own statement what another vouches for.
     pub(super) fn settle(&mut self) {
         let mut builds: BTreeMap<(&Repository, &Commit), BTreeSet<&Group>> = BTreeMap::new();
-        for Vote { group, .. } in &self.votes {
+        let groups: Vec<Group> = self.votes.iter().map(Vote::group).collect();
+        for group in &groups {
             builds.entry((&group.name, &group.commit)).or_default().insert(group);
         }
         for backing in &mut self.backings {
-            let Provenance { name, commit, manifest, system, .. } = backing.provenance;
+            let Provenance { name, commit, manifest, system, .. } = backing.statement;
             let builds = builds.get(&(name, commit));
             let first_and_last =
                 builds.filter(|all| all.len() > 1).and_then(|all| all.first().zip(all.last()));
@@ -190,22 +191,22 @@ impl<'a> Hearing<'a> {
 
     /// Votes of other groups than the one that is `shown`, on images that the index does not have.
     pub(super) fn pass_over(&mut self, shown: Option<&Group>) {
-        let others = self.votes.iter().filter(|vote| shown != Some(&vote.group));
+        let others = self.votes.iter().filter(|vote| shown != Some(&vote.group()));
         let others = others.filter(|vote| !self.in_index(vote.statement.manifest()));
         let ignored: Vec<_> = others
             .map(|vote| Ignored {
                 bundle: vote.bundle,
                 manifest: Some(vote.statement.manifest()),
                 reason: Reason::OtherManifest,
-                detail: vote.group.to_string(),
+                detail: vote.group().to_string(),
             })
             .collect();
         self.ignored.extend(ignored);
-        let elsewhere = self.backings.iter().filter(|backing| !self.in_index(backing.provenance.manifest));
+        let elsewhere = self.backings.iter().filter(|backing| !self.in_index(backing.statement.manifest));
         let ignored: Vec<_> = elsewhere
             .map(|backing| Ignored {
                 bundle: backing.bundle,
-                manifest: Some(backing.provenance.manifest),
+                manifest: Some(backing.statement.manifest),
                 reason: Reason::OtherManifest,
                 detail: backing.to_string(),
             })
@@ -295,7 +296,7 @@ impl<'a> Hearing<'a> {
         });
         // The newest of several, so that the order of evidence does not show.
         if let Some((group, disputes)) =
-            elsewhere.map(|v| (&v.group, v.statement.claim != Claim::Build)).max()
+            elsewhere.map(|v| (v.group(), v.statement.claim != Claim::Build)).max()
         {
             let reason = if wanted(&group.commit) { Reason::OtherGroup } else { Reason::CommitUnexpected };
             let said = if disputes { "disputes this manifest, of " } else { "" };
@@ -305,10 +306,10 @@ impl<'a> Hearing<'a> {
         // A backing of what was not judged. It is full statements that are missing, if none was.
         let elsewhere = self.backings.iter().filter(|backing| {
             backing.builder.name == builder.name
-                && backing.provenance.manifest == image.digest
-                && backing.provenance.system.is_none_or(|own| Some(own) == system)
+                && backing.statement.manifest == image.digest
+                && backing.statement.system.is_none_or(|own| Some(own) == system)
         });
-        if let Some((said, commit)) = elsewhere.map(|one| (one.to_string(), &one.provenance.commit)).max() {
+        if let Some((said, commit)) = elsewhere.map(|one| (one.to_string(), &one.statement.commit)).max() {
             let reason = match tally {
                 _ if !wanted(commit) => Reason::CommitUnexpected,
                 Some(_) => Reason::OtherGroup,

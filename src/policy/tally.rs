@@ -59,7 +59,7 @@ impl<'a> Ballot<'a> {
     }
 
     fn added(backing: &Backing<'a>) -> Self {
-        let (manifest, git_ref) = (backing.provenance.manifest, backing.provenance.git_ref.as_deref());
+        let (manifest, git_ref) = (backing.statement.manifest, backing.statement.git_ref.as_deref());
         let input = Input { manifest, builder: backing.builder.name.clone(), statement: backing.payload };
         Self { builder: backing.builder, ordered: false, git_ref, input }
     }
@@ -138,7 +138,7 @@ pub(super) fn judge<'a>(
     asked: &dyn Fn(&Platform) -> bool,
 ) -> Judged<'a> {
     let spoken = votes.iter().map(|vote| vote.statement.build.system.platform());
-    let named = backings.iter().filter_map(|backing| Some(backing.provenance.system?.platform()));
+    let named = backings.iter().filter_map(|backing| Some(backing.statement.system?.platform()));
     let platforms: BTreeSet<Platform> = images.keys().cloned().chain(spoken).chain(named).collect();
     let mut tallies = BTreeMap::new();
     let mut rank = if images.is_empty() { Rank::Short } else { Rank::Met };
@@ -204,7 +204,7 @@ fn tally<'a>(
     }
     for backing in &backings {
         let said = said.entry(&backing.builder.name).or_default();
-        said.nar_hashes.entry(backing.provenance.manifest).or_default().extend(backing.provenance.nar_hash);
+        said.nar_hashes.entry(backing.statement.manifest).or_default().extend(backing.statement.nar_hash);
     }
     let equivocates = |builder: &Builder| said.get(builder.name.as_str()).is_some_and(Said::twice);
     let both = |builder: &Builder| said.get(builder.name.as_str()).and_then(Said::both);
@@ -299,8 +299,8 @@ fn found(
     honest: &BTreeSet<Content>,
 ) -> Finding {
     // Another manifest may be of another image of the commit, and its content another.
-    let here = manifest == Some(backing.provenance.manifest);
-    let other = backing.provenance.nar_hash.filter(|_| here).filter(|own| match agreed {
+    let here = manifest == Some(backing.statement.manifest);
+    let other = backing.statement.nar_hash.filter(|_| here).filter(|own| match agreed {
         Some(agreed) => *own != agreed.nar_hash,
         None => honest.iter().any(|content| content.nar_hash != *own),
     });

@@ -71,59 +71,33 @@ impl fmt::Display for Group {
 /// All of them are heard: a contradiction stands, whatever else is wrong with it. Only those
 /// that nothing bars are counted.
 #[derive(Debug, Clone)]
-pub(super) struct Vote<'a> {
+pub(super) struct Heard<'a, S> {
     pub builder: &'a Builder,
-    pub statement: &'a Statement,
+    pub statement: &'a S,
     pub bundle: Digest,
     /// The SHA-256 of the statement.
     pub payload: Digest,
-    pub group: Group,
     /// Why it does not count, if it does not.
     pub barred: Option<(Reason, String)>,
     /// What to know where it counts.
     pub note: Option<&'static str>,
 }
 
+/// A full statement.
+pub(super) type Vote<'a> = Heard<'a, Statement>;
+
 /// A statement of another type than ours, on the same terms. It names a manifest and a commit and no
 /// content, so it only ever adds to what full statements agree on.
-#[derive(Debug, Clone)]
-pub(super) struct Backing<'a> {
-    pub builder: &'a Builder,
-    pub provenance: &'a Provenance,
-    pub bundle: Digest,
-    pub payload: Digest,
-    pub barred: Option<(Reason, String)>,
-    /// What to know where it counts, besides [`UNBOUND`].
-    pub note: Option<&'static str>,
-}
+pub(super) type Backing<'a> = Heard<'a, Provenance>;
 
-/// What to know of a backing that counts.
+/// What to know of a backing that counts, before its own note.
 pub(super) const UNBOUND: &str = "unbound: it vouches for the manifest and the commit alone";
 
-impl<'a> Backing<'a> {
-    pub(super) fn new(
-        attestation: &'a Attestation<Provenance>,
-        policy: &'a Policy,
-        rule: &ImageRule,
-        repository: &Repository,
-        now: Timestamp,
-        purpose: &Purpose,
-    ) -> Result<Self, NoVote<'a>> {
-        let provenance = attestation.statement();
-        if !rule.types.contains(provenance.predicate_type) {
-            let detail = format!("the rule does not accept `{}`", provenance.predicate_type);
-            return Err(NoVote { builder: None, reason: Reason::PredicateType, detail });
-        }
-        let Standing { builder, barred, note } =
-            Standing::new(attestation, &provenance.into(), policy, rule, repository, now, purpose)?;
-        let (bundle, payload) = (attestation.bundle(), attestation.payload());
-        Ok(Self { builder, provenance, bundle, payload, barred, note })
-    }
-
+impl Backing<'_> {
     /// Whether what is stated is all of this build. What is left open is not vouched for: where the
     /// rule asks for it, the statement is no vote.
     pub(super) fn joins(&self, group: &Group) -> bool {
-        let Provenance { name, commit, source_uri, .. } = self.provenance;
+        let Provenance { name, commit, source_uri, .. } = self.statement;
         (name, commit) == (&group.name, &group.commit)
             && (source_uri.is_none() || *source_uri == group.source)
     }
@@ -131,7 +105,7 @@ impl<'a> Backing<'a> {
     /// Whether it speaks of this system, for which the index has `manifest`. A statement that names
     /// no system is about that of its manifest.
     pub(super) fn is_of(&self, system: System, manifest: Option<Digest>) -> bool {
-        self.provenance.system.map_or(manifest == Some(self.provenance.manifest), |own| own == system)
+        self.statement.system.map_or(manifest == Some(self.statement.manifest), |own| own == system)
     }
 
     /// Why it does not count for a system, if it does not.
@@ -143,19 +117,21 @@ impl<'a> Backing<'a> {
 
     /// Whether it counts for the manifest that the index has for a system.
     pub(super) fn approves(&self, system: System, manifest: Option<Digest>) -> bool {
-        manifest == Some(self.provenance.manifest) && self.unfit(system).is_none()
+        manifest == Some(self.statement.manifest) && self.unfit(system).is_none()
     }
 }
 
 impl fmt::Display for Backing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "commit {}", self.provenance.commit)?;
-        self.provenance.source_uri.as_ref().map_or(Ok(()), |source| write!(f, ", {source}"))
+        write!(f, "commit {}", self.statement.commit)?;
+        self.statement.source_uri.as_ref().map_or(Ok(()), |source| write!(f, ", {source}"))
     }
 }
 
 /// What a statement of any type says that the policy can hold it to.
-struct Terms<'a> {
+pub(super) struct Terms<'a> {
+    /// Its predicate type, where that is not ours: the rule has to accept it.
+    other_type: Option<&'a str>,
     name: &'a Repository,
     commit: &'a Commit,
     system: Option<System>,
@@ -173,6 +149,7 @@ impl<'a> From<&'a Statement> for Terms<'a> {
     fn from(statement: &'a Statement) -> Self {
         let build = &statement.build;
         Self {
+            other_type: None,
             name: &statement.name,
             commit: &build.commit,
             system: Some(build.system),
@@ -190,6 +167,7 @@ impl<'a> From<&'a Statement> for Terms<'a> {
 impl<'a> From<&'a Provenance> for Terms<'a> {
     fn from(said: &'a Provenance) -> Self {
         Self {
+            other_type: Some(said.predicate_type),
             name: &said.name,
             commit: &said.commit,
             system: said.system,
@@ -211,9 +189,18 @@ pub(super) struct NoVote<'a> {
     pub detail: String,
 }
 
-impl<'a> Vote<'a> {
+impl Vote<'_> {
+    pub(super) fn group(&self) -> Group {
+        Group::of(self.statement)
+    }
+}
+
+impl<'a, S> Heard<'a, S>
+where
+    Terms<'a>: From<&'a S>,
+{
     pub(super) fn new(
-        attestation: &'a Attestation,
+        attestation: &'a Attestation<S>,
         policy: &'a Policy,
         rule: &ImageRule,
         repository: &Repository,
@@ -221,37 +208,11 @@ impl<'a> Vote<'a> {
         purpose: &Purpose,
     ) -> Result<Self, NoVote<'a>> {
         let statement = attestation.statement();
-        let Standing { builder, barred, note } =
-            Standing::new(attestation, &statement.into(), policy, rule, repository, now, purpose)?;
-        Ok(Self {
-            builder,
-            statement,
-            bundle: attestation.bundle(),
-            payload: attestation.payload(),
-            group: Group::of(statement),
-            barred,
-            note,
-        })
-    }
-}
-
-/// Whose statement it is, and why it does not count, if it does not.
-struct Standing<'a> {
-    builder: &'a Builder,
-    barred: Option<(Reason, String)>,
-    note: Option<&'static str>,
-}
-
-impl<'a> Standing<'a> {
-    fn new<S>(
-        attestation: &Attestation<S>,
-        terms: &Terms<'_>,
-        policy: &'a Policy,
-        rule: &ImageRule,
-        repository: &Repository,
-        now: Timestamp,
-        purpose: &Purpose,
-    ) -> Result<Self, NoVote<'a>> {
+        let terms = &Terms::from(statement);
+        if let Some(other) = terms.other_type.filter(|other| !rule.types.contains(other)) {
+            let detail = format!("the rule does not accept `{other}`");
+            return Err(NoVote { builder: None, reason: Reason::PredicateType, detail });
+        }
         let signer = attestation.signer();
         let found = policy.builder(signer).and_then(|builder| Some((builder, builder.credential(signer)?)));
         let Some((builder, credential)) = found else {
@@ -276,7 +237,8 @@ impl<'a> Standing<'a> {
             (Signer::Certificate(_), Claims::Workflow) => Some(OWN_WORD),
             _ => None,
         };
-        Ok(Self { builder, barred, note })
+        let (bundle, payload) = (attestation.bundle(), attestation.payload());
+        Ok(Self { builder, statement, bundle, payload, barred, note })
     }
 }
 
