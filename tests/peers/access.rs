@@ -147,12 +147,12 @@ fn a_token_may_run_out(registry: &Path, skopeo: &Path, claimed: u64) {
     shop.project
         .log
         .fault(Fault::new(FaultAction::Delay(Duration::from_millis(2500))).method("POST").times(1));
-    service.clear_log();
+    service.clear_requests();
     let candidate = format!("{}:known", shop.project.image());
     let (_, system) = ARCHITECTURES[0];
     let attested = shop.project.attest(0, &candidate, "github", system, &shop.builds[0], &[]);
     assert_eq!(attested["outcome"], "attested");
-    let asked = service.log();
+    let asked = service.requests();
     assert!(asked.len() >= 2, "a new token was asked for: {asked:#?}");
     assert!(asked.iter().all(|request| request.status == Some(200)));
     let again = shop.project.attest(0, &candidate, "github", system, &shop.builds[0], &[]);

@@ -3,7 +3,6 @@
 mod certificate;
 mod identity;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,10 +19,9 @@ use serde_json::{Value, json};
 use x509_cert::request::CertReq;
 
 use crate::authority::pem;
-use crate::fault::Fault;
 use crate::issuer::{self, Issuer};
-use crate::server::{Server, answer};
-use crate::traffic::Request;
+use crate::server::answer;
+use crate::service::{self, Serve, Service};
 
 pub(crate) use certificate::Authority;
 use identity::Identity;
@@ -34,12 +32,9 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// A certificate authority with its certificate transparency log, as Fulcio 1.8 behaves: the token
 /// is checked, the possession of the key is proven, and the certificate carries the identity, the
 /// claims, and a timestamp of the log.
-pub struct Fulcio {
-    server: Server,
-    state: Arc<State>,
-}
+pub type Fulcio = Service<State>;
 
-struct State {
+pub struct State {
     name: String,
     authority: Authority,
     issuers: Vec<Arc<issuer::State>>,
@@ -71,28 +66,14 @@ pub enum Misissue {
 impl Fulcio {
     /// Starts an authority that believes these issuers.
     pub fn start(issuers: &[&Issuer]) -> Fulcio {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("fulcio-{}.bed.test", COUNT.fetch_add(1, Ordering::Relaxed));
-        let state = Arc::new(State {
+        let name = service::name("fulcio");
+        Service::run(State {
             authority: Authority::generate(&name),
             name,
-            issuers: issuers.iter().map(|issuer| issuer.state()).collect(),
+            issuers: issuers.iter().map(|issuer| issuer.state.clone()).collect(),
             misissue: Mutex::default(),
             lifetime: Mutex::new(LIFETIME),
-        });
-        let server = Server::start(Duration::ZERO, |_| {
-            let state = state.clone();
-            move |request: http::Request<Bytes>| {
-                let state = state.clone();
-                async move { state.serve(&request) }
-            }
-        });
-        Fulcio { server, state }
-    }
-
-    /// The base URL.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.server.address())
+        })
     }
 
     /// What is wrong with certificates from now on.
@@ -103,26 +84,6 @@ impl Fulcio {
     /// How long certificates live from now on.
     pub fn set_lifetime(&self, lifetime: Duration) {
         *self.state.lifetime.lock().expect("no certificate panics") = lifetime;
-    }
-
-    /// Adds a rule by which the authority misbehaves.
-    pub fn fault(&self, fault: Fault) {
-        self.server.fault(fault);
-    }
-
-    /// Behaves again.
-    pub fn clear_faults(&self) {
-        self.server.clear_faults();
-    }
-
-    /// Every request, in order of arrival.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    /// How many requests have come in.
-    pub fn request_count(&self) -> usize {
-        self.server.requests().len()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -194,7 +155,7 @@ fn key_of_request(base64: &str) -> Option<VerifyingKey> {
     Some(key)
 }
 
-impl State {
+impl Serve for State {
     fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
         let ok = |value: Value| answer(StatusCode::OK, "application/json", value.to_string());
         match (request.method(), request.uri().path()) {
@@ -219,7 +180,9 @@ impl State {
             _ => answer(StatusCode::NOT_FOUND, "application/json", "{\"code\":5,\"message\":\"Not Found\"}"),
         }
     }
+}
 
+impl State {
     /// The certificate and those above it, in PEM.
     fn issue(&self, http: &http::Request<Bytes>) -> Result<Vec<String>, String> {
         let request: CertificateRequest =

@@ -1,8 +1,8 @@
 //! An OpenID Connect issuer, such as CI systems run for their jobs.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,9 +13,8 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::Generate;
 use serde_json::{Value, json};
 
-use crate::fault::Fault;
-use crate::server::{Server, answer};
-use crate::traffic::Request;
+use crate::server::answer;
+use crate::service::{Serve, Service};
 
 const KEY_ID: &str = "bed";
 /// GitHub's tokens live this long.
@@ -23,12 +22,9 @@ const LIFETIME: u64 = 300;
 
 /// An issuer with a key of its own. It serves discovery and its keys, and as GitHub does for a
 /// job, tokens to whoever knows [`Issuer::REQUEST_TOKEN`].
-pub struct Issuer {
-    server: Server,
-    state: Arc<State>,
-}
+pub type Issuer = Service<State>;
 
-pub(crate) struct State {
+pub struct State {
     name: String,
     address: SocketAddr,
     key: SigningKey,
@@ -51,31 +47,17 @@ impl Issuer {
     }
 
     fn named(name: impl FnOnce(SocketAddr) -> String) -> Issuer {
-        let mut state = None;
-        let server = Server::start(Duration::ZERO, |address| {
-            let shared = state.insert(Arc::new(State {
-                name: name(address),
-                address,
-                key: SigningKey::generate(),
-                job: Mutex::default(),
-            }));
-            let state = shared.clone();
-            move |request: http::Request<Bytes>| {
-                let state = state.clone();
-                async move { state.serve(&request) }
-            }
-        });
-        Issuer { server, state: state.expect("the handler was made") }
+        Service::run_at(|address| State {
+            name: name(address),
+            address,
+            key: SigningKey::generate(),
+            job: Mutex::default(),
+        })
     }
 
     /// The name: `iss` in the tokens.
     pub fn name(&self) -> &str {
         &self.state.name
-    }
-
-    /// Where it listens.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.server.address())
     }
 
     /// Where a job asks for its token: `ACTIONS_ID_TOKEN_REQUEST_URL`.
@@ -92,32 +74,9 @@ impl Issuer {
     pub fn token(&self, claims: &Value) -> String {
         self.state.token(claims.clone(), "sigstore")
     }
-
-    /// Adds a rule by which the issuer misbehaves.
-    pub fn fault(&self, fault: Fault) {
-        self.server.fault(fault);
-    }
-
-    /// Behaves again.
-    pub fn clear_faults(&self) {
-        self.server.clear_faults();
-    }
-
-    /// Every request, in order of arrival.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    pub(crate) fn state(&self) -> Arc<State> {
-        self.state.clone()
-    }
 }
 
-impl State {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
+impl Serve for State {
     fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
         let json = |value: Value| answer(StatusCode::OK, "application/json", value.to_string());
         if request.method() != Method::GET {
@@ -161,6 +120,12 @@ impl State {
             }
             _ => answer(StatusCode::NOT_FOUND, "text/plain", "404 page not found\n"),
         }
+    }
+}
+
+impl State {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     fn token(&self, mut claims: Value, audience: &str) -> String {

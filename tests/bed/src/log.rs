@@ -4,18 +4,17 @@ pub(crate) mod checkpoint;
 mod entry;
 pub(crate) mod merkle;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 
 use crate::base64;
-use crate::fault::Fault;
-use crate::server::{Server, answer};
-use crate::traffic::Request;
+use crate::server::answer;
+use crate::service::{self, Serve, Service};
 
 use checkpoint::Signer;
 use merkle::Tree;
@@ -26,12 +25,9 @@ use merkle::Tree;
 /// It takes `hashedrekord` entries signed with P-256 only, and checks the signature first. An
 /// entry it already has is refused with 409 and the header `x-log-index`. Unlike the real one it
 /// also serves its checkpoint itself, at `/api/v2/checkpoint`.
-pub struct Log {
-    server: Server,
-    state: Arc<State>,
-}
+pub type Log = Service<State>;
 
-struct State {
+pub struct State {
     signer: Signer,
     tree: Mutex<Tree>,
     credulous: AtomicBool,
@@ -41,27 +37,12 @@ struct State {
 impl Log {
     /// Starts an empty log with a key and a name of its own.
     pub fn start() -> Log {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::new(State {
-            signer: Signer::generate(format!("log-{number}.bed.test")),
+        Service::run(State {
+            signer: Signer::generate(service::name("log")),
             tree: Mutex::default(),
             credulous: AtomicBool::default(),
             witnesses: Mutex::default(),
-        });
-        let server = Server::start(Duration::ZERO, |_| {
-            let state = state.clone();
-            move |request: http::Request<Bytes>| {
-                let state = state.clone();
-                async move { state.serve(&request) }
-            }
-        });
-        Log { server, state }
-    }
-
-    /// The base URL to write to.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.server.address())
+        })
     }
 
     /// The name in the first line of every checkpoint.
@@ -98,28 +79,21 @@ impl Log {
         self.state.signer.witness_key()
     }
 
-    /// Adds a rule by which the log misbehaves.
-    pub fn fault(&self, fault: Fault) {
-        self.server.fault(fault);
-    }
-
-    /// Behaves again.
-    pub fn clear_faults(&self) {
-        self.server.clear_faults();
-    }
-
-    /// Every request, in order of arrival.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    /// How many requests have come in.
-    pub fn request_count(&self) -> usize {
-        self.server.requests().len()
-    }
-
     pub(crate) fn signer(&self) -> &Signer {
         &self.state.signer
+    }
+}
+
+impl Serve for State {
+    fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
+        match (request.method(), request.uri().path()) {
+            (&Method::POST, "/api/v2/log/entries") => self.create_entry(request.body()),
+            (&Method::GET, "/api/v2/checkpoint") => {
+                let tree = self.tree();
+                answer(StatusCode::OK, "text/plain; charset=utf-8", self.checkpoint(&tree))
+            }
+            _ => error(StatusCode::NOT_FOUND, 5, "Not Found"),
+        }
     }
 }
 
@@ -134,17 +108,6 @@ impl State {
         let witnesses = self.witnesses.lock().expect("no witness panics");
         let signed = self.signer.sign(tree.size(), &tree.root());
         witnesses.iter().fold(signed, |note, witness| witness.cosign(&note, now))
-    }
-
-    fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
-        match (request.method(), request.uri().path()) {
-            (&Method::POST, "/api/v2/log/entries") => self.create_entry(request.body()),
-            (&Method::GET, "/api/v2/checkpoint") => {
-                let tree = self.tree();
-                answer(StatusCode::OK, "text/plain; charset=utf-8", self.checkpoint(&tree))
-            }
-            _ => error(StatusCode::NOT_FOUND, 5, "Not Found"),
-        }
     }
 
     fn create_entry(&self, request: &[u8]) -> Response<Bytes> {

@@ -1,8 +1,7 @@
 //! A Rekor v1 transparency log.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,11 +14,10 @@ use p256::elliptic_curve::Generate;
 use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 use serde_json::{Value, json};
 
-use crate::fault::Fault;
 use crate::fulcio::key_of;
 use crate::log::merkle::{Hash, Tree, leaf_hash};
-use crate::server::{Server, answer};
-use crate::traffic::Request;
+use crate::server::answer;
+use crate::service::{self, Serve, Service};
 use crate::{base64, sha256};
 
 const ENTRIES: &str = "/api/v1/log/entries";
@@ -30,12 +28,9 @@ const TREE_ID: u64 = 0x0123_4567_89ab_cdef;
 /// A transparency log in memory that behaves as `rekor` 1.5 does for entries `dsse` 0.0.1 and
 /// `intoto` 0.0.2, signed with P-256 or Ed25519: a real Merkle tree, a signed checkpoint, and a
 /// signed promise with the time.
-pub struct RekorV1 {
-    server: Server,
-    state: Arc<State>,
-}
+pub type RekorV1 = Service<State>;
 
-struct State {
+pub struct State {
     name: String,
     key: SigningKey,
     time: Mutex<Option<SystemTime>>,
@@ -52,26 +47,12 @@ struct Entries {
 impl RekorV1 {
     /// Starts an empty log with a key and a name of its own.
     pub fn start() -> RekorV1 {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let state = Arc::new(State {
-            name: format!("rekor-{}.bed.test", COUNT.fetch_add(1, Ordering::Relaxed)),
+        Service::run(State {
+            name: service::name("rekor"),
             key: SigningKey::generate(),
             time: Mutex::default(),
             entries: Mutex::default(),
-        });
-        let server = Server::start(Duration::ZERO, |_| {
-            let state = state.clone();
-            move |request: http::Request<Bytes>| {
-                let state = state.clone();
-                async move { state.serve(&request) }
-            }
-        });
-        RekorV1 { server, state }
-    }
-
-    /// The base URL.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.server.address())
+        })
     }
 
     /// The name that checkpoints begin with, before the number of the tree.
@@ -89,37 +70,13 @@ impl RekorV1 {
         *self.state.time.lock().expect("no entry panics") = time;
     }
 
-    /// Adds a rule by which the log misbehaves.
-    pub fn fault(&self, fault: Fault) {
-        self.server.fault(fault);
-    }
-
-    /// Behaves again.
-    pub fn clear_faults(&self) {
-        self.server.clear_faults();
-    }
-
-    /// Every request, in order of arrival.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    /// How many requests have come in.
-    pub fn request_count(&self) -> usize {
-        self.server.requests().len()
-    }
-
     /// The public key as a DER `SubjectPublicKeyInfo`.
     pub(crate) fn public_key(&self) -> Vec<u8> {
         self.state.public_key()
     }
 }
 
-impl State {
-    fn public_key(&self) -> Vec<u8> {
-        self.key.verifying_key().to_public_key_der().expect("a P-256 key has a DER form").into_vec()
-    }
-
+impl Serve for State {
     fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
         let path = request.uri().path();
         match (request.method(), path.strip_prefix(ENTRIES)) {
@@ -140,6 +97,12 @@ impl State {
             }
             _ => error(StatusCode::NOT_FOUND, "path was not found"),
         }
+    }
+}
+
+impl State {
+    fn public_key(&self) -> Vec<u8> {
+        self.key.verifying_key().to_public_key_der().expect("a P-256 key has a DER form").into_vec()
     }
 
     fn found(&self, index: Option<u64>) -> Response<Bytes> {

@@ -1,8 +1,7 @@
 //! A TUF repository (The Update Framework, specification 1.0) with one target, the trusted root.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -12,9 +11,8 @@ use p256::elliptic_curve::Generate;
 use p256::pkcs8::EncodePublicKey;
 use serde_json::{Value, json};
 
-use crate::fault::Fault;
-use crate::server::{Server, answer};
-use crate::traffic::Request;
+use crate::server::answer;
+use crate::service::{Serve, Service};
 use crate::{base64, sha256};
 
 /// The files of a repository by their paths.
@@ -24,13 +22,14 @@ const ONLINE: [&str; 3] = ["timestamp", "snapshot", "targets"];
 const FAR: &str = "2049-12-31T23:59:59Z";
 
 /// A TUF repository with consistent snapshots. One key signs the root, another all else.
-pub struct Tuf {
-    server: Server,
-    files: Arc<Mutex<Files>>,
-    state: Mutex<State>,
+pub type Tuf = Service<State>;
+
+pub struct State {
+    files: Mutex<Files>,
+    publisher: Mutex<Publisher>,
 }
 
-struct State {
+struct Publisher {
     root_key: SigningKey,
     online_key: SigningKey,
     root_version: u64,
@@ -43,17 +42,8 @@ struct State {
 impl Tuf {
     /// Starts a repository that publishes this trusted root.
     pub fn start(trusted_root: &Value) -> Tuf {
-        let files: Arc<Mutex<Files>> = Arc::default();
-        let server = Server::start(Duration::ZERO, |_| {
-            let files = files.clone();
-            move |request: http::Request<Bytes>| {
-                let found = files.lock().expect("serving never panics");
-                let found = found.get(request.uri().path().trim_start_matches('/')).cloned();
-                std::future::ready(reply(found))
-            }
-        });
         let expires = ["root", "timestamp", "snapshot", "targets"].map(|role| (role, FAR.to_owned()));
-        let state = State {
+        let publisher = Publisher {
             root_key: SigningKey::generate(),
             online_key: SigningKey::generate(),
             root_version: 1,
@@ -61,18 +51,13 @@ impl Tuf {
             expires: expires.into(),
             target: Vec::new(),
         };
-        let tuf = Tuf { server, files, state: Mutex::new(state) };
-        tuf.change(|state, files| {
-            let root = state.root();
-            files.insert("1.root.json".to_owned(), signed(&root, &[&state.root_key]));
+        let tuf = Service::run(State { files: Mutex::default(), publisher: Mutex::new(publisher) });
+        tuf.change(|publisher, files| {
+            let root = publisher.root();
+            files.insert("1.root.json".to_owned(), signed(&root, &[&publisher.root_key]));
         });
         tuf.publish(trusted_root);
         tuf
-    }
-
-    /// Where it is, with a slash at the end.
-    pub fn url(&self) -> String {
-        format!("http://{}/", self.server.address())
     }
 
     /// Its first root, from which a client's trust begins.
@@ -82,18 +67,18 @@ impl Tuf {
 
     /// Publishes another trusted root: targets, snapshot and timestamp, each a version higher.
     pub fn publish(&self, trusted_root: &Value) {
-        self.change(|state, files| {
-            state.target = trusted_root.to_string().into_bytes();
-            state.publish(files);
+        self.change(|publisher, files| {
+            publisher.target = trusted_root.to_string().into_bytes();
+            publisher.publish(files);
         });
     }
 
     /// Publishes the same again, with another expiry of one role (RFC 3339); that of the root
     /// comes with its next version.
     pub fn expire(&self, role: &'static str, time: &str) {
-        self.change(|state, files| {
-            state.expires.insert(role, time.to_owned());
-            state.publish(files);
+        self.change(|publisher, files| {
+            publisher.expires.insert(role, time.to_owned());
+            publisher.publish(files);
         });
     }
 
@@ -109,54 +94,51 @@ impl Tuf {
     }
 
     fn next_root(&self, with_old: bool) {
-        self.change(|state, files| {
-            let old = std::mem::replace(&mut state.root_key, SigningKey::generate());
-            state.online_key = SigningKey::generate();
-            state.root_version += 1;
-            let (root, new) = (state.root(), &state.root_key);
+        self.change(|publisher, files| {
+            let old = std::mem::replace(&mut publisher.root_key, SigningKey::generate());
+            publisher.online_key = SigningKey::generate();
+            publisher.root_version += 1;
+            let (root, new) = (publisher.root(), &publisher.root_key);
             let bytes = if with_old { signed(&root, &[&old, new]) } else { signed(&root, &[new]) };
-            files.insert(format!("{}.root.json", state.root_version), bytes);
-            state.publish(files);
+            files.insert(format!("{}.root.json", publisher.root_version), bytes);
+            publisher.publish(files);
         });
     }
 
     /// What it serves.
     pub fn files(&self) -> Files {
-        self.files.lock().expect("serving never panics").clone()
+        self.state.files().clone()
     }
 
     /// Serves these files from now on, until something is published.
     pub fn serve(&self, files: Files) {
-        *self.files.lock().expect("serving never panics") = files;
+        *self.state.files() = files;
     }
 
-    /// Adds a rule by which the server misbehaves.
-    pub fn fault(&self, fault: Fault) {
-        self.server.fault(fault);
-    }
-
-    /// Behaves again.
-    pub fn clear_faults(&self) {
-        self.server.clear_faults();
-    }
-
-    /// Every request, in order of arrival.
-    pub fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    /// Forgets the requests so far.
-    pub fn clear_requests(&self) {
-        self.server.clear_requests();
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State, &mut Files)) {
-        let mut state = self.state.lock().expect("changing never panics");
-        change(&mut state, &mut self.files.lock().expect("serving never panics"));
+    fn change(&self, change: impl FnOnce(&mut Publisher, &mut Files)) {
+        let mut publisher = self.state.publisher.lock().expect("changing never panics");
+        change(&mut publisher, &mut self.state.files());
     }
 }
 
 impl State {
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().expect("serving never panics")
+    }
+}
+
+impl Serve for State {
+    const PATH: &'static str = "/";
+
+    fn serve(&self, request: &http::Request<Bytes>) -> Response<Bytes> {
+        match self.files().get(request.uri().path().trim_start_matches('/')) {
+            Some(bytes) => answer(StatusCode::OK, "application/json", bytes.clone()),
+            None => answer(StatusCode::NOT_FOUND, "text/plain", "404 page not found\n"),
+        }
+    }
+}
+
+impl Publisher {
     fn root(&self) -> Value {
         let role = |key: &SigningKey| json!({"keyids": [id(key)], "threshold": 1});
         let mut roles: BTreeMap<_, _> = ONLINE.map(|name| (name, role(&self.online_key))).into();
@@ -199,13 +181,6 @@ impl State {
         files.insert(format!("{version}.targets.json"), targets);
         files.insert(format!("{version}.snapshot.json"), snapshot);
         files.insert("timestamp.json".to_owned(), timestamp);
-    }
-}
-
-fn reply(found: Option<Vec<u8>>) -> Response<Bytes> {
-    match found {
-        Some(bytes) => answer(StatusCode::OK, "application/json", bytes),
-        None => answer(StatusCode::NOT_FOUND, "text/plain", "404 page not found\n"),
     }
 }
 
