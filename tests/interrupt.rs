@@ -14,14 +14,9 @@ use quorate_bed::{Fault, FaultAction};
 use serde_json::Value;
 use shop::{Release, Run, Shop};
 
-/// Two forward-only tags that name the first release, and a second one. The report is of the first.
+/// The report is of the first release.
 fn open() -> (Shop, Release, Release) {
-    let shop = Shop::open();
-    let rules = "[[image.tag]]\nname = \"f*\"\nrule = \"forward\"\n\n\
-                 [[image.tag]]\nname = \"v*\"\nrule = \"immutable\"\n\n[[builder]]";
-    shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rules, 1));
-    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
-    shop.quorate(&["promote", &first.reference, "--tag", "f1,f2", "--report", "report.html"]).exits(0);
+    let (shop, first, second) = Shop::with_forward_tags(&["--report", "report.html"]);
     assert!(page(&shop).contains("✓ met"));
     (shop, first, second)
 }

@@ -13,17 +13,6 @@ use quorate_bed::{Fault, FaultAction};
 use serde_json::Value;
 use shop::{AMD64, Release, Run, Shop};
 
-/// Two forward-only tags that name the first release, and a second one.
-fn open() -> (Shop, Release, Release) {
-    let shop = Shop::open();
-    let rules = "[[image.tag]]\nname = \"f*\"\nrule = \"forward\"\n\n\
-                 [[image.tag]]\nname = \"v*\"\nrule = \"immutable\"\n\n[[builder]]";
-    shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rules, 1));
-    let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
-    shop.quorate(&["promote", &first.reference, "--tag", "f1,f2"]).exits(0);
-    (shop, first, second)
-}
-
 const TAGS: [&str; 4] = ["--tag", "f1,f2,v2", "--journal", "journal.jsonl"];
 
 fn promote(shop: &Shop, release: &Release, more: &[&str]) -> Run {
@@ -64,7 +53,7 @@ fn tag(report: &Value, name: &str) -> [Option<String>; 3] {
 
 #[test]
 fn each_step_is_noted() {
-    let (shop, first, second) = open();
+    let (shop, first, second) = Shop::with_forward_tags(&[]);
     promote(&shop, &second, &TAGS).exits(0);
     let noted = steps(&shop);
     let all = ["begin", "judged", "planned", "writing", "writing", "written", "end"];
@@ -85,7 +74,7 @@ fn each_step_is_noted() {
 
 #[test]
 fn the_next_run_says_what_tags_named_and_goes_on() {
-    let (shop, first, second) = open();
+    let (shop, first, second) = Shop::with_forward_tags(&[]);
     cut_short(&shop, &second, &TAGS);
     assert_eq!(names(&steps(&shop)).last(), Some(&"writing"));
     let run = promote(&shop, &second, &TAGS).exits(0);
@@ -103,7 +92,7 @@ fn the_next_run_says_what_tags_named_and_goes_on() {
 
 #[test]
 fn tags_are_put_back_to_what_the_run_itself_read() {
-    let (shop, first, second) = open();
+    let (shop, first, second) = Shop::with_forward_tags(&[]);
     shop.quorate(&["promote", &first.reference, "--tag", "f3"]).exits(0);
     let older = shop.agreed("git-0", "0");
     let tags = ["--tag", "f1,f2,f3", "--journal", "journal.jsonl"];
@@ -129,7 +118,7 @@ fn tags_are_put_back_to_what_the_run_itself_read() {
 
 #[test]
 fn a_refusal_writes_nothing_whatever_the_journal_says() {
-    let (shop, first, second) = open();
+    let (shop, first, second) = Shop::with_forward_tags(&[]);
     cut_short(&shop, &second, &TAGS);
     let other = shop::build("amd64", "something else");
     shop.attest_as(
@@ -152,7 +141,7 @@ fn a_refusal_writes_nothing_whatever_the_journal_says() {
 
 #[test]
 fn a_journal_is_for_one_release_and_one_policy() {
-    let (shop, first, second) = open();
+    let (shop, first, second) = Shop::with_forward_tags(&[]);
     promote(&shop, &second, &TAGS).exits(0);
     let before = fs::read(shop.path("journal.jsonl")).unwrap();
     promote(&shop, &first, &TAGS).exits(2).says("journal-other");

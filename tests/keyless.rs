@@ -14,12 +14,9 @@ use quorate_bed::{
     Answer, Fault, FaultAction, Fulcio, Issuer, Misissue, RegistryOptions, RekorV1, client, keyless_root,
 };
 use serde_json::{Value, json};
-use shop::{AMD64, ARM64, COMMIT, NAR_HASH, OTHER_COMMIT, Release, Run, Shop, cell};
-
-const GITHUB: &str = "https://token.actions.githubusercontent.com";
-const GITLAB: &str = "https://gitlab.com";
-const MAIN: &str = "refs/heads/main";
-const SOURCE: &str = "git+https://github.com/acme/app";
+use shop::{
+    AMD64, ARM64, COMMIT, GITHUB, GITLAB, MAIN, NAR_HASH, OTHER_COMMIT, Release, Run, SOURCE, Shop, cell,
+};
 
 /// A shop with the services that keyless signing needs.
 struct Works {

@@ -12,12 +12,7 @@ use std::process::Stdio;
 use quorate_bed::issuer::{github_job, gitlab_job};
 use quorate_bed::{Fulcio, Issuer, Log, RegistryOptions, keyless_root};
 use serde_json::{Value, json};
-use shop::{AMD64, ARM64, COMMIT, NAR_HASH, Release, Run, Shop, cell};
-
-const GITHUB: &str = "https://token.actions.githubusercontent.com";
-const GITLAB: &str = "https://gitlab.com";
-const MAIN: &str = "refs/heads/main";
-const SOURCE: &str = "git+https://github.com/acme/app";
+use shop::{AMD64, ARM64, COMMIT, GITHUB, GITLAB, MAIN, NAR_HASH, Release, Run, SOURCE, Shop, cell};
 
 /// An example at work: its hosts are the shop's registry, its keys the shop's keys.
 struct Works {

@@ -14,6 +14,12 @@ use serde_json::Value;
 
 pub const COMMIT: &str = "5f1c2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
 pub const OTHER_COMMIT: &str = "00aa2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
+/// The issuers of CI jobs, as certificates name them.
+pub const GITHUB: &str = "https://token.actions.githubusercontent.com";
+pub const GITLAB: &str = "https://gitlab.com";
+/// Where jobs build from.
+pub const SOURCE: &str = "git+https://github.com/acme/app";
+pub const MAIN: &str = "refs/heads/main";
 pub const AMD64: (&str, &str) = ("amd64", "x86_64-linux");
 pub const ARM64: (&str, &str) = ("arm64", "aarch64-linux");
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -100,6 +106,18 @@ impl Shop {
 
     pub fn open() -> Self {
         Self::new(RegistryOptions::default())
+    }
+
+    /// A shop with forward-only tags `f*` and immutable `v*`: `f1` and `f2` name the first release,
+    /// and there is a second one. `more` are options of the promotion.
+    pub fn with_forward_tags(more: &[&str]) -> (Self, Release, Release) {
+        let shop = Self::open();
+        let rules = "[[image.tag]]\nname = \"f*\"\nrule = \"forward\"\n\n\
+                     [[image.tag]]\nname = \"v*\"\nrule = \"immutable\"\n\n[[builder]]";
+        shop.write("quorate.toml", shop.policy(2).replacen("[[builder]]", rules, 1));
+        let (first, second) = (shop.agreed("git-1", "1"), shop.agreed("git-2", "2"));
+        shop.quorate(&[&["promote", &first.reference, "--tag", "f1,f2"], more].concat()).exits(0);
+        (shop, first, second)
     }
 
     pub fn host(&self) -> String {
