@@ -22,21 +22,24 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
             "strangers_are_refused_by_docker_registry_with_a_password",
             needs,
             |[program, skopeo]| {
-                let registry = Registry::docker_registry(program, &Access::TlsPassword);
+                let registry = Registry::distribution(program, &Access::TlsPassword);
                 strangers_are_refused(&Shop::open(&registry, skopeo));
             },
         ),
         peers.trial("strangers_are_refused_by_docker_registry_with_tokens", needs, |[program, skopeo]| {
             let service = tokens(300, 300);
-            let registry = Registry::docker_registry(program, &Access::Token(&service));
+            let registry = Registry::distribution(program, &Access::Token(&service));
             strangers_are_refused(&Shop::open(&registry, skopeo));
         }),
+        peers.trial("strangers_are_refused_by_gitea", [Peer::Gitea, Peer::Skopeo], |[program, skopeo]| {
+            strangers_are_refused(&Shop::open(&Registry::gitea(program), skopeo));
+        }),
         peers.trial("only_a_trusted_certificate_is_believed", needs, |[program, skopeo]| {
-            let registry = Registry::docker_registry(program, &Access::TlsPassword);
+            let registry = Registry::distribution(program, &Access::TlsPassword);
             only_a_trusted_certificate_is_believed(&Shop::open(&registry, skopeo));
         }),
         peers.trial("loopback_is_asked_over_tls_where_that_is_wished", needs, |[program, skopeo]| {
-            let registry = Registry::docker_registry(program, &Access::Tls);
+            let registry = Registry::distribution(program, &Access::Tls);
             loopback_over_tls(&Shop::open(&registry, skopeo));
         }),
         peers.trial("a_token_may_run_out_unannounced", needs, |[program, skopeo]| {
@@ -141,7 +144,7 @@ fn loopback_over_tls(shop: &Shop) {
 /// what `attest` asked for when it read the image is of no use when it attaches the bundle.
 fn a_token_may_run_out(registry: &Path, skopeo: &Path, claimed: u64) {
     let service = tokens(2, claimed);
-    let registry = Registry::docker_registry(registry, &Access::Token(&service));
+    let registry = Registry::distribution(registry, &Access::Token(&service));
     let shop = Shop::open(&registry, skopeo);
     assert!(shop.assemble("known").output().unwrap().status.success());
     shop.project

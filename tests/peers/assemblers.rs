@@ -14,10 +14,11 @@ use crate::registries::{Access, Registry};
 /// Starts a registry.
 pub(crate) type Start = fn(&Path) -> Registry;
 
-pub(crate) const REGISTRIES: [(Peer, Start); 2] = [
-    (Peer::DockerRegistry, |program| Registry::docker_registry(program, &Access::Open)),
-    (Peer::Olareg, Registry::olareg),
-];
+/// A registry of the distribution project that anyone may write to.
+pub(crate) const OPEN: Start = |program| Registry::distribution(program, &Access::Open);
+
+pub(crate) const REGISTRIES: [(Peer, Start); 2] =
+    [(Peer::DockerRegistry, OPEN), (Peer::Olareg, Registry::olareg)];
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -49,7 +50,8 @@ pub(crate) fn pushed(project: &Project, registry: &Registry) -> Vec<Build> {
     let push = |(architecture, _): (&str, &str)| {
         let build = Build::new(&project.path(""), architecture, "hello");
         let tag = format!("{}-{architecture}", tag(&project.candidate()));
-        build.image.push(registry.host(), REPOSITORY, &tag).unwrap();
+        let authorization = registry.authorization();
+        build.image.push_as(authorization.as_deref(), registry.host(), REPOSITORY, &tag).unwrap();
         build
     };
     ARCHITECTURES.map(push).into()

@@ -21,7 +21,7 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
         peers.trial(&name, [Peer::DockerRegistry], move |[program]| {
             let registries = Mutex::new(Vec::new());
             fire(&|_| {
-                let registry = Registry::docker_registry(program, &Access::Open);
+                let registry = Registry::distribution(program, &Access::Open);
                 let opened = (Front::before(registry.host()), registry.referrers);
                 // They end with the trial.
                 registries.lock().unwrap().push(registry);

@@ -27,6 +27,7 @@ mod nar;
 mod nix;
 mod peers;
 mod process;
+mod production;
 mod project;
 mod proxy;
 mod publish;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(release::trials(&peers));
     trials.extend(fire::trials(&peers));
+    trials.extend(production::trials(&peers));
     trials.extend(access::trials(&peers));
     trials.extend(actions::trials(&peers));
     trials.extend(assemblers::trials(&peers));

@@ -11,6 +11,10 @@ use libtest_mimic::Trial;
 pub(crate) enum Peer {
     /// The registry of the distribution project, 2.8: no referrers API.
     DockerRegistry,
+    /// The same of today, 3: neither.
+    Distribution,
+    /// A forge with a registry: no referrers API.
+    Gitea,
     /// A registry with the referrers API.
     Olareg,
     /// Clients of registries.
@@ -72,8 +76,10 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    const ALL: [Self; 30] = [
+    const ALL: [Self; 32] = [
         Self::DockerRegistry,
+        Self::Distribution,
+        Self::Gitea,
         Self::Olareg,
         Self::Skopeo,
         Self::Crane,
@@ -109,6 +115,8 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DockerRegistry => "docker-registry",
+            Self::Distribution => "distribution",
+            Self::Gitea => "gitea",
             Self::Olareg => "olareg",
             Self::Skopeo => "skopeo",
             Self::Crane => "crane",
@@ -145,6 +153,8 @@ impl Peer {
     fn layer(self) -> u8 {
         match self {
             Self::Go
+            | Self::Distribution
+            | Self::Gitea
             | Self::Olareg
             | Self::Crane
             | Self::Regctl

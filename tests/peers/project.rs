@@ -17,6 +17,8 @@ use crate::registries::Registry;
 pub(crate) const COMMIT: &str = "5f1c2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
 /// The committer time of that commit.
 pub(crate) const SEQUENCE: &str = "1763700000";
+/// Whose images they are.
+pub(crate) const OWNER: &str = "acme";
 /// The repository within the registry.
 pub(crate) const REPOSITORY: &str = "acme/app";
 /// The architectures of the release and the Nix systems they are built on.

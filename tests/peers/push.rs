@@ -17,21 +17,27 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     let needs = [Peer::Vectors, Peer::DockerRegistry, Peer::Skopeo, Peer::Buildah];
     let pushed = peers.trial("push::golden_images", needs, |[vectors, registry, skopeo, buildah]| {
         let golden = vectors.join("nix2container");
-        golden_images(&golden, &Registry::docker_registry(registry, &Access::Open), skopeo, buildah);
+        golden_images(&golden, &Registry::distribution(registry, &Access::Open), skopeo, buildah);
     });
     let needs = [Peer::Vectors, Peer::DockerRegistry];
     let guarded = peers.trial("push::over_tls_with_a_password", needs, |[vectors, registry]| {
-        let registry = Registry::docker_registry(registry, &Access::TlsPassword);
-        let project = Project::at(&registry);
-        let golden = vectors.join("nix2container");
-        let store = Store::new(&golden, &project);
-        for options in [&[][..], &["--compress", "gzip"]] {
-            let pushed = store.push(&project, "amd64", options);
-            let name = format!("{}@{}", project.image(), pushed["image"]["digest"].as_str().unwrap());
-            project.run(0, &["resolve", &name]);
-        }
+        logged_in(&vectors.join("nix2container"), &Registry::distribution(registry, &Access::TlsPassword));
     });
-    vec![pushed, guarded]
+    let forge = peers.trial("push::to_gitea", [Peer::Vectors, Peer::Gitea], |[vectors, registry]| {
+        logged_in(&vectors.join("nix2container"), &Registry::gitea(registry));
+    });
+    vec![pushed, guarded, forge]
+}
+
+/// As it is and compressed, to a registry that asks who is there.
+fn logged_in(golden: &Path, registry: &Registry) {
+    let project = Project::at(registry);
+    let store = Store::new(golden, &project);
+    for options in [&[][..], &["--compress", "gzip"]] {
+        let pushed = store.push(&project, "amd64", options);
+        let name = format!("{}@{}", project.image(), pushed["image"]["digest"].as_str().unwrap());
+        project.run(0, &["resolve", &name]);
+    }
 }
 
 /// The golden store paths, below a folder of the project.

@@ -14,16 +14,17 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::process::{Process, free_address};
+use crate::project::{OWNER, succeed};
 use crate::proxy;
 
 /// The name of the registry that has one.
 const NAME: &str = "registry.example";
 /// The name of every machine for itself.
 const LOOPBACK: &str = "localhost";
-const USER: &str = "ci";
+const USER: &str = OWNER;
 const PASSWORD: &str = "secret";
-/// The same two as `htpasswd -B` writes them.
-const HTPASSWD: &str = "ci:$2y$05$hIiYYRJt2SkUmIJv/lOVJevbiJj3b2QkaE7AnWDQFh5xt2MdUFw66";
+/// The password as `htpasswd -B` writes it.
+const HASHED: &str = "$2y$05$hIiYYRJt2SkUmIJv/lOVJevbiJj3b2QkaE7AnWDQFh5xt2MdUFw66";
 
 /// A running registry, empty at first, that ends when this is dropped.
 pub(crate) struct Registry {
@@ -51,8 +52,8 @@ pub(crate) enum Access<'a> {
 }
 
 impl Registry {
-    /// The registry of the distribution project, 2.8, which has no referrers API.
-    pub(crate) fn docker_registry(program: &Path, access: &Access) -> Self {
+    /// The registry of the distribution project, 2.8 or 3, which has no referrers API.
+    pub(crate) fn distribution(program: &Path, access: &Access) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, content: &str| {
             let path = folder.path().join(name);
@@ -86,7 +87,7 @@ impl Registry {
             }
         }
         if matches!(access, Access::TlsPassword) {
-            let users = file("htpasswd", HTPASSWD);
+            let users = file("htpasswd", &format!("{USER}:{HASHED}"));
             let _ = writeln!(config, "auth: {{htpasswd: {{realm: test, path: {users}}}}}");
         }
         let config = file("config.yml", &config);
@@ -113,11 +114,46 @@ impl Registry {
         // It does not say which port it was given.
         let address = free_address();
         let mut command = Command::new(program);
-        command.args(["serve", "--store-type", "mem", "--addr", "127.0.0.1", "--port"]);
+        command.args(["serve", "--store-type", "mem", "--api-delete", "--addr", "127.0.0.1", "--port"]);
         command.arg(address.port().to_string());
         Self::run(tempfile::tempdir().unwrap(), &mut command, |_| {
             TcpStream::connect(address).ok().map(|_| address.to_string())
         })
+    }
+
+    /// That of Gitea, which has no referrers API. Only its one user may write to it.
+    pub(crate) fn gitea(program: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let settings = format!(
+            "RUN_MODE = prod\n\
+             I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = true\n\
+             [server]\nHTTP_ADDR = 127.0.0.1\nHTTP_PORT = {}\nROOT_URL = http://{address}/\n\
+             OFFLINE_MODE = true\nDISABLE_SSH = true\n\
+             [database]\nDB_TYPE = sqlite3\n\
+             [security]\nINSTALL_LOCK = true\n\
+             [indexer]\nISSUE_INDEXER_TYPE = db\n\
+             [cron]\nENABLED = false\n",
+            address.port()
+        );
+        fs::write(folder.path().join("app.ini"), settings).unwrap();
+        let gitea = |arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.env("HOME", folder.path()).arg("--work-path").arg(folder.path());
+            command.arg("--config").arg(folder.path().join("app.ini")).args(arguments);
+            command
+        };
+        succeed(&mut gitea(&["migrate"]));
+        let user = ["admin", "user", "create", "--username", USER, "--password", PASSWORD];
+        let more = ["--email", "ci@registry.example", "--must-change-password=false"];
+        succeed(&mut gitea(&[&user[..], &more].concat()));
+        let mut command = gitea(&["web"]);
+        let mut registry = Self::run(folder, &mut command, |_| {
+            TcpStream::connect(address).ok().map(|_| address.to_string())
+        });
+        registry.referrers = false;
+        registry.guarded = true;
+        registry
     }
 
     /// Starts the program and waits until its address can be told, from its log or otherwise.
@@ -140,6 +176,11 @@ impl Registry {
     pub(crate) fn login_with(&self, password: &str) -> String {
         let auth = json!({"auth": STANDARD.encode(format!("{USER}:{password}"))});
         json!({"auths": if self.guarded { json!({&self.host: auth}) } else { json!({}) }}).to_string()
+    }
+
+    /// The `Authorization` value of the user, for a registry that asks for one.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        self.guarded.then(|| format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}"))))
     }
 
     /// The folder of the certificate to trust, `ca.crt`, where there is one.

@@ -8,6 +8,7 @@ use quorate_bed::client;
 use quorate_bed::image::{self, Image};
 use serde_json::{Value, json};
 
+use crate::assemblers::{OPEN, Start};
 use crate::clients::Skopeo;
 use crate::peers::{Peer, Peers};
 use crate::project::{
@@ -24,18 +25,41 @@ const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     let needs = [Peer::DockerRegistry, Peer::Skopeo];
     let keep = ["--preserve-digests"];
-    vec![
+    let untag: [(Peer, Start, &str); 4] = [
+        (Peer::Olareg, Registry::olareg, "removed"),
+        (Peer::Distribution, OPEN, "removed"),
+        (Peer::Gitea, Registry::gitea, "removed"),
+        // It removes manifests alone.
+        (Peer::DockerRegistry, OPEN, "kept"),
+    ];
+    let untag = untag.into_iter().map(|(peer, start, becomes)| {
+        let name = format!("tags_of_single_images_are_removed_on_{}", peer.name());
+        peers.trial(&name, [peer, Peer::Skopeo], move |[registry, skopeo]| {
+            tags_of_single_images(&start(registry), skopeo, becomes);
+        })
+    });
+    let jobs = vec![
         peers.trial("main_job_on_olareg", [Peer::Olareg, Peer::Skopeo], move |[registry, skopeo]| {
             main_job(&Registry::olareg(registry), skopeo, &keep, LAYER);
         }),
         peers.trial("main_job_on_docker_registry", needs, move |[registry, skopeo]| {
-            main_job(&Registry::docker_registry(registry, &Access::Open), skopeo, &keep, LAYER);
+            main_job(&Registry::distribution(registry, &Access::Open), skopeo, &keep, LAYER);
+        }),
+        peers.trial(
+            "main_job_on_distribution",
+            [Peer::Distribution, Peer::Skopeo],
+            move |[registry, skopeo]| {
+                main_job(&Registry::distribution(registry, &Access::Open), skopeo, &keep, LAYER);
+            },
+        ),
+        peers.trial("main_job_on_gitea", [Peer::Gitea, Peer::Skopeo], move |[registry, skopeo]| {
+            main_job(&Registry::gitea(registry), skopeo, &keep, LAYER);
         }),
         peers.trial(
             "main_job_on_docker_registry_with_layers_compressed_by_skopeo",
             needs,
             |[registry, skopeo]| {
-                main_job(&Registry::docker_registry(registry, &Access::Open), skopeo, &[], LAYER_GZIP);
+                main_job(&Registry::distribution(registry, &Access::Open), skopeo, &[], LAYER_GZIP);
             },
         ),
         peers.trial(
@@ -43,24 +67,25 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
             needs,
             |[registry, skopeo]| {
                 let how = ["--dest-compress-format", "zstd"];
-                main_job(&Registry::docker_registry(registry, &Access::Open), skopeo, &how, LAYER_ZSTD);
+                main_job(&Registry::distribution(registry, &Access::Open), skopeo, &how, LAYER_ZSTD);
             },
         ),
         peers.trial("layers_compressed_by_skopeo_with_zstd_at_its_levels", needs, |[registry, skopeo]| {
-            zstd_at_levels(&Registry::docker_registry(registry, &Access::Open), skopeo);
+            zstd_at_levels(&Registry::distribution(registry, &Access::Open), skopeo);
         }),
         peers.trial(
             "main_job_on_docker_registry_with_tls_and_a_password",
             needs,
             move |[registry, skopeo]| {
-                main_job(&Registry::docker_registry(registry, &Access::TlsPassword), skopeo, &keep, LAYER);
+                main_job(&Registry::distribution(registry, &Access::TlsPassword), skopeo, &keep, LAYER);
             },
         ),
         peers.trial("main_job_on_docker_registry_with_tokens", needs, move |[registry, skopeo]| {
             let service = tokens(300, 300);
-            main_job(&Registry::docker_registry(registry, &Access::Token(&service)), skopeo, &keep, LAYER);
+            main_job(&Registry::distribution(registry, &Access::Token(&service)), skopeo, &keep, LAYER);
         }),
-    ]
+    ];
+    jobs.into_iter().chain(untag).collect()
 }
 
 /// From two pushed images to a promoted release, its refusal when it is replaced, and its end by a
@@ -152,6 +177,41 @@ fn main_job(registry: &Registry, skopeo: &Path, how: &[&str], layer_type: &str) 
     assert_eq!(votes(&blocked), both("2 of 2", cells));
     assert_eq!(ours(&skopeo, &project), ["1.0.0", "latest"], "`1.0.1` does not exist");
     assert_eq!(skopeo.raw(&latest), foreign, "nothing put `latest` back unasked");
+}
+
+/// `promote --untag`: what becomes of the tags of the single images. The images stay.
+fn tags_of_single_images(registry: &Registry, skopeo: &Path, becomes: &str) {
+    let project = Project::at(registry);
+    let skopeo = Skopeo::new(skopeo, registry, &project);
+    let candidate = project.candidate();
+    let builds = builds(&project, "hello");
+    for (architecture, _, build) in &builds {
+        let layout = project.path(&format!("layout-{architecture}"));
+        build.layout(&layout);
+        skopeo.push(&["--preserve-digests"], &layout, &format!("{candidate}-{architecture}"));
+    }
+    let singles = ARCHITECTURES.map(|(architecture, _)| format!("{}-{architecture}", candidate_tag()));
+    let [amd64, arm64] = singles.each_ref().map(|tag| format!("{}:{tag}", project.image()));
+    project.json(0, &["assemble", &candidate, &amd64, &arm64]);
+    for builder in ["github", "garnix"] {
+        for (_, system, build) in &builds {
+            project.attest(0, &candidate, builder, system, build, &[]);
+        }
+    }
+    let met = project.json(0, &["promote", &candidate, "--tag", "latest", "--untag", &singles.join(",")]);
+    assert_eq!(moved(&met), ["latest"]);
+    for (tag, untagged) in singles.iter().zip(met["untagged"].as_array().unwrap()) {
+        assert_eq!((&untagged["tag"], &untagged["action"]), (&json!(tag), &json!(becomes)), "{met:#}");
+    }
+    let tags = skopeo.tags(&project.image());
+    assert_eq!(singles.iter().all(|tag| tags.contains(tag)), becomes == "kept", "{tags:?}");
+    for (_, _, build) in &builds {
+        let image = format!("{}@{}", project.image(), build.image.manifest_digest);
+        assert_eq!(skopeo.raw(&image), build.image.manifest);
+    }
+    let latest = format!("{}:latest", project.image());
+    assert_eq!(project.json(0, &["verify", &latest])["verdict"], "met");
+    skopeo.pull(&latest, &project.path("pulled"));
 }
 
 /// skopeo looks back 4, 8 and 32 MiB at these levels, where a layer is no single block.

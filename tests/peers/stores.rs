@@ -41,7 +41,7 @@ pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
     trials.push(peers.trial(
         "the_content_of_layers_compressed_by_skopeo_is_checked",
         needs,
-        |[registry, skopeo]| content_is_checked(&Registry::docker_registry(registry, &Access::Open), skopeo),
+        |[registry, skopeo]| content_is_checked(&Registry::distribution(registry, &Access::Open), skopeo),
     ));
     trials
 }
@@ -100,7 +100,7 @@ fn compressed(project: &Project, registry: &Registry) -> Vec<Build> {
 
 /// What a client writes as a layout makes the index that it was made of, in another registry.
 fn their_layout_is_a_source(registry: &Path, peer: Peer, program: &Path) {
-    let [here, there] = [(); 2].map(|()| Registry::docker_registry(registry, &Access::Open));
+    let [here, there] = [(); 2].map(|()| Registry::distribution(registry, &Access::Open));
     let project = Project::at(&here);
     let builds = compressed(&project, &here);
     let (digest, index) = candidate(&project, &here);
@@ -125,7 +125,7 @@ fn their_layout_is_a_source(registry: &Path, peer: Peer, program: &Path) {
 
 /// A client reads the layout that we write, and pushes what is in it.
 fn our_layout_is_pushed(registry: &Path, peer: Peer, program: &Path) {
-    let [here, there] = [(); 2].map(|()| Registry::docker_registry(registry, &Access::Open));
+    let [here, there] = [(); 2].map(|()| Registry::distribution(registry, &Access::Open));
     let project = Project::at(&here);
     let builds = compressed(&project, &here);
     let (digest, index) = candidate(&project, &here);

@@ -14,15 +14,19 @@ use crate::project::{Build, Project, REPOSITORY, said};
 use crate::registries::{Access, Registry};
 
 const VOTERS: usize = 16;
-const ROUNDS: usize = 20;
 
 pub(crate) fn trials(peers: &Peers) -> Vec<Trial> {
-    vec![peers.trial("sixteen_votes_at_once_are_all_found", [Peer::DockerRegistry], |[program]| {
-        all_votes_are_found(&Registry::docker_registry(program, &Access::Open));
-    })]
+    vec![
+        peers.trial("sixteen_votes_at_once_are_all_found", [Peer::DockerRegistry], |[program]| {
+            all_votes_are_found(&Registry::distribution(program, &Access::Open), 20);
+        }),
+        peers.trial("sixteen_votes_at_once_are_all_found_on_gitea", [Peer::Gitea], |[program]| {
+            all_votes_are_found(&Registry::gitea(program), 5);
+        }),
+    ]
 }
 
-fn all_votes_are_found(registry: &Registry) {
+fn all_votes_are_found(registry: &Registry, rounds: usize) {
     let project = Project::at(registry);
     let voters: Vec<_> = (0..VOTERS).map(|number| format!("voter-{number}")).collect();
     // The quorum is everybody: one vote less, and it is short.
@@ -39,10 +43,12 @@ fn all_votes_are_found(registry: &Registry) {
     }
     fs::write(project.path("quorate.toml"), policy).unwrap();
     let everybody: BTreeSet<_> = voters.iter().map(String::as_str).collect();
-    for round in 0..ROUNDS {
+    let authorization = registry.authorization();
+    for round in 0..rounds {
         let build = Build::new(&project.path(""), "amd64", &format!("round-{round}"));
         let image = format!("{}:round-{round}", project.image());
-        build.image.push(registry.host(), REPOSITORY, &format!("round-{round}-amd64")).unwrap();
+        let tag = format!("round-{round}-amd64");
+        build.image.push_as(authorization.as_deref(), registry.host(), REPOSITORY, &tag).unwrap();
         project.json(0, &["assemble", &image, &format!("{image}-amd64")]);
         let before = project.json(1, &["verify", &image]);
         assert_eq!((before["verdict"].as_str(), counted(&before).len()), (Some("short"), 0));
