@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::oci::{Reference, Tag};
 use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
-use crate::text::printable;
+use crate::text::{in_line, printable};
 
 /// The media type of `verify`'s JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.verify.v1+json";
@@ -167,13 +167,13 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
     let _ = writeln!(text, "{headline}  {}@{}", verdict.repository, verdict.digest);
     let _ = writeln!(text, "policy {}", verdict.policy);
     if let Some(environment) = &verdict.environment {
-        let _ = writeln!(text, "environment {}", printable(environment));
+        let _ = writeln!(text, "environment {}", in_line(environment));
     }
     if let Some(group) = &verdict.group {
-        let _ = writeln!(text, "{}", printable(&group.to_string()));
+        let _ = writeln!(text, "{}", in_line(&group.to_string()));
     }
     for refusal in &verdict.refusals {
-        let _ = writeln!(text, "✗ {}: {}", refusal.reason, printable(&refusal.detail));
+        let _ = writeln!(text, "✗ {}: {}", refusal.reason, in_line(&refusal.detail));
     }
     if !verdict.platforms.is_empty() {
         text.push('\n');
@@ -183,11 +183,11 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
     for row in &verdict.platforms {
         for cell in &row.cells {
             if let Some(reason) = cell.reason {
-                let detail = cell.detail.as_deref().map(printable).unwrap_or_default();
-                let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, printable(&cell.builder));
+                let detail = cell.detail.as_deref().map(in_line).unwrap_or_default();
+                let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, in_line(&cell.builder));
                 contradiction(&mut notes, row, cell);
             } else if let (Status::Counted, Some(note)) = (cell.status, &cell.detail) {
-                let _ = writeln!(notes, "{} {}: {}", row.platform, printable(&cell.builder), printable(note));
+                let _ = writeln!(notes, "{} {}: {}", row.platform, in_line(&cell.builder), in_line(note));
             }
         }
         if let Some(missing) = missing(verdict, row) {
@@ -195,11 +195,11 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
         }
     }
     for waived in &verdict.waived {
-        let (builder, detail) = (printable(&waived.builder), printable(&waived.detail));
+        let (builder, detail) = (in_line(&waived.builder), in_line(&waived.detail));
         let _ = writeln!(notes, "waived {} of {builder}: {detail}", waived.statement);
     }
     for ignored in &verdict.ignored {
-        let detail = printable(&ignored.detail);
+        let detail = in_line(&ignored.detail);
         let _ = writeln!(notes, "ignored {}: {}: {detail}", ignored.bundle, ignored.reason);
     }
     if !notes.is_empty() {
