@@ -270,6 +270,25 @@ fn tags_move_to_an_image_without_an_index_that_is_the_whole_release() {
 }
 
 #[test]
+fn who_is_silent_and_must_be_heard_is_named() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    policy(&shop, "hear_all = true", ("github", ""), "");
+    let says = "linux/amd64 must hear basement as well";
+    let run = shop.quorate(&["verify", &release.reference]).exits(1).says("let those that are silent attest");
+    assert!(run.stdout.contains(says), "{}", run.stdout);
+    let writes = shop.bed.registry.writes().len();
+    let promote = ["promote", &release.reference, "--tag", "latest", "--wait", "2s"];
+    let run = shop.quorate(&promote).exits(1);
+    assert!(run.stderr.contains(&format!("waiting: {says}")), "{}", run.stderr);
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    shop.attest_all(&release, &["basement"]);
+    let run = shop.quorate(&promote).exits(0);
+    assert!(!run.stdout.contains("must hear") && !run.stderr.contains("waiting"), "{}", run.stdout);
+}
+
+#[test]
 fn a_platform_is_required_from_a_sequence_on() {
     let shop = Shop::open();
     let release = shop.release("git-1", "hello");

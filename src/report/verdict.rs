@@ -118,6 +118,9 @@ pub fn list(all: &[Asked], style: Style) -> String {
             for cause in error.causes() {
                 let _ = writeln!(text, "  caused by: {}", printable(&cause));
             }
+            if let Some(hint) = error.next() {
+                let _ = writeln!(text, "hint: {}", printable(hint));
+            }
             text
         }
     };
@@ -311,6 +314,10 @@ pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
             "the quorum is not met",
             "assemble an index of the platforms that the policy names; with more votes this one is refused",
         ),
+        Outcome::Short if verdict.platforms.iter().all(|row| row.have >= row.need) => (
+            "the quorum is not met",
+            "the policy wants every builder heard: let those that are silent attest this build, too",
+        ),
         Outcome::Short => {
             ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
         }
@@ -348,8 +355,14 @@ pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
         ));
     }
     row.digest?;
-    if row.have >= row.need || matches!(verdict.outcome, Outcome::Refused) {
+    if matches!(verdict.outcome, Outcome::Refused) {
         return None;
+    }
+    if row.have >= row.need {
+        let silent = row.cells.iter().filter(|cell| cell.reason == Some(Reason::BuilderSilent));
+        let silent: Vec<String> = silent.map(|cell| printable(&cell.builder)).collect();
+        return (!silent.is_empty())
+            .then(|| format!("{} must hear {} as well", row.platform, silent.join(", ")));
     }
     let counted: Vec<&str> =
         row.cells.iter().filter(|c| c.status == Status::Counted).map(|c| c.operator.as_str()).collect();
