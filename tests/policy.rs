@@ -140,7 +140,8 @@ fn staging_takes_less_than_production_and_no_option_lowers_either() {
     assert_eq!((&both["verdict"], &both["environment"]), (&"short".into(), &"production".into()));
     promote(&["--tag", "latest", "--environment", "staging"]).exits(2).says("never lower it");
     promote(&["--tag", "latest", "--quorum", "1"]).exits(2).says("lower than the policy's 2");
-    promote(&["--tag", "staging", "--environment", "production"]).exits(1);
+    let raised = promote(&["--tag", "staging", "--environment", "production"]).exits(1).json();
+    assert_eq!((&raised["verdict"], &raised["environment"]), (&"short".into(), &"production".into()));
     promote(&["--tag", "staging", "--environment", "moon"]).exits(2).says("it has production, staging");
     shop.quorate(&["verify", &release.reference, "--environment", "staging"]).exits(2).says("never lower it");
     assert_eq!(verify(&shop, &release.reference, 1)["environment"], "production");
