@@ -426,7 +426,8 @@ fn idle(tags: &[TagRule], refs: &[String]) -> Option<String> {
 impl FileTag {
     fn read(self, place: &str, bar: Bar) -> Result<TagRule, PolicyError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'*');
-        if self.name.is_empty() || !self.name.bytes().all(allowed) {
+        let begins = !self.name.is_empty() && !self.name.starts_with(['.', '-']);
+        if !begins || !self.name.bytes().all(allowed) {
             return Err(rule(place, format!("tag: {:?} can match no tag", self.name)));
         }
         let kind = match self.rule {
@@ -527,6 +528,8 @@ mod tests {
             (tag("versions = \"one\""), "no range of versions"),
             (tag("versions = \"\""), "no range of versions"),
             (tag("version = \"1\""), "unknown field"),
+            (tag("").replace("latest", "-rc*"), "can match no tag"),
+            (tag("").replace("latest", "v 1"), "can match no tag"),
             (format!("{}\n{}", tag(""), tag("")), "never holds"),
             (
                 format!("{}\n{}", tag("").replace("latest", "*"), tag("").replace("latest", "v*")),
