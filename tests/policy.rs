@@ -181,6 +181,44 @@ fn weak_spots_are_shown_and_refused_only_if_asked() {
     shop.write("quorate.toml", shop.policy(2).replace("quorum = 2\n", staged));
     assert_eq!(weak(0, &[]), ["verify-below-strictest", "no-sources"]);
 
+    // A party by two spellings of its name.
+    let spelled = shop.policy(2).replace("\"Garnix\"", "\"git-hub\"");
+    shop.write("quorate.toml", &spelled);
+    assert_eq!(weak(0, &[]), ["no-sources", "alike"]);
+    let says = "! alike: \"GitHub\" and \"git-hub\" count as two operators: are they not one?";
+    assert!(shop.quorate(&["policy", "check", "quorate.toml"]).stdout.contains(says));
+    let laws = |one: &str, other: &str| {
+        let text = shop.policy(2).replace("operator = ", "jurisdiction = \"CH\"\noperator = ");
+        text.replacen("\"CH\"", one, 1).replacen("\"CH\"", other, 1)
+    };
+    shop.write("quorate.toml", laws("\"US\"", "\"us\""));
+    assert_eq!(weak(0, &[]), ["no-sources"], "nothing is counted by it");
+    let by_law = |text: String| text.replace("quorum = 2\n", "quorum = 2\ndistinct_by = \"jurisdiction\"\n");
+    shop.write("quorate.toml", by_law(laws("\"US\"", "\"us\"")));
+    assert_eq!(weak(0, &[]), ["no-sources", "alike"]);
+    shop.write("quorate.toml", by_law(laws("\"US\"", "\"DE\"")));
+    assert_eq!(weak(0, &[]), ["no-sources"]);
+
+    // Two workflows, and one repository.
+    let workflows = |repository: &str, operator: &str| {
+        let job = |repository: &str, workflow: &str| {
+            format!(
+                "issuer = \"https://token.actions.githubusercontent.com\"\n\
+                 san = \"https://github.com/{repository}/.github/workflows/{workflow}.yml@refs/heads/main\"\n\
+                 require = {{ source_repository_owner_identifier = \"200200\" }}\n"
+            )
+        };
+        let text = shop.policy(2).replace("\"Garnix\"", operator);
+        text.replace("key = \"github.key.pub\"\n", &job("acme/app", "build"))
+            .replace("key = \"garnix.key.pub\"\n", &job(repository, "again"))
+    };
+    shop.write("quorate.toml", workflows("acme/app", "\"Garnix\""));
+    assert_eq!(weak(0, &[]), ["no-sources", "one-repository"]);
+    for (repository, operator) in [("acme/rebuilds", "\"Garnix\""), ("acme/app", "\"GitHub\"")] {
+        shop.write("quorate.toml", workflows(repository, operator));
+        assert_eq!(weak(0, &[]), ["no-sources"], "{repository} {operator}");
+    }
+
     shop.write("quorate.toml", shop.policy(4));
     let refused = shop.quorate(&["policy", "check", "quorate.toml"]).exits(2);
     refused.says("line 3: [[image]]");
