@@ -273,6 +273,8 @@ mod tests {
     use super::*;
     use crate::policy::vectors::{Pushed, descriptor, index, platform};
 
+    type Change<'a> = &'a dyn Fn(&mut Value);
+
     /// What refuses an index of one image, where its manifest, and its entry in the index, are changed.
     fn refused(manifest: impl Fn(&mut Value), entry: impl Fn(&mut Value)) -> Vec<Reason> {
         let pushed = Pushed::new("app", 1, "linux/amd64");
@@ -301,7 +303,7 @@ mod tests {
         let same = |_: &mut Value| {};
         assert_eq!(refused(same, same), []);
         let docker = "application/vnd.docker.distribution.manifest.v2+json";
-        let malformed: [(&str, &dyn Fn(&mut Value), &dyn Fn(&mut Value)); 7] = [
+        let malformed: [(&str, Change<'_>, Change<'_>); 7] = [
             ("fewer layers than diff_ids", &|m| m["layers"] = json!([]), &same),
             ("a layer elsewhere", &|m| m["layers"][0]["urls"] = json!(["https://a.example"]), &same),
             ("a configuration elsewhere", &|m| m["config"]["urls"] = json!(["https://a.example"]), &same),
@@ -314,10 +316,9 @@ mod tests {
             assert_eq!(refused(manifest, entry), [Reason::ChildMalformed], "{what}");
         }
         assert_eq!(refused(same, |e| e["size"] = json!(1)), [Reason::ChildMalformed], "another size");
-        let artifacts: [&dyn Fn(&mut Value); 2] =
-            [&|m| m["artifactType"] = json!("application/vnd.example"), &|m| {
-                m["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json")
-            }];
+        let artifacts: [Change<'_>; 2] = [&|m| m["artifactType"] = json!("application/vnd.example"), &|m| {
+            m["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json");
+        }];
         for artifact in artifacts {
             assert_eq!(refused(artifact, same), [Reason::IndexNested]);
         }
