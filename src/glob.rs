@@ -35,6 +35,12 @@ impl Glob {
         !self.0.contains('*')
     }
 
+    /// Whether it matches every text that the other does. A star of the other is one more character to
+    /// it, which only a star of its own can take in, and whatever that stands for with it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.matches(&other.0)
+    }
+
     /// The pattern.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -86,6 +92,27 @@ mod tests {
             let glob = Glob::new(pattern);
             assert!(yes.iter().all(|t| glob.matches(t)), "{pattern} {yes:?}");
             assert!(!no.iter().any(|t| glob.matches(t)), "{pattern} {no:?}");
+        }
+    }
+
+    #[test]
+    fn a_glob_covers_what_matches_no_more() {
+        for (wide, narrow, covers) in [
+            ("*", "v*", true),
+            ("*", "", true),
+            ("v*", "v*", true),
+            ("v*", "v1.*", true),
+            ("v*", "v1", true),
+            ("*-*", "a-*-b", true),
+            ("v1", "v1", true),
+            ("v1", "v*", false),
+            ("v1.*", "v*", false),
+            ("v*", "*", false),
+            ("a*a", "a", false),
+            ("a*b", "a*", false),
+            ("*b", "a*", false),
+        ] {
+            assert_eq!(Glob::new(wide).covers(&Glob::new(narrow)), covers, "{wide} {narrow}");
         }
     }
 

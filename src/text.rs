@@ -6,6 +6,11 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| *c == '\n' || !is_hidden(*c)).collect()
 }
 
+/// The same in one line: what stands in a line of its own is ours.
+pub(crate) fn in_line(text: &str) -> String {
+    printable(text).replace('\n', " ")
+}
+
 /// The most characters of an explanation, which may repeat text of others.
 const MAX_SHOWN: usize = 1_000;
 

@@ -140,7 +140,8 @@ fn staging_takes_less_than_production_and_no_option_lowers_either() {
     assert_eq!((&both["verdict"], &both["environment"]), (&"short".into(), &"production".into()));
     promote(&["--tag", "latest", "--environment", "staging"]).exits(2).says("never lower it");
     promote(&["--tag", "latest", "--quorum", "1"]).exits(2).says("lower than the policy's 2");
-    promote(&["--tag", "staging", "--environment", "production"]).exits(1);
+    let raised = promote(&["--tag", "staging", "--environment", "production"]).exits(1).json();
+    assert_eq!((&raised["verdict"], &raised["environment"]), (&"short".into(), &"production".into()));
     promote(&["--tag", "staging", "--environment", "moon"]).exits(2).says("it has production, staging");
     shop.quorate(&["verify", &release.reference, "--environment", "staging"]).exits(2).says("never lower it");
     assert_eq!(verify(&shop, &release.reference, 1)["environment"], "production");
@@ -179,6 +180,44 @@ fn weak_spots_are_shown_and_refused_only_if_asked() {
     let staged = "environments = { staging = 2, production = 3 }\nverify = \"staging\"\n";
     shop.write("quorate.toml", shop.policy(2).replace("quorum = 2\n", staged));
     assert_eq!(weak(0, &[]), ["verify-below-strictest", "no-sources"]);
+
+    // A party by two spellings of its name.
+    let spelled = shop.policy(2).replace("\"Garnix\"", "\"git-hub\"");
+    shop.write("quorate.toml", &spelled);
+    assert_eq!(weak(0, &[]), ["no-sources", "alike"]);
+    let says = "! alike: \"GitHub\" and \"git-hub\" count as two operators: are they not one?";
+    assert!(shop.quorate(&["policy", "check", "quorate.toml"]).stdout.contains(says));
+    let laws = |one: &str, other: &str| {
+        let text = shop.policy(2).replace("operator = ", "jurisdiction = \"CH\"\noperator = ");
+        text.replacen("\"CH\"", one, 1).replacen("\"CH\"", other, 1)
+    };
+    shop.write("quorate.toml", laws("\"US\"", "\"us\""));
+    assert_eq!(weak(0, &[]), ["no-sources"], "nothing is counted by it");
+    let by_law = |text: String| text.replace("quorum = 2\n", "quorum = 2\ndistinct_by = \"jurisdiction\"\n");
+    shop.write("quorate.toml", by_law(laws("\"US\"", "\"us\"")));
+    assert_eq!(weak(0, &[]), ["no-sources", "alike"]);
+    shop.write("quorate.toml", by_law(laws("\"US\"", "\"DE\"")));
+    assert_eq!(weak(0, &[]), ["no-sources"]);
+
+    // Two workflows, and one repository.
+    let workflows = |repository: &str, operator: &str| {
+        let job = |repository: &str, workflow: &str| {
+            format!(
+                "issuer = \"https://token.actions.githubusercontent.com\"\n\
+                 san = \"https://github.com/{repository}/.github/workflows/{workflow}.yml@refs/heads/main\"\n\
+                 require = {{ source_repository_owner_identifier = \"200200\" }}\n"
+            )
+        };
+        let text = shop.policy(2).replace("\"Garnix\"", operator);
+        text.replace("key = \"github.key.pub\"\n", &job("acme/app", "build"))
+            .replace("key = \"garnix.key.pub\"\n", &job(repository, "again"))
+    };
+    shop.write("quorate.toml", workflows("acme/app", "\"Garnix\""));
+    assert_eq!(weak(0, &[]), ["no-sources", "one-repository"]);
+    for (repository, operator) in [("acme/rebuilds", "\"Garnix\""), ("acme/app", "\"GitHub\"")] {
+        shop.write("quorate.toml", workflows(repository, operator));
+        assert_eq!(weak(0, &[]), ["no-sources"], "{repository} {operator}");
+    }
 
     shop.write("quorate.toml", shop.policy(4));
     let refused = shop.quorate(&["policy", "check", "quorate.toml"]).exits(2);
@@ -267,6 +306,25 @@ fn tags_move_to_an_image_without_an_index_that_is_the_whole_release() {
     }
     assert_eq!(shop.quorate(&promote).exits(0).json()["outcome"], "unchanged");
     assert_eq!(verify(&shop, &shop.at("latest"), 0)["tag"], "latest");
+}
+
+#[test]
+fn who_is_silent_and_must_be_heard_is_named() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.attest_all(&release, &["github", "garnix"]);
+    policy(&shop, "hear_all = true", ("github", ""), "");
+    let says = "linux/amd64 must hear basement as well";
+    let run = shop.quorate(&["verify", &release.reference]).exits(1).says("let those that are silent attest");
+    assert!(run.stdout.contains(says), "{}", run.stdout);
+    let writes = shop.bed.registry.writes().len();
+    let promote = ["promote", &release.reference, "--tag", "latest", "--wait", "2s"];
+    let run = shop.quorate(&promote).exits(1);
+    assert!(run.stderr.contains(&format!("waiting: {says}")), "{}", run.stderr);
+    assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    shop.attest_all(&release, &["basement"]);
+    let run = shop.quorate(&promote).exits(0);
+    assert!(!run.stdout.contains("must hear") && !run.stderr.contains("waiting"), "{}", run.stdout);
 }
 
 #[test]

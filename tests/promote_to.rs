@@ -8,8 +8,17 @@ mod shop;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use quorate::attestation::{Bundle, envelope};
+use quorate::edge::registry::Options;
+use quorate::edge::service::Service;
+use quorate::edge::signer::{KeyPair, KeySource};
+use quorate::edge::{log, tsa};
+use quorate::oci::{Digest, Manifest};
 use quorate_bed::{Auth, Fault, Registry, RegistryOptions, client, image};
 use shop::{AMD64, Release, Run, Shop};
+
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+const SOURCE: &str = "git+https://git.example/app";
 
 /// A policy whose rule is for `to`, and takes statements about the repository of the shop.
 fn rule_for(shop: &Shop, to: &str) {
@@ -277,4 +286,93 @@ fn what_was_signed_again_is_brought_beside_what_was_signed_before() {
     assert_eq!(report["copied"]["attestations"], 4);
     let report = promote(&shop, &release, &to, &[]).exits(0).json();
     assert_eq!(report["copied"]["attestations"], 0, "nothing twice");
+}
+
+/// Provenance of a builder on one image of a release, attached as GitHub's action does.
+fn provenance(shop: &Shop, image: &image::Image, builder: &str, by_api: bool) {
+    let digest: Digest = image.manifest_digest.parse().unwrap();
+    let payload = serde_json::json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": shop.repository(), "digest": { "sha256": digest.hex() } }],
+        "predicateType": SLSA,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "https://actions.github.io/buildtypes/workflow/v1",
+                "externalParameters": { "workflow": { "ref": "refs/heads/main", "repository": "https://git.example/app" } },
+                "resolvedDependencies": [{
+                    "uri": "git+https://git.example/app@refs/heads/main",
+                    "digest": { "gitCommit": shop::COMMIT },
+                }],
+            },
+            "runDetails": { "builder": { "id": builder } },
+        },
+    });
+    let payload = payload.to_string().into_bytes();
+    let key = KeySource::File(shop.path(&format!("{builder}.key")));
+    let signer = KeyPair::load(&key, "").unwrap();
+    let service = Service::new(&quorate::edge::registry::Registry::new(Options::default()).unwrap());
+    let (rekor, stamps) = (shop.bed.log.url().parse().unwrap(), shop.bed.tsa.url().parse().unwrap());
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let message = envelope::pae(&payload);
+        let signature = signer.sign(&message).unwrap();
+        let by = log::By::Key(signer.public());
+        let entry = log::hashedrekord(&service, &rekor, by, &message, &signature).await.unwrap().unwrap();
+        let stamp = tsa::stamp(&service, &stamps, &signature).await.unwrap();
+        let sealed = envelope::seal(payload, signature);
+        let bundle = Bundle::keyed(sealed, signer.public(), vec![entry], vec![stamp]).to_json().unwrap();
+        let registry = quorate::edge::registry::Registry::new(Options::default()).unwrap();
+        let subject = Manifest::parse(image.manifest.clone()).unwrap().descriptor();
+        let kind = [("dev.sigstore.bundle.predicateType".to_owned(), SLSA.to_owned())].into();
+        let (repository, slot) = (shop.repository().parse().unwrap(), builder.parse().unwrap());
+        registry.attach(by_api, &repository, &subject, &slot, bundle.as_bytes(), kind).await.unwrap();
+    });
+}
+
+#[test]
+fn provenance_that_counts_goes_with_the_release() {
+    quorate::init().unwrap();
+    for (here, there) in [(true, true), (true, false), (false, true)] {
+        let shop = Shop::new(RegistryOptions { referrers: here, ..Default::default() });
+        let other = Registry::start(RegistryOptions { referrers: there, ..Default::default() });
+        let to = format!("{}/acme/production", other.host());
+        rule_for(&shop, &to);
+        let policy = fs::read_to_string(shop.path("quorate.toml")).unwrap();
+        let types = format!("quorum = 2\ntypes = [\"{SLSA}\"]\nunbound = true\nsources = [\"{SOURCE}\"]\n");
+        shop.write("quorate.toml", policy.replacen("quorum = 2\n", &types, 1));
+        let release = shop.release("git-1", "hello");
+        for system in [AMD64.1, shop::ARM64.1] {
+            shop.attest(&release, "github", system, &["--source-uri", SOURCE]).exits(0);
+        }
+        promote(&shop, &release, &to, &[]).exits(1).says("the quorum is not met");
+        assert_eq!(other.writes().len(), 0, "nothing is written");
+        for image in &release.images {
+            provenance(&shop, image, "garnix", here);
+        }
+        let report = promote(&shop, &release, &to, &[]).exits(0).json();
+        assert_eq!((&report["outcome"], &report["copied"]["attestations"]), (&"moved".into(), &4.into()));
+        assert_eq!(shop::cell(&report, "linux/arm64", "garnix"), "counted");
+        assert_eq!(named(&other.host(), "acme/production", "latest").as_ref(), Some(&release.digest));
+        // What the new place holds stands by itself, and nothing is brought twice.
+        shop.bed.registry.fault(Fault::status(503));
+        shop.quorate(&["verify", &format!("{to}:latest")]).exits(0);
+        shop.bed.registry.clear_faults();
+        let again = promote(&shop, &release, &to, &[]).exits(0).json();
+        assert_eq!((&again["outcome"], &again["copied"]["attestations"]), (&"unchanged".into(), &0.into()));
+
+        // It does not say which release is newer: this one is not left for another, nor does it leave one.
+        let next = shop.release("git-2", "next");
+        for builder in ["github", "garnix"] {
+            for system in [AMD64.1, shop::ARM64.1] {
+                let newer =
+                    ["--source-uri", SOURCE, "--commit", shop::OTHER_COMMIT, "--sequence", "1763700001"];
+                shop.attest(&next, builder, system, &newer).exits(0);
+            }
+        }
+        let arguments = ["promote", &next.reference, "--to", &to, "--tag", "latest", "-o", "json"];
+        let refused = shop.quorate(&arguments).exits(1).json();
+        assert_eq!(refused["tags"][0]["reason"], "tag-unverified");
+        assert_eq!(named(&other.host(), "acme/production", "latest").as_ref(), Some(&release.digest));
+        shop.quorate(&[&arguments[..], &["--adopt", &release.digest]].concat()).exits(0);
+        assert_eq!(named(&other.host(), "acme/production", "latest"), Some(next.digest));
+    }
 }

@@ -535,6 +535,31 @@ async fn all_pages_of_referrers_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_page_is_found_among_other_links() {
+    let bed = open(true);
+    let subject = subject_in(&bed);
+    let path = format!("/v2/acme/app/referrers/{}", subject.digest);
+    let page = |entries: &str| {
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{entries}]}}"#
+        )
+    };
+    let entry = format!(r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#, subject.digest);
+    let first = Answer::status(200).body(media_type::INDEX, page("")).header(
+        "Link",
+        &format!("<{path}?n=9>; rel=\"last\", <{path}?n=1>; rel=\"first\", <{path}?n=2>; rel=\"next\""),
+    );
+    bed.fault(Fault::new(FaultAction::Status(first)).times(1));
+    let second = Answer::status(200).body(media_type::INDEX, page(&entry));
+    bed.fault(Fault::new(FaultAction::Status(second)).path("n=2"));
+    bed.clear_log();
+    let listed = anonymous().referrers(&repository(&bed), subject.digest).await.unwrap();
+    let queries: Vec<_> = bed.log().into_iter().map(|request| request.query.unwrap_or_default()).collect();
+    assert_eq!(queries, ["", "n=2"]);
+    assert!(matches!(listed, Referrers::Listed(listed) if listed.len() == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_without_end_and_pages_elsewhere_are_refused() {
     let (bed, stranger) = (open(true), open(true));
     let subject = subject_in(&bed);

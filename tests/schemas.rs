@@ -9,6 +9,7 @@ mod shop;
 use std::fs;
 use std::path::Path;
 
+use quorate::policy::Policy;
 use quorate_bed::Fault;
 use serde_json::Value;
 use shop::schema::{BASE, check, file_of, files};
@@ -166,7 +167,46 @@ fn policies_of_a_wrong_shape_are_refused() {
     accepted(&image("distinct_by = [\"jurisdiction\", \"infrastructure\"]")).unwrap();
     accepted(&image("epoch = 2026-01-01T00:00:00Z\nmax_age = \"7d\"")).unwrap();
     accepted(&builder("revoked = { from = 2025-06-01T02:00:00+02:00 }")).unwrap();
+    // An editor says no sooner than the command does.
+    let loads = |text: &str| {
+        let key = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/keys/github.pub")).unwrap();
+        Policy::parse(&text.replace("quorum = 2", "quorum = 1"), |_| Ok(key.clone())).is_ok()
+    };
+    let job = "issuer = \"https://ci.example\"\nsan = \"https://ci.example/app/job\"";
+    let platforms = |list: &str| good.replace("\"linux/amd64\"", list);
+    for text in [
+        good.to_owned(),
+        platforms("\"linux/amd64/v1\", \"linux/arm64/v8\", \"linux/arm\", \"linux/arm/v6\", \"linux/386\""),
+        platforms(
+            "\"linux/riscv64\", \"linux/ppc64le\", \"linux/s390x\", \"linux/loong64\", \"linux/arm/7\"",
+        ),
+        good.replace("quorum = 2", "environments = { staging = 1 }\nverify = \"staging\""),
+        good.replace("name = \"a\"", "name = \"GitHub Actions\"\nslots = [\"github\"]"),
+        builder("systems = [\"x86_64-linux\"]"),
+        builder(&format!("{job}\nrequire = {{ build_trigger = \"push\" }}")),
+        good.replace("name = \"a\"", "name = \"a\"\ntrust = \"t\"")
+            + "[trust.t]\ntransparency = \"timestamp\"\n",
+        format!("{good}[trust.default]\nlogs = 2\n"),
+    ] {
+        accepted(&text).unwrap_or_else(|why| panic!("{why}\n{text}"));
+        assert!(loads(&text), "{text}");
+    }
     for bad in [
+        platforms("\"linux/x86_64\""),
+        platforms("\"linux/amd64/v2\""),
+        platforms("\"linux/arm/v5\""),
+        platforms("\"darwin/arm64\""),
+        platforms("\"Linux/amd64\""),
+        image("optional = [\"linux/aarch64\"]"),
+        image("verify = \"production\""),
+        good.replace("name = \"a\"", "name = \"GitHub Actions\""),
+        builder("systems = [\"aarch64-darwin\"]"),
+        builder(&format!(
+            "{job}\nidentities = [{{ issuer = \"https://a.example\", san = \"https://a.example/b\" }}]"
+        )),
+        builder(&job.replace("https://ci.example\"\n", "https://*.example\"\n")),
+        builder(&format!("{job}\nrequire = {{ build_trigger = \"*\" }}")),
+        format!("{good}[trust.default]\ntransparency = \"timestamp\"\nlogs = 2\n"),
         good.replace("version = 1", "version = 2"),
         good.replace("version = 1\n", ""),
         good.replace("quorum = 2", "quorum = 0"),
@@ -200,6 +240,7 @@ fn policies_of_a_wrong_shape_are_refused() {
         image("[[image.tag]]\nname = \"v1\"\nrule = \"forward\"\nrefs = \"refs/tags/v1\""),
         image("[[image.tag]]\nname = \"v*\""),
         image("[[image.tag]]\nname = \"v 1\"\nrule = \"forward\""),
+        image("[[image.tag]]\nname = \"-rc*\"\nrule = \"forward\""),
         builder("systems = []"),
         builder("revoked = \"yes\""),
         builder("revoked = { from = 2026-01-01 }"),
@@ -208,5 +249,6 @@ fn policies_of_a_wrong_shape_are_refused() {
         format!("{good}[[waive]]\nreason = \"r\"\nuntil = 2026-01-01T00:00:00Z\n"),
     ] {
         assert!(accepted(&bad).is_err(), "{bad}");
+        assert!(!loads(&bad), "{bad}");
     }
 }

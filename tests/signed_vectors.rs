@@ -120,6 +120,9 @@ fn run(shop: &Shop, folder: &Path, case: &Case) {
     if let Some(quorum) = case.quorum {
         arguments.extend(["--quorum".into(), quorum.to_string()]);
     }
+    if !case.platforms.is_empty() {
+        arguments.extend(["--platform".into(), case.platforms.join(",")]);
+    }
     let run = shop.quorate(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     // A lower quorum than the policy's is refused before anything is judged.
     if run.code == 2 {

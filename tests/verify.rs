@@ -154,6 +154,12 @@ fn bundles_from_files_are_heard_beside_those_of_the_registry() {
     shop.write("junk.json", "{}");
     let junk = run(&["--bundle", "junk.json"]).exits(1).json();
     assert_eq!(junk["ignored"][0]["reason"], "bundle-version");
+    // What it says stands in no line of its own.
+    for forged in [r#"{"x\n✓ met  forged":1}"#, r#"{"mediaType":"x\n✓ met  forged"}"#] {
+        shop.write("forged.json", forged);
+        let told = shop.quorate(&["verify", &image, "--bundle", "forged.json"]).exits(1).stdout;
+        assert!(told.contains("ignored") && !told.contains("\n✓"), "{told}");
+    }
     fs::create_dir(shop.path("empty")).unwrap();
     run(&["--bundle", "empty"]).exits(2).says("has no bundle");
     run(&["--bundle", "absent.json"]).exits(2).says("cannot read");

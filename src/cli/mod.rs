@@ -37,7 +37,7 @@ use crate::edge::output::{Color, Printer};
 use crate::edge::registry::{Access, Credentials, Options, Registry, Source};
 use crate::error::{Error, Kind};
 use crate::oci::Repository;
-use crate::policy::{Policy, Purpose};
+use crate::policy::{Bar, Policy, Purpose};
 use crate::report;
 
 use trust::TrustArguments;
@@ -234,15 +234,15 @@ impl Judgement {
         Ok(self.evidence_from.clone())
     }
 
-    /// The quorum that the options ask for: that of `--environment`, or a higher `--quorum`.
-    fn quorum(
+    /// What the options ask for: what `--environment` does, or a higher `--quorum`.
+    fn raised(
         &self,
         policy: &Policy,
         repository: &Repository,
         purpose: &Purpose,
-    ) -> Result<Option<NonZeroU32>, Error> {
+    ) -> Result<Option<Bar>, Error> {
         let (Some(name), Some(rule)) = (&self.environment, policy.image(repository)) else {
-            return Ok(self.quorum.0);
+            return Ok(self.quorum.0.map(|quorum| Bar { quorum, environment: None }));
         };
         let Some(quorum) = rule.environments.get(name) else {
             let known: Vec<&str> = rule.environments.keys().map(String::as_str).collect();
@@ -260,7 +260,8 @@ impl Judgement {
             ))
             .hint("the option can raise the quorum, never lower it"));
         }
-        Ok(Some(self.quorum.0.map_or(*quorum, |raised| raised.max(*quorum))))
+        let quorum = self.quorum.0.map_or(*quorum, |raised| raised.max(*quorum));
+        Ok(Some(Bar { quorum, environment: Some(name.clone()) }))
     }
 }
 

@@ -50,7 +50,7 @@ impl Arguments {
         let request = Request {
             image: self.image.clone(),
             evidence_from: self.judgement.evidence_from(&registry)?,
-            quorum: self.judgement.quorum(&policy, repository, &Purpose::Verify)?,
+            raised: self.judgement.raised(&policy, repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.0.clone(),
             attach: self.attach,
         };

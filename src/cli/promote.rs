@@ -134,7 +134,7 @@ impl Arguments {
         }
         registry.announce(place, access)?;
         let evidence_from = self.judgement.evidence_from(&registry)?;
-        let quorum = self.judgement.quorum(&policy, place, &Purpose::Promote(self.tags.clone()))?;
+        let raised = self.judgement.raised(&policy, place, &Purpose::Promote(self.tags.clone()))?;
         let (old, untag) = (self.old()?, self.untag(&policy)?);
         let options = &self.judgement.trust;
         let services =
@@ -154,7 +154,7 @@ impl Arguments {
             evidence_from,
             to: self.to.clone(),
             tags: self.tags.clone(),
-            quorum,
+            raised,
             commit: self.judgement.expect_commit.0.clone(),
             old,
             allow: Allowances { rollback: self.allow_rollback, adopt: self.adopt },

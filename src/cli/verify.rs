@@ -189,7 +189,7 @@ impl Arguments {
             evidence_from: evidence_from.to_vec(),
             bundles: bundles.clone(),
             platforms: self.platform.iter().cloned().collect(),
-            quorum: self.judgement.quorum(policy, &image.repository, &Purpose::Verify)?,
+            raised: self.judgement.raised(policy, &image.repository, &Purpose::Verify)?,
             commit: self.judgement.expect_commit.0.clone(),
             explain: self.explain_split,
         })

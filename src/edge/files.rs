@@ -1,6 +1,7 @@
 //! Files that a person names: policies and what they name, bundles, keys.
 
 use std::fs::File;
+use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,10 +151,69 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> std::io::Result<()>
     file.sync_all()
 }
 
-/// Writes a file, in the place of one that is there.
+/// Writes a file whole or not at all, in the place of one that is there; a link leads to it as before.
+/// What is no file, such as a pipe, is written to as it stands, and so is one whose folder takes no other.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::write(path, bytes)
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return std::fs::write(&path, bytes);
+    }
+    match replace(&path, |file| file.write_all(bytes)) {
+        // Such as a file that is mounted alone into a container.
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | ResourceBusy) => {
+            std::fs::write(&path, bytes)
+        }
+        done => done,
+    }
+}
+
+/// Puts a file beside another, and then in its place.
+pub(super) fn replace(
+    path: &Path,
+    content: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let part = path.with_extension(format!("part-{}", std::process::id()));
+    let mut file = File::create(&part)?;
+    let written = content(&mut file).and_then(|()| file.sync_all());
+    let done = written.and_then(|()| std::fs::rename(&part, path));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    done
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let listed = || std::fs::read_dir(folder.path()).unwrap().count();
+        std::fs::write(at("report.html"), "before").unwrap();
+        std::os::unix::fs::symlink(at("report.html"), at("link")).unwrap();
+        // Who has it open sees what it was, whole.
+        let mut open = File::open(at("report.html")).unwrap();
+        write(&at("link"), b"after").unwrap();
+        let mut seen = String::new();
+        open.read_to_string(&mut seen).unwrap();
+        assert_eq!(
+            (seen.as_str(), std::fs::read(at("report.html")).unwrap().as_slice()),
+            ("before", &b"after"[..])
+        );
+        assert!(at("link").is_symlink());
+        write(&at("new"), b"new").unwrap();
+        assert_eq!(listed(), 3);
+
+        let failed = replace(&at("new"), |_| Err(std::io::Error::other("no space")));
+        assert_eq!(failed.unwrap_err().to_string(), "no space");
+        assert_eq!((std::fs::read(at("new")).unwrap().as_slice(), listed()), (&b"new"[..], 3));
+        assert!(write(&at("absent/new"), b"").is_err());
+        write(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    }
 }

@@ -14,6 +14,7 @@ use super::clock;
 use crate::error::Error;
 use crate::oci::{Digest, Repository, Tag};
 use crate::reason::Reason;
+use crate::text::shortened;
 
 /// The media type that each line of a beginning states.
 const MEDIA_TYPE: &str = "application/vnd.quorate.journal.v1+json";
@@ -135,8 +136,8 @@ fn read(bytes: &[u8], about: About<'_>) -> Result<Earlier, (Reason, String)> {
                 ] {
                     let theirs = text(pointer).ok_or_else(malformed)?;
                     if theirs != ours {
-                        let detail = format!("it is of {theirs:?}, not of {ours}");
-                        return Err((Reason::JournalOther, detail));
+                        let detail = format!("it is not of {ours}, but of {theirs:?}");
+                        return Err((Reason::JournalOther, shortened(detail)));
                     }
                 }
             }
@@ -232,6 +233,11 @@ mod tests {
             let error = case.open(release, policy).unwrap_err();
             assert!(error.to_string().contains("journal-other"), "{error}");
         }
+        let begin = std::fs::read_to_string(case.path()).unwrap();
+        let long = begin.replace("ghcr.io", &"x".repeat(100_000));
+        std::fs::write(case.path(), &long).unwrap();
+        let error = case.open(b"new", b"policy").unwrap_err().to_string();
+        assert!(error.contains("journal-other") && error.len() < 2_000, "{} bytes", error.len());
         for text in
             ["no journal", "{\"step\":\"begin\"", "no journal\n", "{}\n", "{\"step\":\"end\"}\n", "[]\n"]
         {

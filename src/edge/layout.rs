@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::files;
 use super::registry::RawManifest;
 use crate::error::Error;
 use crate::oci::json::{Shape, parse};
@@ -232,11 +233,7 @@ impl Layout {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let part = path.with_extension(format!("part-{}", std::process::id()));
-        let mut file = File::create(&part)?;
-        content(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&part, &path)
+        files::replace(&path, content)
     }
 }
 

@@ -126,8 +126,9 @@ fn fold(key: &str) -> String {
     key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
+/// A key in one line, whatever is in it.
 fn shown(key: &str) -> String {
-    key.chars().take(100).collect()
+    key.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 /// Builds a `Value`, refusing duplicate keys.
@@ -231,6 +232,13 @@ mod tests {
             let error = parse(bad.as_bytes(), &SHAPE).unwrap_err();
             assert!(matches!(error, JsonError::LookAlike { .. }), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_key_is_told_in_one_line() {
+        let told = |key: &str| parse(format!("{{\"{key}\":1}}").as_bytes(), &SHAPE).unwrap_err().to_string();
+        assert_eq!(told("a\\n\\u202eb"), "unknown key `a\\n\\u{202e}b` at the top");
+        assert_eq!(told("aé"), "unknown key `aé` at the top");
     }
 
     #[test]

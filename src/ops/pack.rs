@@ -1,7 +1,5 @@
 //! `pack`: an image and the votes that release it, as one file that proves itself.
 
-use std::num::NonZeroU32;
-
 use super::gather::{assess, fetch, prove, resolve};
 use super::verify::expected;
 use crate::attestation::{Commit, Trusts};
@@ -9,7 +7,7 @@ use crate::edge::clock;
 use crate::edge::registry::Registry;
 use crate::error::Error;
 use crate::oci::{Manifest, Reference, Repository};
-use crate::policy::{Outcome, Policy, Purpose, decide};
+use crate::policy::{Bar, Outcome, Policy, Purpose, decide};
 use crate::report::pack::{Packed, Report};
 
 /// What is asked.
@@ -19,8 +17,8 @@ pub struct Request {
     pub image: Reference,
     /// Repositories in which evidence is read, besides its own.
     pub evidence_from: Vec<Repository>,
-    /// A higher quorum than the policy's.
-    pub quorum: Option<NonZeroU32>,
+    /// A higher bar than the policy's.
+    pub raised: Option<Bar>,
     /// The commit that the image must be of.
     pub commit: Option<Commit>,
     /// Whether the pack is attached to the image.
@@ -40,8 +38,13 @@ pub async fn run(
     keep: impl FnOnce(&[u8]) -> Result<(), Error>,
 ) -> Result<Report, Error> {
     let repository = &request.image.repository;
-    let expected =
-        expected(policy, &request.image.repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
+    let expected = expected(
+        policy,
+        &request.image.repository,
+        request.raised.as_ref(),
+        request.commit.clone(),
+        Purpose::Verify,
+    )?;
     let image = resolve(registry, &request.image).await?;
     let (mut parts, _) =
         fetch(registry, repository, repository, image, policy, &request.evidence_from).await?;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use crate::edge::tags::{self, CandidateTag};
 use crate::error::Error;
 use crate::oci::{Reference, Repository, Tag};
 use crate::policy::moves::{Allowances, Old};
-use crate::policy::{Candidate, Expected, Outcome, Policy, Purpose, TagKind, Verdict, decide};
+use crate::policy::{Bar, Candidate, Expected, Outcome, Policy, Purpose, TagKind, Verdict, decide};
 use crate::report::promote::{Action, Removal, Report, UntagReport};
 use crate::report::verdict::lacking;
 
@@ -42,8 +41,8 @@ pub struct Request<'a> {
     pub to: Option<Repository>,
     /// The tags that shall name it.
     pub tags: Vec<Tag>,
-    /// A higher quorum than the policy's.
-    pub quorum: Option<NonZeroU32>,
+    /// A higher bar than the policy's.
+    pub raised: Option<Bar>,
     /// The commit that the image must be of.
     pub commit: Option<Commit>,
     /// What tags must name until now, where the caller says so.
@@ -89,7 +88,7 @@ pub async fn run(
     let place = request.place();
     let kinds = kinds(policy, request)?;
     let purpose = Purpose::Promote(request.tags.clone());
-    let expected = expected(policy, place, request.quorum, request.commit.clone(), purpose)?;
+    let expected = expected(policy, place, request.raised.as_ref(), request.commit.clone(), purpose)?;
     let look =
         Look { rules: Rules { policy, trusts, also: &request.evidence_from }, place, expected: &expected };
     let image = resolve(&registry.with_deadline(request.look), &request.image).await?;

@@ -1,7 +1,6 @@
 //! `verify`: judges an image as a cluster does, trusting neither registry nor tag.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::explain::explain;
@@ -14,7 +13,7 @@ use crate::error::Error;
 use crate::oci::pack::{PackError, Parts};
 use crate::oci::place::{Entry, LayoutReference};
 use crate::oci::{Digest, Place, Platform, Reference, Repository, Store, Target};
-use crate::policy::{Expected, Policy, Purpose, decide};
+use crate::policy::{Bar, Expected, Policy, Purpose, decide};
 use crate::report::verdict::{Note, Verified};
 
 /// What is asked.
@@ -30,8 +29,8 @@ pub struct Request {
     pub bundles: Bundles,
     /// The only platforms that need the quorum; empty: all.
     pub platforms: BTreeSet<Platform>,
-    /// A higher quorum than the policy's.
-    pub quorum: Option<NonZeroU32>,
+    /// A higher bar than the policy's.
+    pub raised: Option<Bar>,
     /// The commit that the image must be of.
     pub commit: Option<Commit>,
     /// Whether to find out what the images of builders that disagree differ in.
@@ -63,7 +62,8 @@ pub async fn run(
 ) -> Result<Verified, Error> {
     let Request { image, platforms, .. } = request;
     let repository = &image.repository;
-    let expected = expected(policy, repository, request.quorum, request.commit.clone(), Purpose::Verify)?;
+    let expected =
+        expected(policy, repository, request.raised.as_ref(), request.commit.clone(), Purpose::Verify)?;
     let expected = Expected { platforms: platforms.clone(), ..expected };
     let (mut parts, mut skipped, mut notes) = match &request.source {
         Source::Registry => {
@@ -152,10 +152,11 @@ fn of(parts: Parts, image: &Reference) -> Result<Parts, Error> {
 pub(super) fn expected(
     policy: &Policy,
     repository: &Repository,
-    quorum: Option<NonZeroU32>,
+    raised: Option<&Bar>,
     commit: Option<Commit>,
     purpose: Purpose,
 ) -> Result<Expected, Error> {
+    let quorum = raised.map(|bar| bar.quorum);
     if let (Some(wanted), Some(rule)) = (quorum, policy.image(repository)) {
         let least = rule.bar(&purpose).quorum;
         if wanted < least {
@@ -168,8 +169,10 @@ pub(super) fn expected(
             return Err(Error::request(format!(
                 "`--quorum {wanted}` can never be met: the policy's builders have {} operators",
                 rule.voices
-            )));
+            ))
+            .hint("ask for fewer, or add builders of other operators to the policy"));
         }
     }
-    Ok(Expected { commit, quorum, purpose, platforms: BTreeSet::new() })
+    let environment = raised.and_then(|bar| bar.environment.clone());
+    Ok(Expected { commit, quorum, environment, purpose, platforms: BTreeSet::new() })
 }

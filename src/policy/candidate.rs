@@ -265,3 +265,76 @@ impl Candidate {
         Ok(Image { platform, digest, config_digest: config.digest })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::vectors::{Pushed, descriptor, index, platform};
+
+    type Change<'a> = &'a dyn Fn(&mut Value);
+
+    /// What refuses an index of one image, where its manifest, and its entry in the index, are changed.
+    fn refused(manifest: impl Fn(&mut Value), entry: impl Fn(&mut Value)) -> Vec<Reason> {
+        let pushed = Pushed::new("app", 1, "linux/amd64");
+        let mut document: Value = serde_json::from_slice(&pushed.manifest).unwrap();
+        manifest(&mut document);
+        let bytes = serde_json::to_vec(&document).unwrap();
+        let mut named = descriptor(media_type::MANIFEST, &bytes);
+        named["platform"] = platform("linux/amd64");
+        entry(&mut named);
+        judged(media_type::INDEX, &[named], &bytes, &pushed.config)
+    }
+
+    fn judged(stated: &str, entries: &[Value], manifest: &[u8], config: &[u8]) -> Vec<Reason> {
+        let bytes = index(entries);
+        let mut candidate = Candidate::read("ghcr.io/acme/app".parse().unwrap(), stated, bytes);
+        if let [child] = candidate.manifests().to_vec().as_slice()
+            && candidate.add_manifest(child, Some(manifest.to_vec())).is_some()
+        {
+            candidate.add_config(child, Some(config));
+        }
+        candidate.images(None).1.into_iter().map(|refusal| refusal.reason).collect()
+    }
+
+    #[test]
+    fn a_child_that_does_not_hold_together_is_refused() {
+        let same = |_: &mut Value| {};
+        assert_eq!(refused(same, same), []);
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        let malformed: [(&str, Change<'_>, Change<'_>); 7] = [
+            ("fewer layers than diff_ids", &|m| m["layers"] = json!([]), &same),
+            ("a layer elsewhere", &|m| m["layers"][0]["urls"] = json!(["https://a.example"]), &same),
+            ("a configuration elsewhere", &|m| m["config"]["urls"] = json!(["https://a.example"]), &same),
+            ("a configuration of 4 MiB and a byte", &|m| m["config"]["size"] = json!((4 << 20) + 1), &same),
+            ("a configuration of another size", &|m| m["config"]["size"] = json!(1), &same),
+            ("a manifest elsewhere", &same, &|e| e["urls"] = json!(["https://a.example"])),
+            ("a manifest of another type", &same, &|e| e["mediaType"] = json!(docker)),
+        ];
+        for (what, manifest, entry) in malformed {
+            assert_eq!(refused(manifest, entry), [Reason::ChildMalformed], "{what}");
+        }
+        assert_eq!(refused(same, |e| e["size"] = json!(1)), [Reason::ChildMalformed], "another size");
+        let artifacts: [Change<'_>; 2] = [&|m| m["artifactType"] = json!("application/vnd.example"), &|m| {
+            m["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json");
+        }];
+        for artifact in artifacts {
+            assert_eq!(refused(artifact, same), [Reason::IndexNested]);
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_that_are_named_and_of_the_type_that_is_stated() {
+        let (pushed, other) = (Pushed::new("app", 1, "linux/amd64"), Pushed::new("other", 1, "linux/amd64"));
+        let mut entry = descriptor(media_type::MANIFEST, &pushed.manifest);
+        entry["platform"] = platform("linux/amd64");
+        let entries = [entry];
+        let of = |stated: &str, manifest: &[u8], config: &[u8]| judged(stated, &entries, manifest, config);
+        assert_eq!(of(media_type::INDEX, &pushed.manifest, &pushed.config), []);
+        assert_eq!(of(media_type::INDEX, &other.manifest, &other.config), [Reason::ChildMalformed]);
+        assert_eq!(of(media_type::INDEX, &pushed.manifest, &other.config), [Reason::ChildMalformed]);
+        let list = "application/vnd.docker.distribution.manifest.list.v2+json";
+        assert_eq!(of(list, &pushed.manifest, &pushed.config), [Reason::IndexMalformed]);
+    }
+}

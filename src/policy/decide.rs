@@ -36,6 +36,8 @@ pub struct Expected {
     pub commit: Option<Commit>,
     /// A higher quorum than the policy's; a lower one changes nothing.
     pub quorum: Option<NonZeroU32>,
+    /// The environment whose quorum that is, where it is one's.
+    pub environment: Option<String>,
     /// What the verdict is for.
     pub purpose: Purpose,
     /// The only platforms that need the quorum; empty: all of the index. What is met for some alone
@@ -85,6 +87,7 @@ pub fn decide(
     let bar = rule.bar(&expected.purpose);
     let quorum = expected.quorum.map_or(bar.quorum, |raised| raised.max(bar.quorum));
     let need = quorum.get() as usize;
+    let environment = expected.environment.as_ref().or(bar.environment.as_ref());
 
     let mut hearing = Hearing::new(policy, rule, candidate, &images);
     for attestation in &evidence.attestations {
@@ -117,7 +120,7 @@ pub fn decide(
                 commit: group.commit.clone(),
                 sequence: group.sequence,
                 ordered: judged.all(&images, need, &rule.distinct_by, &|ballot| ballot.ordered),
-                bar: Bar { quorum, environment: bar.environment.clone() },
+                bar: Bar { quorum, environment: environment.cloned() },
                 tags: if platforms.is_whole() { tags(rule, judged, &images, need) } else { Vec::new() },
                 counted: judged.ballots(&images).map(|ballot| ballot.input.clone()).collect(),
             }),
@@ -126,7 +129,7 @@ pub fn decide(
     };
 
     let mut verdict = verdict(policy, candidate, outcome, refusals);
-    verdict.environment.clone_from(&bar.environment);
+    verdict.environment = environment.cloned();
     verdict.distinct_by = rule.distinct_by.clone();
     verdict.group = judged.as_ref().map(|(group, _)| group.clone());
     let unspoken = BTreeMap::new();

@@ -114,6 +114,11 @@ impl fmt::Display for Pattern {
 }
 
 impl Pattern {
+    /// Whether it is for every tag that the other is for.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Glob(wide), Self::Glob(narrow)) if wide.covers(narrow))
+    }
+
     fn matches(&self, tag: &str) -> bool {
         match self {
             Self::Glob(glob) => glob.matches(tag),

@@ -79,6 +79,7 @@ fn run(folder: &Path) -> Result<(), String> {
                 Purpose::Leave(tags.first().map_or("latest", String::as_str).parse().expect("a tag"))
             }
         },
+        platforms: case.platforms.iter().map(|platform| platform.parse().expect("a platform")).collect(),
         ..Expected::default()
     };
     let now: Timestamp = case.now.parse().expect("`now` is a time");

@@ -1,6 +1,6 @@
 //! What a policy allows that its owner may not have meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sigstore_crypto::KeyAlgorithm;
 
@@ -51,6 +51,22 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
             weak("one-domain", format!("all builders are of one {}, {one:?}", domain.as_str()));
         }
     }
+    for domain in rule.distinct_by.iter() {
+        for (one, other) in alike(&builders, domain) {
+            weak(
+                "alike",
+                format!("{one:?} and {other:?} count as two {}s: are they not one?", domain.as_str()),
+            );
+        }
+    }
+    for (one, other) in of_one_repository(&builders) {
+        weak(
+            "one-repository",
+            format!(
+                "{one} and {other} count as two, and whoever writes to their one repository can sign as both"
+            ),
+        );
+    }
     for builder in builders {
         let name = &builder.name;
         for (matcher, claims) in
@@ -98,6 +114,35 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
         }
     }
     spots
+}
+
+/// Names that differ in case, spaces or punctuation alone, in pairs.
+fn alike<'a>(builders: &[&'a Builder], domain: Domain) -> Vec<(&'a str, &'a str)> {
+    let plain = |name: &str| -> String {
+        let kept = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '_' | '.' | ',');
+        name.chars().filter(kept).flat_map(char::to_lowercase).collect()
+    };
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    let names: BTreeSet<&str> = builders.iter().filter_map(|builder| builder.domain(domain)).collect();
+    names.into_iter().filter_map(|name| Some((seen.insert(plain(name), name)?, name))).collect()
+}
+
+/// Builders of different operators of which the workflows lie in one repository, in pairs.
+fn of_one_repository<'a>(builders: &[&'a Builder]) -> Vec<(&'a str, &'a str)> {
+    let mut seen: BTreeMap<(&str, &str), &Builder> = BTreeMap::new();
+    let mut pairs = Vec::new();
+    for builder in builders {
+        for credential in &builder.credentials {
+            let MaySign::Certificate(matcher) = &credential.may_sign else { continue };
+            // GitHub and Forgejo keep workflows in a folder with a dot, GitLab in a file with one.
+            let Some((repository, _)) = matcher.san.glob().as_str().split_once("/.") else { continue };
+            let first = *seen.entry((&matcher.issuer, repository)).or_insert(builder);
+            if first.operator != builder.operator {
+                pairs.push((first.name.as_str(), builder.name.as_str()));
+            }
+        }
+    }
+    pairs
 }
 
 fn is_ed25519(may_sign: &MaySign) -> bool {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::error::Error;
+use crate::text::is_hidden;
 
 /// Text as it stands, in one line: no markup, no links, no HTML.
 pub fn escape(text: &str) -> String {
@@ -12,7 +13,7 @@ pub fn escape(text: &str) -> String {
             '\n' => escaped.push(' '),
             // A backslash takes its meaning from any ASCII punctuation (CommonMark, 2.4).
             c if c.is_ascii_punctuation() => escaped.extend(['\\', c]),
-            c if c.is_control() => {}
+            c if is_hidden(c) => {}
             c => escaped.push(c),
         }
     }
@@ -38,7 +39,7 @@ mod tests {
     #[test]
     fn markup_is_shown_and_not_obeyed() {
         assert_eq!(
-            escape("a|b\n\n# <img src=x> [y](z) `c`\u{1b}[31m"),
+            escape("a|b\n\n# <img\u{202e} src=x>\u{200b} [y](z) `c`\u{1b}[31m"),
             r"a\|b  \# \<img src\=x\> \[y\]\(z\) \`c\`\[31m"
         );
     }

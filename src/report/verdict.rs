@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::oci::{Reference, Tag};
 use crate::policy::{Cell, Outcome, PlatformRow, Status, Verdict};
 use crate::reason::Reason;
-use crate::text::printable;
+use crate::text::{in_line, printable};
 
 /// The media type of `verify`'s JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.verify.v1+json";
@@ -118,6 +118,9 @@ pub fn list(all: &[Asked], style: Style) -> String {
             for cause in error.causes() {
                 let _ = writeln!(text, "  caused by: {}", printable(&cause));
             }
+            if let Some(hint) = error.next() {
+                let _ = writeln!(text, "hint: {}", printable(hint));
+            }
             text
         }
     };
@@ -167,13 +170,13 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
     let _ = writeln!(text, "{headline}  {}@{}", verdict.repository, verdict.digest);
     let _ = writeln!(text, "policy {}", verdict.policy);
     if let Some(environment) = &verdict.environment {
-        let _ = writeln!(text, "environment {}", printable(environment));
+        let _ = writeln!(text, "environment {}", in_line(environment));
     }
     if let Some(group) = &verdict.group {
-        let _ = writeln!(text, "{}", printable(&group.to_string()));
+        let _ = writeln!(text, "{}", in_line(&group.to_string()));
     }
     for refusal in &verdict.refusals {
-        let _ = writeln!(text, "✗ {}: {}", refusal.reason, printable(&refusal.detail));
+        let _ = writeln!(text, "✗ {}: {}", refusal.reason, in_line(&refusal.detail));
     }
     if !verdict.platforms.is_empty() {
         text.push('\n');
@@ -183,11 +186,11 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
     for row in &verdict.platforms {
         for cell in &row.cells {
             if let Some(reason) = cell.reason {
-                let detail = cell.detail.as_deref().map(printable).unwrap_or_default();
-                let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, printable(&cell.builder));
+                let detail = cell.detail.as_deref().map(in_line).unwrap_or_default();
+                let _ = writeln!(notes, "{} {}: {reason}: {detail}", row.platform, in_line(&cell.builder));
                 contradiction(&mut notes, row, cell);
             } else if let (Status::Counted, Some(note)) = (cell.status, &cell.detail) {
-                let _ = writeln!(notes, "{} {}: {}", row.platform, printable(&cell.builder), printable(note));
+                let _ = writeln!(notes, "{} {}: {}", row.platform, in_line(&cell.builder), in_line(note));
             }
         }
         if let Some(missing) = missing(verdict, row) {
@@ -195,11 +198,11 @@ pub fn text(verdict: &Verdict, style: Style) -> String {
         }
     }
     for waived in &verdict.waived {
-        let (builder, detail) = (printable(&waived.builder), printable(&waived.detail));
+        let (builder, detail) = (in_line(&waived.builder), in_line(&waived.detail));
         let _ = writeln!(notes, "waived {} of {builder}: {detail}", waived.statement);
     }
     for ignored in &verdict.ignored {
-        let detail = printable(&ignored.detail);
+        let detail = in_line(&ignored.detail);
         let _ = writeln!(notes, "ignored {}: {}: {detail}", ignored.bundle, ignored.reason);
     }
     if !notes.is_empty() {
@@ -311,6 +314,10 @@ pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
             "the quorum is not met",
             "assemble an index of the platforms that the policy names; with more votes this one is refused",
         ),
+        Outcome::Short if verdict.platforms.iter().all(|row| row.have >= row.need) => (
+            "the quorum is not met",
+            "the policy wants every builder heard: let those that are silent attest this build, too",
+        ),
         Outcome::Short => {
             ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
         }
@@ -348,8 +355,14 @@ pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
         ));
     }
     row.digest?;
-    if row.have >= row.need || matches!(verdict.outcome, Outcome::Refused) {
+    if matches!(verdict.outcome, Outcome::Refused) {
         return None;
+    }
+    if row.have >= row.need {
+        let silent = row.cells.iter().filter(|cell| cell.reason == Some(Reason::BuilderSilent));
+        let silent: Vec<String> = silent.map(|cell| printable(&cell.builder)).collect();
+        return (!silent.is_empty())
+            .then(|| format!("{} must hear {} as well", row.platform, silent.join(", ")));
     }
     let counted: Vec<&str> =
         row.cells.iter().filter(|c| c.status == Status::Counted).map(|c| c.operator.as_str()).collect();

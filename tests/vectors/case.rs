@@ -29,6 +29,9 @@ pub(crate) struct Case {
     pub(crate) expect_commit: Option<char>,
     /// `--quorum`.
     pub(crate) quorum: Option<u32>,
+    /// `--platform`.
+    #[serde(default)]
+    pub(crate) platforms: Vec<String>,
     /// What the verdict is for.
     #[serde(default)]
     pub(crate) purpose: Purpose,

@@ -59,18 +59,32 @@ impl Pages {
     }
 }
 
+/// Target and parameters of each link of a header value; `None` where it is malformed. A comma may stand
+/// in a target, and in a quoted parameter.
+fn links(mut text: &str) -> Option<Vec<(&str, &str)>> {
+    let mut links = Vec::new();
+    loop {
+        text = text.trim_start_matches([' ', '\t', ',']);
+        if text.is_empty() {
+            return Some(links);
+        }
+        let (target, rest) = text.strip_prefix('<')?.split_once('>')?;
+        let mut quoted = false;
+        let ends = |c: char| {
+            quoted ^= c == '"';
+            c == ',' && !quoted
+        };
+        let (parameters, rest) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
+        links.push((target, parameters));
+        text = rest;
+    }
+}
+
 /// `Link: <…>; rel="next"` (RFC 8288), which must stay with this list.
 fn next_page(first: &Url, answer: &Answer, asked: &Asked) -> Result<Option<Url>, Error> {
-    let links = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    for link in links.flat_map(|value| value.split(",<").collect::<Vec<_>>()) {
-        let link = link.trim();
-        let link = link.strip_prefix('<').unwrap_or(link);
-        let Some((target, parameters)) = link.split_once('>') else {
-            return Err(Error::Malformed {
-                asked: asked.clone(),
-                why: "a Link header that is none".to_owned(),
-            });
-        };
+    let none = || Error::Malformed { asked: asked.clone(), why: "a Link header that is none".to_owned() };
+    let values = answer.headers.get_all(LINK).iter().map(|value| value.to_str().ok().and_then(links));
+    for (target, parameters) in values.collect::<Option<Vec<_>>>().ok_or_else(none)?.concat() {
         let is_next = parameters.split(';').any(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             name.trim().eq_ignore_ascii_case("rel")
@@ -101,4 +115,27 @@ fn next_page(first: &Url, answer: &Answer, asked: &Asked) -> Result<Option<Url>,
         return Ok(Some(next));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::links;
+
+    #[test]
+    fn links_are_told_apart_however_they_are_written() {
+        let two = Some(vec![("/a?x=1,2", "; rel=\"last\""), ("/b", "; rel=next")]);
+        for written in [
+            "</a?x=1,2>; rel=\"last\",</b>; rel=next",
+            "</a?x=1,2>; rel=\"last\", </b>; rel=next",
+            ", </a?x=1,2>; rel=\"last\",\t</b>; rel=next,",
+        ] {
+            assert_eq!(links(written), two, "{written}");
+        }
+        let titled = "</a>; title=\"b, <c>; rel=next\"; rel=prev";
+        assert_eq!(links(titled), Some(vec![("/a", &titled[4..])]));
+        assert_eq!(links(""), Some(Vec::new()));
+        for bad in ["rel=next", "/a>; rel=next", "</a; rel=next", "</a>; rel=prev, rel=next"] {
+            assert_eq!(links(bad), None, "{bad}");
+        }
+    }
 }

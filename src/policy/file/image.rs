@@ -350,6 +350,7 @@ impl FileImage {
                 })
                 .collect::<Result<_, _>>()?,
         };
+        idle(&tags, &self.refs).map_or(Ok(()), |why| Err(rule(place, format!("tag: {why}"))))?;
         Ok(ImageRule {
             pattern,
             names,
@@ -408,10 +409,25 @@ impl FileImage {
     }
 }
 
+/// Why one of the rules for tags does nothing, if one does.
+fn idle(tags: &[TagRule], refs: &[String]) -> Option<String> {
+    tags.iter().enumerate().find_map(|(at, TagRule { tags: pattern, feed, .. })| {
+        if let Some(before) = tags.iter().take(at).find(|before| before.tags.covers(pattern)) {
+            let wide = &before.tags;
+            return Some(format!(
+                "the rule for `{pattern}` never holds: that for `{wide}` stands before it, and has all its tags"
+            ));
+        }
+        let fed = refs.is_empty() || feed.is_open() || refs.iter().any(|git_ref| feed.takes(Some(git_ref)));
+        (!fed).then(|| format!("`{pattern}` takes releases of {feed}, and `refs` of the image has none of them"))
+    })
+}
+
 impl FileTag {
     fn read(self, place: &str, bar: Bar) -> Result<TagRule, PolicyError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'*');
-        if self.name.is_empty() || !self.name.bytes().all(allowed) {
+        let begins = !self.name.is_empty() && !self.name.starts_with(['.', '-']);
+        if !begins || !self.name.bytes().all(allowed) {
             return Err(rule(place, format!("tag: {:?} can match no tag", self.name)));
         }
         let kind = match self.rule {
@@ -479,6 +495,7 @@ mod tests {
     fn rules_that_mean_less_than_they_seem_to_are_refused() {
         let unbound = |more: &str| format!("{SLSA}\nunbound = true\n{more}");
         let tag = |line: &str| format!("[[image.tag]]\nname = \"latest\"\nrule = \"forward\"\n{line}");
+        let heads = "refs = [\"refs/heads/main\", \"refs/heads/next\"]";
         for good in [
             "since = { \"linux/arm64\" = 5 }".to_owned(),
             "single = true".to_owned(),
@@ -487,6 +504,8 @@ mod tests {
                 .replace("https://slsa.dev/provenance/v1", "nix-seed/provenance"),
             tag("refs = [\"refs/tags/v*\"]"),
             tag("versions = \">=1, <2\""),
+            format!("{}\n{}", tag("").replace("latest", "v*"), tag("").replace("latest", "*")),
+            format!("{heads}\n{}", tag("refs = [\"refs/heads/n*\"]")),
         ] {
             assert!(parse(&good).is_ok(), "{good}");
         }
@@ -509,6 +528,15 @@ mod tests {
             (tag("versions = \"one\""), "no range of versions"),
             (tag("versions = \"\""), "no range of versions"),
             (tag("version = \"1\""), "unknown field"),
+            (tag("").replace("latest", "-rc*"), "can match no tag"),
+            (tag("").replace("latest", "v 1"), "can match no tag"),
+            (format!("{}\n{}", tag(""), tag("")), "never holds"),
+            (
+                format!("{}\n{}", tag("").replace("latest", "*"), tag("").replace("latest", "v*")),
+                "the rule for `v*` never holds: that for `*` stands before it",
+            ),
+            (format!("{heads}\n{}", tag("refs = [\"refs/tags/v*\"]")), "`refs` of the image has none"),
+            (format!("{heads}\n{}", tag("versions = \"^1\"")), "`refs` of the image has none"),
         ] {
             let error = parse(&bad).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(says), "{says:?} is not in {error:?}");

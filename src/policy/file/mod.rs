@@ -348,7 +348,8 @@ mod tests {
     #[test]
     fn the_exact_rule_wins_over_one_for_all_below() {
         let more = format!(
-            "{}[[image]]\nrepository = \"ghcr.io/acme/*\"\nplatforms = [\"linux/arm64\"]\nquorum = 1\n",
+            "{}[[image]]\nrepository = \"ghcr.io/acme/*\"\nplatforms = [\"linux/arm64\"]\nquorum = 1\n\
+             [[image]]\nrepository = \"ghcr.io/acme/inner/*\"\nplatforms = [\"linux/arm64\"]\nquorum = 2\n",
             text()
         );
         let policy = parse(&more).unwrap();
@@ -356,6 +357,7 @@ mod tests {
         assert_eq!(quorum("ghcr.io/acme/app"), Some(2));
         assert_eq!(quorum("ghcr.io/acme/other"), Some(1));
         assert_eq!(quorum("ghcr.io/acme/deep/er"), Some(1));
+        assert_eq!(quorum("ghcr.io/acme/inner/app"), Some(2), "the longest path");
         assert_eq!(quorum("ghcr.io/acme-evil/app"), None);
     }
 
