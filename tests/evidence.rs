@@ -719,6 +719,7 @@ fn signed_statements_must_be_what_the_page_says() {
         ("\"configDigest\"", "\"configdigest\"", Reason::PredicateMalformed),
         (&format!("\"configDigest\":\"{config}\","), "", Reason::PredicateMalformed),
         (&format!("\"{config}\""), "null", Reason::PredicateMalformed),
+        ("\"sequence\":7", "\"sequence\":7,\"target\":null", Reason::PredicateMalformed),
         ("x86_64-linux", "x86_64-darwin", Reason::PredicateMalformed),
         ("\"garnix\"", "null", Reason::PredicateMalformed),
         ("\"garnix\"", "\"\"", Reason::PredicateMalformed),
