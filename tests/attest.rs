@@ -291,20 +291,23 @@ fn an_encrypted_key_votes() {
     assert_eq!(shop::cell(&verified, "linux/amd64", "github"), "counted");
 }
 
+/// What `git` prints, in the shop's folder.
+fn git(shop: &Shop, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@r.example", "-c", "commit.gpgsign=false"])
+        .args(arguments)
+        .current_dir(shop.folder())
+        .env("HOME", shop.folder())
+        .env("GIT_COMMITTER_DATE", "1763700000 +0100")
+        .output()
+        .expect("run git");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// A checkout of one commit in the shop's folder; its commit.
 fn checkout(shop: &Shop) -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git")
-            .args(["-c", "user.name=a", "-c", "user.email=a@r.example", "-c", "commit.gpgsign=false"])
-            .args(arguments)
-            .current_dir(shop.folder())
-            .env("HOME", shop.folder())
-            .env("GIT_COMMITTER_DATE", "1763700000 +0100")
-            .output()
-            .expect("run git");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
+    let git = |arguments: &[&str]| git(shop, arguments);
     shop.write("flake.nix", "{ }");
     git(&["init", "--quiet", "--initial-branch", "main"]);
     git(&["add", "flake.nix"]);
@@ -349,6 +352,20 @@ fn commit_sequence_source_and_ref_come_from_the_checkout() {
     inferred(&shop, &[], &[]).exits(2).says("has changes that are not in");
     let said = inferred(&shop, &["--commit", &commit], &[]).exits(0);
     assert!(said.stderr.contains("were they built?"), "{}", said.stderr);
+}
+
+#[test]
+fn submodules_are_looked_at_as_the_checkout_is() {
+    let shop = Shop::open();
+    checkout(&shop);
+    let own = shop.folder().display().to_string();
+    git(&shop, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &own, "part"]);
+    git(&shop, &["commit", "--quiet", "--message", "two"]);
+    inferred(&shop, &[], &[]).exits(0);
+    shop.write("part/notes.txt", "mine");
+    inferred(&shop, &[], &[]).exits(0);
+    shop.write("part/flake.nix", "{ changed = true; }");
+    inferred(&shop, &[], &[]).exits(2).says("has changes that are not in");
 }
 
 #[test]
