@@ -354,6 +354,45 @@ fn commit_sequence_source_and_ref_come_from_the_checkout() {
     assert!(said.stderr.contains("were they built?"), "{}", said.stderr);
 }
 
+#[cfg(unix)]
+#[test]
+fn links_are_followed_to_the_store_path_and_no_further() {
+    use std::os::unix::fs::symlink;
+    let shop = Shop::open();
+    fs::create_dir_all(shop.path("nix/store")).unwrap();
+    shop.write("nix/store/image", "of some kind");
+    shop.write("image", "elsewhere");
+    for (target, link) in [
+        ("image", "nix/store/link"),
+        ("nix/store/link", "result"),
+        ("result", "result-2"),
+        ("image", "outside"),
+        ("loop", "loop"),
+    ] {
+        symlink(target, shop.path(link)).unwrap();
+    }
+    let hash = |path: &str| shop.quorate(&["nar-hash", path]).exits(0).stdout.trim().to_owned();
+    let of = |result: &str| {
+        let build = ["predicate", "--builder", "github", "--system", AMD64.1, "--result", result];
+        let config = shop::build("amd64", "hello").config_digest;
+        let more = ["--config-digest", &config, "--commit", COMMIT, "--sequence", "7", "--no-infer"];
+        shop.quorate(&[&build[..], &more].concat())
+    };
+    for (result, path) in [
+        ("result", "nix/store/link"),
+        ("result-2", "nix/store/link"),
+        ("nix/store/link", "nix/store/link"),
+        ("nix/store/image", "nix/store/image"),
+        ("outside", "image"),
+        ("./nix/../outside", "image"),
+    ] {
+        assert_eq!(of(result).exits(0).json()["narHash"], hash(path).as_str(), "{result}");
+    }
+    assert_ne!(hash("nix/store/link"), hash("nix/store/image"));
+    of("loop").exits(2);
+    of("absent").exits(2);
+}
+
 #[test]
 fn submodules_are_looked_at_as_the_checkout_is() {
     let shop = Shop::open();
