@@ -613,6 +613,32 @@ fn a_bundle_is_kept_beside_what_is_attached() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_loses_no_signature() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.bed.registry.clear_log();
+    for path in [".", "absent/bundle.json"] {
+        let run = shop.attest(&release, "github", AMD64.1, &["--bundle-out", path]).exits(2);
+        assert!(run.says("cannot be written").stderr.contains("hint: `--bundle-out`"), "{path}");
+    }
+    assert_eq!((shop.bed.log.size(), shop.bed.registry.log().len()), (0, 0), "nothing is asked");
+    // Where the disk is full, that shows too late.
+    if Path::new("/dev/full").exists() {
+        shop.attest(&release, "github", AMD64.1, &["--bundle-out", "/dev/full"])
+            .exits(3)
+            .says("cannot write the bundle to `/dev/full`");
+    } else {
+        shop.attest(&release, "github", AMD64.1, &[]).exits(0);
+    }
+    shop.attest(&release, "github", AMD64.1, &["--bundle-out", "kept.json"]).exits(0);
+    assert_eq!(shop.bed.log.size(), 1, "it was attached, and found there");
+    let report = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(1).json();
+    assert_eq!(shop::cell(&report, "linux/amd64", "github"), "counted");
+    let kept = shop.quorate(&["attest", &release.reference, "--bundle", "kept.json", "-o", "json"]);
+    assert_eq!(kept.exits(0).json()["outcome"], "already");
+}
+
+#[test]
 fn the_first_bundle_beside_older_signatures_is_warned_of() {
     let shop = Shop::open();
     let release = shop.release("git-1", "hello");
