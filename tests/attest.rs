@@ -639,6 +639,19 @@ fn a_file_that_cannot_be_written_loses_no_signature() {
 }
 
 #[test]
+fn a_timestamp_that_cannot_be_read_points_to_what_can() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.bed.registry.clear_log();
+    let stranger = Tsa::start();
+    let run = shop.attest(&release, "github", AMD64.1, &["--tsa-url", &stranger.url()]).exits(3);
+    let run = run.says("(timestamp-invalid)");
+    assert!(run.stderr.contains("hint: ") && run.stderr.contains("docs/trust.md"), "{}", run.stderr);
+    assert!(shop.bed.registry.writes().is_empty());
+    shop.attest(&release, "github", AMD64.1, &[]).exits(0);
+}
+
+#[test]
 fn the_first_bundle_beside_older_signatures_is_warned_of() {
     let shop = Shop::open();
     let release = shop.release("git-1", "hello");

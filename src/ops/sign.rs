@@ -96,6 +96,9 @@ impl Signing<'_> {
                     let hint = match reason {
                         // Here there is no leeway for the time of a Rekor v1.
                         Reason::TimeInFuture => "set the clock of this machine; then run the same again",
+                        Reason::TimestampInvalid => {
+                            "the trusted root must name the timestamp authority, and `docs/trust.md` says which can be read"
+                        }
                         _ => "a signing service is not the one that the trusted root names",
                     };
                     return Err(Error::undecided(format!(
