@@ -291,20 +291,23 @@ fn an_encrypted_key_votes() {
     assert_eq!(shop::cell(&verified, "linux/amd64", "github"), "counted");
 }
 
+/// What `git` prints, in the shop's folder.
+fn git(shop: &Shop, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@r.example", "-c", "commit.gpgsign=false"])
+        .args(arguments)
+        .current_dir(shop.folder())
+        .env("HOME", shop.folder())
+        .env("GIT_COMMITTER_DATE", "1763700000 +0100")
+        .output()
+        .expect("run git");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// A checkout of one commit in the shop's folder; its commit.
 fn checkout(shop: &Shop) -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git")
-            .args(["-c", "user.name=a", "-c", "user.email=a@r.example", "-c", "commit.gpgsign=false"])
-            .args(arguments)
-            .current_dir(shop.folder())
-            .env("HOME", shop.folder())
-            .env("GIT_COMMITTER_DATE", "1763700000 +0100")
-            .output()
-            .expect("run git");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
+    let git = |arguments: &[&str]| git(shop, arguments);
     shop.write("flake.nix", "{ }");
     git(&["init", "--quiet", "--initial-branch", "main"]);
     git(&["add", "flake.nix"]);
@@ -349,6 +352,59 @@ fn commit_sequence_source_and_ref_come_from_the_checkout() {
     inferred(&shop, &[], &[]).exits(2).says("has changes that are not in");
     let said = inferred(&shop, &["--commit", &commit], &[]).exits(0);
     assert!(said.stderr.contains("were they built?"), "{}", said.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_to_the_store_path_and_no_further() {
+    use std::os::unix::fs::symlink;
+    let shop = Shop::open();
+    fs::create_dir_all(shop.path("nix/store")).unwrap();
+    shop.write("nix/store/image", "of some kind");
+    shop.write("image", "elsewhere");
+    for (target, link) in [
+        ("image", "nix/store/link"),
+        ("nix/store/link", "result"),
+        ("result", "result-2"),
+        ("image", "outside"),
+        ("loop", "loop"),
+    ] {
+        symlink(target, shop.path(link)).unwrap();
+    }
+    let hash = |path: &str| shop.quorate(&["nar-hash", path]).exits(0).stdout.trim().to_owned();
+    let of = |result: &str| {
+        let build = ["predicate", "--builder", "github", "--system", AMD64.1, "--result", result];
+        let config = shop::build("amd64", "hello").config_digest;
+        let more = ["--config-digest", &config, "--commit", COMMIT, "--sequence", "7", "--no-infer"];
+        shop.quorate(&[&build[..], &more].concat())
+    };
+    for (result, path) in [
+        ("result", "nix/store/link"),
+        ("result-2", "nix/store/link"),
+        ("nix/store/link", "nix/store/link"),
+        ("nix/store/image", "nix/store/image"),
+        ("outside", "image"),
+        ("./nix/../outside", "image"),
+    ] {
+        assert_eq!(of(result).exits(0).json()["narHash"], hash(path).as_str(), "{result}");
+    }
+    assert_ne!(hash("nix/store/link"), hash("nix/store/image"));
+    of("loop").exits(2);
+    of("absent").exits(2);
+}
+
+#[test]
+fn submodules_are_looked_at_as_the_checkout_is() {
+    let shop = Shop::open();
+    checkout(&shop);
+    let own = shop.folder().display().to_string();
+    git(&shop, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &own, "part"]);
+    git(&shop, &["commit", "--quiet", "--message", "two"]);
+    inferred(&shop, &[], &[]).exits(0);
+    shop.write("part/notes.txt", "mine");
+    inferred(&shop, &[], &[]).exits(0);
+    shop.write("part/flake.nix", "{ changed = true; }");
+    inferred(&shop, &[], &[]).exits(2).says("has changes that are not in");
 }
 
 #[test]
@@ -554,6 +610,45 @@ fn a_bundle_is_kept_beside_what_is_attached() {
     shop.bed.registry.clear_faults();
     shop.quorate(&["attest", &release.reference, "--bundle", "lost.json"]).exits(0);
     shop.quorate(&["attest", &release.reference, "--no-attach"]).exits(2).says("--bundle-out");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_loses_no_signature() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.bed.registry.clear_log();
+    for path in [".", "absent/bundle.json"] {
+        let run = shop.attest(&release, "github", AMD64.1, &["--bundle-out", path]).exits(2);
+        assert!(run.says("cannot be written").stderr.contains("hint: `--bundle-out`"), "{path}");
+    }
+    assert_eq!((shop.bed.log.size(), shop.bed.registry.log().len()), (0, 0), "nothing is asked");
+    // Where the disk is full, that shows too late.
+    if Path::new("/dev/full").exists() {
+        shop.attest(&release, "github", AMD64.1, &["--bundle-out", "/dev/full"])
+            .exits(3)
+            .says("cannot write the bundle to `/dev/full`");
+    } else {
+        shop.attest(&release, "github", AMD64.1, &[]).exits(0);
+    }
+    shop.attest(&release, "github", AMD64.1, &["--bundle-out", "kept.json"]).exits(0);
+    assert_eq!(shop.bed.log.size(), 1, "it was attached, and found there");
+    let report = shop.quorate(&["verify", &release.reference, "-o", "json"]).exits(1).json();
+    assert_eq!(shop::cell(&report, "linux/amd64", "github"), "counted");
+    let kept = shop.quorate(&["attest", &release.reference, "--bundle", "kept.json", "-o", "json"]);
+    assert_eq!(kept.exits(0).json()["outcome"], "already");
+}
+
+#[test]
+fn a_timestamp_that_cannot_be_read_points_to_what_can() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    shop.bed.registry.clear_log();
+    let stranger = Tsa::start();
+    let run = shop.attest(&release, "github", AMD64.1, &["--tsa-url", &stranger.url()]).exits(3);
+    let run = run.says("(timestamp-invalid)");
+    assert!(run.stderr.contains("hint: ") && run.stderr.contains("docs/trust.md"), "{}", run.stderr);
+    assert!(shop.bed.registry.writes().is_empty());
+    shop.attest(&release, "github", AMD64.1, &[]).exits(0);
 }
 
 #[test]

@@ -102,6 +102,9 @@ fn malformed_policies() {
     let good = shop.policy(2);
     shop.write("bad.toml", &good);
     shop.quorate(&verify).exits(1).says("quorum is not met");
+    // Of zeros, which are no point.
+    let of_zeros = format!("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE{}A==", "A".repeat(85));
+    shop.write("zeros.pub", format!("-----BEGIN PUBLIC KEY-----\n{of_zeros}\n-----END PUBLIC KEY-----\n"));
     for (bad, says) in [
         (String::new(), "version"),
         ("version = ".to_owned(), "TOML"),
@@ -111,6 +114,7 @@ fn malformed_policies() {
         (good.replace("garnix.key.pub", "github.key.pub"), "also that of"),
         (good.replace("garnix.key.pub", "garnix.key"), "private key"),
         (good.replace("garnix.key.pub", "absent.pub"), "absent.pub"),
+        (good.replace("garnix.key.pub", "zeros.pub"), "not on the curve"),
         (good.replace("linux/arm64", "linux/mips"), "linux/mips"),
     ] {
         shop.write("bad.toml", bad);

@@ -496,6 +496,39 @@ fn timestamps_must_hold_and_one_must_be_there() {
     }
 }
 
+/// Whoever copies a vote can give it as many entries and timestamps as a bundle may have.
+#[test]
+fn many_entries_do_not_multiply_the_timestamps() {
+    let world = World::new();
+    let good = world.says(&payload(b"one"));
+    let (entry, stamp) = (good.pointer(ENTRY).unwrap(), &good.pointer(STAMPS).unwrap()[0]);
+    let entries = vec![entry.clone(); 8];
+    let stamped = |stamps: Vec<Value>, entries: &[Value]| {
+        let mut bundle = good.clone();
+        set(&mut bundle, STAMPS, stamps.into());
+        set(&mut bundle, "/verificationMaterial/tlogEntries", entries.into());
+        serde_json::to_vec(&bundle).unwrap()
+    };
+    let took = |bytes: &[u8]| {
+        let once = || {
+            let start = std::time::Instant::now();
+            world.judge(bytes).unwrap();
+            start.elapsed()
+        };
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    let one = took(&stamped(vec![stamp.clone(); 32], &entries[..1]));
+    let eight = took(&stamped(vec![stamp.clone(); 32], &entries));
+    assert!(eight < 3 * one, "{eight:?} with 8 entries, {one:?} with one");
+    // All of them count, though each entry is proven with the first alone.
+    let mut bad = stamp.clone();
+    bad["signedTimestamp"] = flipped(stamp["signedTimestamp"].as_str().unwrap(), 100);
+    for entries in [&entries[..1], &entries] {
+        let stamps = vec![stamp.clone(), bad.clone()];
+        assert_eq!(world.judge(&stamped(stamps, entries)), Err(Reason::TimestampInvalid));
+    }
+}
+
 #[test]
 fn envelopes_are_read_in_one_way_only() {
     let world = World::new();
@@ -719,6 +752,7 @@ fn signed_statements_must_be_what_the_page_says() {
         ("\"configDigest\"", "\"configdigest\"", Reason::PredicateMalformed),
         (&format!("\"configDigest\":\"{config}\","), "", Reason::PredicateMalformed),
         (&format!("\"{config}\""), "null", Reason::PredicateMalformed),
+        ("\"sequence\":7", "\"sequence\":7,\"target\":null", Reason::PredicateMalformed),
         ("x86_64-linux", "x86_64-darwin", Reason::PredicateMalformed),
         ("\"garnix\"", "null", Reason::PredicateMalformed),
         ("\"garnix\"", "\"\"", Reason::PredicateMalformed),

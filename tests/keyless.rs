@@ -7,7 +7,7 @@ mod shop;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quorate_bed::issuer::{github_job, gitlab_job};
 use quorate_bed::{
@@ -330,6 +330,11 @@ fn a_log_that_is_not_the_trusted_one_is_not_believed() {
         works.attest(Log::V1, &release, "own", &works.own(), &[]).exits(3).says(says);
         works.rekor.clear_faults();
     }
+    // Such as with a clock that is slow here.
+    works.rekor.set_time(Some(SystemTime::now() + Duration::from_secs(30)));
+    let run = works.attest(Log::V1, &release, "own", &works.own(), &[]).exits(3).says("(time-in-future)");
+    assert!(run.stderr.contains("hint: set the clock of this machine"), "{}", run.stderr);
+    works.rekor.set_time(None);
     assert!(works.shop.bed.registry.writes().is_empty());
     works.attest(Log::V1, &release, "own", &works.own(), &[]).exits(0);
 }

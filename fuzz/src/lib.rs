@@ -121,9 +121,8 @@ pub fn config(bytes: &[u8]) -> bool {
 pub fn policy(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let key = |path: &str| {
-        let half = Digest::of(path.as_bytes());
-        let point = [&[4][..], half.as_bytes(), half.as_bytes()].concat();
-        PublicKey::from_point(&point).map(|key| key.to_pem().into_bytes()).map_err(|error| error.to_string())
+        let key = PublicKey::from_ed25519(Digest::of(path.as_bytes()).as_bytes());
+        key.map(|key| key.to_pem().into_bytes()).map_err(|error| error.to_string())
     };
     let Ok(policy) = Policy::parse(text, key) else { return false };
     for rule in policy.images() {

@@ -6,6 +6,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use sigstore_crypto::KeyAlgorithm;
 use sigstore_types::DerPublicKey;
 
+use super::curve;
 use crate::oci::Digest;
 
 /// What a P-256 `SubjectPublicKeyInfo` with an uncompressed point begins with (RFC 5480).
@@ -47,6 +48,9 @@ pub enum PublicKeyError {
     /// Some other key or encoding.
     #[error("neither an ECDSA P-256 public key with an uncompressed point, nor an Ed25519 one")]
     Unsupported,
+    /// A P-256 point that is not on the curve, as of a file that was damaged.
+    #[error("an ECDSA P-256 public key whose point is not on the curve: no key pair has it")]
+    OffCurve,
     /// An Ed25519 point under which anybody can sign, or a second encoding of another.
     #[error("an Ed25519 public key of small order, or not in its one encoding: no key pair has it")]
     Weak,
@@ -73,8 +77,11 @@ impl PublicKey {
 
     /// A P-256 key from an uncompressed point: `0x04`, X, Y.
     pub fn from_point(point: &[u8]) -> Result<Self, PublicKeyError> {
-        match <[u8; P256_POINT]>::try_from(point) {
-            Ok(point) if point[0] == 4 => Ok(Self(Point::P256(point))),
+        match (<[u8; P256_POINT]>::try_from(point), point) {
+            (Ok(whole), [4, coordinates @ ..]) => {
+                let (x, y) = coordinates.split_at(coordinates.len() / 2);
+                if curve::has(x, y) { Ok(Self(Point::P256(whole))) } else { Err(PublicKeyError::OffCurve) }
+            }
             _ => Err(PublicKeyError::Unsupported),
         }
     }
@@ -192,6 +199,30 @@ mod tests {
         assert_eq!(PublicKey::from_pem(&PEM.replace("MFkw", "MFkx")), Err(PublicKeyError::Unsupported));
         assert_eq!(PublicKey::from_pem(&PEM.replace("QgAE", "QgAC")), Err(PublicKeyError::Unsupported));
         assert_eq!(PublicKey::from_point(&[4; 64]), Err(PublicKeyError::Unsupported));
+    }
+
+    #[test]
+    fn a_p256_point_must_be_on_the_curve() {
+        let generator = PublicKey::from_pem(PEM).unwrap().to_der()[P256_PREFIX.len()..].to_vec();
+        assert!(PublicKey::from_point(&generator).is_ok());
+        for at in 1..P256_POINT {
+            let mut damaged = generator.clone();
+            damaged[at] ^= 1;
+            assert_eq!(PublicKey::from_point(&damaged), Err(PublicKeyError::OffCurve), "byte {at}");
+        }
+        assert_eq!(PublicKey::from_pem(&PEM.replace("9Q==", "9A==")), Err(PublicKeyError::OffCurve));
+        // The point with x = 5, and the same with the field's prime added to it: a second encoding.
+        let y = "459243b9aa581806fe913bce99817ade11ca503c64d9a3c533415c083248fbcc";
+        let five = "0000000000000000000000000000000000000000000000000000000000000005";
+        let again = "ffffffff00000001000000000000000000000001000000000000000000000004";
+        for (x, expected) in [(five, Ok(())), (again, Err(PublicKeyError::OffCurve))] {
+            let point = data_encoding::HEXLOWER.decode(format!("04{x}{y}").as_bytes()).unwrap();
+            assert_eq!(PublicKey::from_point(&point).map(drop), expected, "{x}");
+        }
+        for ends in [[0; 32], [0xff; 32]] {
+            let point = [&[4], &ends[..], &ends].concat();
+            assert_eq!(PublicKey::from_point(&point), Err(PublicKeyError::OffCurve));
+        }
     }
 
     /// The key of RFC 8410, section 10.1.

@@ -4,6 +4,7 @@
 //! [`verify::verify`] a proven one. There is no other way to an [`Attestation`].
 
 pub mod bundle;
+mod curve;
 pub mod envelope;
 pub mod identity;
 pub mod key;

@@ -322,4 +322,26 @@ mod tests {
         assert_eq!(read.build.remarks, remarks);
         assert_eq!(Statement::parse(&read.to_payload().unwrap()).unwrap(), read);
     }
+
+    #[test]
+    fn null_is_not_the_absence_of_a_field() {
+        for (field, value) in [
+            ("sourceUri", "\"u\""),
+            ("ref", "\"refs/heads/main\""),
+            ("target", "\"image\""),
+            ("builtAt", "\"2026-01-02T03:04:05Z\""),
+            ("flakeLockHash", "\"x\""),
+            ("closureManifest", "\"x\""),
+            ("substituters", "[]"),
+            ("invocation", "\"x\""),
+            ("extensions", "{}"),
+        ] {
+            let plain = payload().replace(",\"sourceUri\":\"git+https://github.com/acme/app\"", "");
+            let with =
+                |value: &str| plain.replace("\"sequence\":7", &format!("\"sequence\":7,\"{field}\":{value}"));
+            assert!(Statement::parse(with(value).as_bytes()).is_ok(), "{field}");
+            let (reason, _) = Statement::parse(with("null").as_bytes()).unwrap_err();
+            assert_eq!(reason, Reason::PredicateMalformed, "{field}");
+        }
+    }
 }

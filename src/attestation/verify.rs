@@ -296,9 +296,16 @@ fn times(sealed: &Sealed, signer: &Signer, trust: &Trust) -> Result<Vec<Timestam
             if material.tlog_entries.is_empty() {
                 return Err((Reason::LogMissing, "the bundle has no log entry".to_owned()));
             }
-            let mut logs = BTreeSet::new();
+            // Of several entries, each is proven with one timestamp, and all timestamps once: not each
+            // timestamp with each entry.
+            let stamps = &material.timestamp_verification_data.rfc3161_timestamps;
+            if material.tlog_entries.len() > 1 && stamps.len() > 1 {
+                let all = Alone { entry: None, stamps: usize::MAX };
+                times.extend(verified(sealed, signer, trust, &trust.logless, all)?.verified_timestamps());
+            }
+            let (stamped, mut logs) = (times.clone(), BTreeSet::new());
             for entry in &material.tlog_entries {
-                times.extend(logged(sealed, signer, trust, witnesses, entry)?);
+                times.extend(logged(sealed, signer, trust, witnesses, entry, &stamped)?);
                 logs.extend(trust.log(&entry.log_id).map(|log| &log.key));
             }
             if logs.len() < wanted.get() {
@@ -313,7 +320,8 @@ fn times(sealed: &Sealed, signer: &Signer, trust: &Trust) -> Result<Vec<Timestam
             if material.timestamp_verification_data.rfc3161_timestamps.is_empty() {
                 return Err(timeless());
             }
-            times.extend(verified(sealed, signer, trust, &trust.logless, None)?.verified_timestamps());
+            let all = Alone { entry: None, stamps: usize::MAX };
+            times.extend(verified(sealed, signer, trust, &trust.logless, all)?.verified_timestamps());
         }
         // A certificate stands for the minutes of its validity: without a time it says nothing.
         Transparency::None if matches!(signer, Signer::Certificate(_)) => return Err(timeless()),
@@ -329,13 +337,15 @@ fn timeless() -> Refused {
     (Reason::NoVerifiedTime, "the bundle has no verified timestamp".to_owned())
 }
 
-/// Proves one log entry and all timestamps; the verified times.
+/// Proves one log entry and the timestamps, or one of them where all were `stamped` before; the
+/// verified times.
 fn logged(
     sealed: &Sealed,
     signer: &Signer,
     trust: &Trust,
     witnesses: &Witnesses,
     entry: &TransparencyLogEntry,
+    stamped: &[Timestamp],
 ) -> Result<Vec<Timestamp>, Refused> {
     let kind = entry.kind_version;
     let is_v2 = kind == KindVersion::HashedRekordV002;
@@ -367,7 +377,8 @@ fn logged(
             "the proof is of another index, size or root than the entry and the checkpoint".to_owned(),
         ));
     }
-    let result = verified(sealed, signer, trust, &log.verifier, Some(entry))?;
+    let stamps = if stamped.is_empty() { usize::MAX } else { 1 };
+    let result = verified(sealed, signer, trust, &log.verifier, Alone { entry: Some(entry), stamps })?;
     // In Rekor v1, the verifier may take a key for a certificate that has it, and the other way round:
     // whoever watches the log for a name or a key must find it there.
     if !is_v2 && !is_under(entry, kind, signer, sealed.inner.signing_certificate()) {
@@ -395,26 +406,37 @@ fn logged(
         return Err((Reason::LogEntry, "the entry claims a P-256 key, and the signer's is none".to_owned()));
     }
     let times = result.verified_timestamps();
-    match times.iter().find(|time| !log.valid_at(**time)) {
+    match times.iter().chain(stamped).find(|time| !log.valid_at(**time)) {
         Some(time) => Err((Reason::LogTime, format!("the log's key was not valid at {time}"))),
         None => Ok(times.to_vec()),
     }
 }
 
-/// Runs the verifier of the `sigstore-*` crates over the bundle, with one log entry or none.
+/// What the verifier is shown of a bundle.
+#[derive(Clone, Copy)]
+struct Alone<'a> {
+    /// The one log entry, or none.
+    entry: Option<&'a TransparencyLogEntry>,
+    /// The most timestamps, the first of them.
+    stamps: usize,
+}
+
+/// Runs the verifier of the `sigstore-*` crates over a part of the bundle.
 fn verified(
     sealed: &Sealed,
     signer: &Signer,
     trust: &Trust,
     verifier: &Verifier,
-    entry: Option<&TransparencyLogEntry>,
+    Alone { entry, stamps }: Alone<'_>,
 ) -> Result<VerificationResult, Refused> {
-    let entries = sealed.inner.verification_material.tlog_entries.as_slice();
-    let alone = if entries.iter().eq(entry) {
+    let material = &sealed.inner.verification_material;
+    let all_stamps = &material.timestamp_verification_data.rfc3161_timestamps;
+    let alone = if material.tlog_entries.iter().eq(entry) && all_stamps.len() <= stamps {
         Cow::Borrowed(&sealed.inner)
     } else {
         let mut alone = sealed.inner.clone();
         alone.verification_material.tlog_entries = entry.into_iter().cloned().collect();
+        alone.verification_material.timestamp_verification_data.rfc3161_timestamps.truncate(stamps);
         Cow::Owned(alone)
     };
     let subject = subject(sealed.payload())?;

@@ -98,6 +98,7 @@ impl Arguments {
         let reports = if let Some(path) = &self.bundle {
             vec![Box::pin(self.attach_signed(path, &registry, store, global, printer)).await?]
         } else {
+            self.bundle_out.as_deref().map_or(Ok(()), writable)?;
             let trust = self.trust.load(&registry, global, printer).await?;
             let services = self.signing.services(self.trust.instance(), &global.plain_http)?;
             let hand = self.signing.hand(self.key.as_ref(), &self.key_passphrase_env, &services)?;
@@ -202,6 +203,16 @@ impl Arguments {
 
 fn warn(printer: Printer, text: &str) {
     printer.talk(&format!("warning: {text}"));
+}
+
+/// Whether there can be such a file, as far as can be told before there is something to write.
+fn writable(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(Error::request(format!("the bundle cannot be written to `{}`", shown(path)))
+            .hint("`--bundle-out` names a file, in a folder that is there"));
+    }
+    Ok(())
 }
 
 fn public_key(path: &Path) -> Result<PublicKey, Error> {

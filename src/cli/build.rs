@@ -238,8 +238,7 @@ impl Said<'_> {
     fn nar_hash(&self) -> Result<NarHash, Error> {
         let computed = self.result.map(|path| {
             let failed = |error| Error::request(format!("cannot hash `{}`", shown(path))).because(error);
-            let real = std::fs::canonicalize(path).map_err(failed)?;
-            tree::nar_hash(&real).map_err(failed)
+            tree::store_path(path).and_then(|path| tree::nar_hash(&path)).map_err(failed)
         });
         match (self.nar_hash, computed.transpose()?) {
             (Some(given), Some(computed)) if given != computed => {

@@ -44,7 +44,7 @@ pub async fn checkout() -> Result<Option<Checkout>, String> {
         return Ok(None);
     }
     let head = text(&["rev-parse", "--verify", "HEAD^{commit}"]).await?;
-    let status = ["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=none"];
+    let status = ["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=untracked"];
     let status = ask(&status).await?;
     if !status.ok {
         return Err(status.why());

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::nix::NarHash;
 use crate::nix::nar::NarHasher;
@@ -11,6 +11,29 @@ use crate::nix::nar::NarHasher;
 const CHUNK: usize = 1 << 18;
 /// Nix itself goes no deeper than a path can be long; this keeps the stack bounded.
 const MAX_DEPTH: usize = 1024;
+/// As many links as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// What a path such as `result` stands for: links are followed as far as the store, as Nix does. A
+/// store path that is itself a link has a narHash of its own.
+///
+/// # Errors
+/// When it leads nowhere.
+pub fn store_path(path: &Path) -> io::Result<PathBuf> {
+    let mut path = std::path::absolute(path)?;
+    for _ in 0..MAX_LINKS {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return fs::canonicalize(path);
+        };
+        let folder = fs::canonicalize(folder)?;
+        path = folder.join(name);
+        if folder.ends_with("nix/store") || !fs::symlink_metadata(&path)?.is_symlink() {
+            return Ok(path);
+        }
+        path = folder.join(fs::read_link(&path)?);
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
 
 /// The narHash of a file, directory or symbolic link, as `nix hash path` prints it.
 ///

@@ -123,12 +123,14 @@ pub async fn run(
         };
         let signed = signing.sign(ready.statement.to_payload(), proven);
         let ((attestation, log_index), json) = try_join(signed, warned).await?.0;
-        keep(request, &json)?;
+        let kept = keep(request, &json);
         let attached = if request.attach {
             Some(ready.attach(registry, &attestation, &request.store, &request.slot, &json).await?)
         } else {
             None
         };
+        // What is logged is not lost with the file.
+        kept?;
         Ok::<_, Error>(Report::Attested(attested(&attestation, log_index, attached)))
     });
     // All come to an end, so that one failure leaves no other half done.
@@ -288,7 +290,9 @@ fn proven(
 fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
     let Some(path) = &request.bundle_out else { return Ok(()) };
     files::write(path, bundle).map_err(|error| {
-        Error::undecided(format!("cannot write the bundle to `{}`", path.display())).because(error)
+        Error::undecided(format!("cannot write the bundle to `{}`", path.display()))
+            .because(error)
+            .hint("run the same again once the file can be written: what is attached is not signed anew")
     })
 }
 

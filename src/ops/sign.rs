@@ -93,10 +93,18 @@ impl Signing<'_> {
                     spent = Some(certified);
                 }
                 (Err((reason, detail)), _) => {
+                    let hint = match reason {
+                        // Here there is no leeway for the time of a Rekor v1.
+                        Reason::TimeInFuture => "set the clock of this machine; then run the same again",
+                        Reason::TimestampInvalid => {
+                            "the trusted root must name the timestamp authority, and `docs/trust.md` says which can be read"
+                        }
+                        _ => "a signing service is not the one that the trusted root names",
+                    };
                     return Err(Error::undecided(format!(
                         "the new attestation does not verify ({reason}): {detail}"
                     ))
-                    .hint("a signing service is not the one that the trusted root names"));
+                    .hint(hint));
                 }
             }
         }

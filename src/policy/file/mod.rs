@@ -303,9 +303,7 @@ mod tests {
     const WITNESS: &str = "witness.example/one+0a9da1ee+BHG1hRqns0eH8/jMrzqg86CCCkh5aMnDv6rl2Nw22mM9";
 
     fn pem(n: u8) -> String {
-        let mut point = [n; 65];
-        point[0] = 4;
-        PublicKey::from_point(&point).unwrap().to_pem()
+        PublicKey::from_ed25519(&[n; 32]).unwrap().to_pem()
     }
 
     fn text() -> String {
