@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use quorate_bed::image::Image;
 use quorate_bed::{Answer, Auth, Fault, FaultAction, Registry, RegistryOptions};
-use shop::{Run, Shop};
+use shop::{AMD64, COMMIT, NAR_HASH, Run, Shop};
 
 /// A proxy, and the first line of each connection to it.
 struct Proxy {
@@ -226,6 +226,30 @@ fn only_certificates_that_are_trusted_are_taken() {
             }
         }
     }
+}
+
+#[test]
+fn a_log_with_a_certificate_that_is_not_trusted_is_told_from_one_that_is_down() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let (tls, ca) = shop.bed.registry.listen_tls("rekor.example", true);
+    shop.write("ca.pem", ca);
+    let proxy = Proxy::start(tls, plain(&shop));
+    let attest = |more: &[&str]| {
+        let config = release.images[0].config_digest.as_str();
+        let built = ["--system", AMD64.1, "--config-digest", config, "--nar-hash", NAR_HASH];
+        let of = ["--builder", "github", "--key", "github.key", "--commit", COMMIT, "--sequence", "1"];
+        let arguments = [&["attest", &release.reference], &built[..], &of[..], more].concat();
+        run(&shop, &arguments, &[("HTTPS_PROXY", &proxy.url)])
+    };
+    let there = ["--rekor-url", "https://rekor.example"];
+    attest(&there).exits(3).says("(service-unreachable)").says("--ca-file");
+    // Trusted, it is no log.
+    let answered = attest(&[&there[..], &["--ca-file", "ca.pem"]].concat()).exits(3).says("(service-");
+    assert!(!answered.stderr.contains("--ca-file"), "{}", answered.stderr);
+    let down = attest(&["--rekor-url", "http://127.0.0.1:1"]).exits(3).says("(service-unreachable)");
+    assert!(!down.stderr.contains("--ca-file"), "{}", down.stderr);
+    attest(&[]).exits(0);
 }
 
 #[test]

@@ -25,6 +25,10 @@ impl fmt::Display for Asked {
     }
 }
 
+/// What to do about a certificate that is not trusted.
+pub(in crate::edge) const OWN_AUTHORITY: &str =
+    "if it is a server of your own: `--ca-file FILE` trusts the authority of its certificate";
+
 /// Why there is no TLS connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
@@ -220,10 +224,7 @@ impl Error {
             Self::Unreachable { asked, tls: Some(Tls::None), .. } => {
                 format!("the server speaks no TLS; if that is meant: --plain-http {}", asked.host)
             }
-            Self::Unreachable { tls: Some(Tls::Certificate), .. } => {
-                "if it is a registry of your own: `--ca-file FILE` trusts the authority of its certificate"
-                    .to_owned()
-            }
+            Self::Unreachable { tls: Some(Tls::Certificate), .. } => OWN_AUTHORITY.to_owned(),
             Self::Unreachable { asked, .. } => {
                 format!("check the name `{}` and the network; then run the same again", asked.host)
             }

@@ -581,6 +581,11 @@ fn is_hopeless(error: &reqwest::Error) -> bool {
     error.is_builder() || error.is_dns() || tls(error).is_some()
 }
 
+/// Whether the peer's certificate is not one that is trusted.
+pub(in crate::edge) fn is_distrusted(error: &reqwest::Error) -> bool {
+    trouble(error) == Some(Tls::Certificate)
+}
+
 fn trouble(error: &reqwest::Error) -> Option<Tls> {
     match tls(error)? {
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Some(Tls::None),
