@@ -80,7 +80,8 @@ impl Error {
         let mut causes = Vec::new();
         let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
         while let Some(cause) = next {
-            let text = cause.to_string();
+            // Some end with the line that they show.
+            let text = cause.to_string().trim_end().to_owned();
             // Many errors repeat their source in their own words.
             if !causes.last().is_some_and(|last: &String| last.ends_with(&text)) {
                 causes.push(text);

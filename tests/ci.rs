@@ -147,6 +147,20 @@ fn an_answer_that_the_job_cannot_be_given_is_none() {
     shop.quorate(&arguments).exits(0);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_nobody_can_read_is_none_and_says_so() {
+    let shop = Shop::open();
+    let release = shop.agreed("git-1", "1");
+    let mut command = shop.command(&["verify", &release.reference]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("error: cannot write the result to stdout"), "{said}");
+    shop.quorate(&["verify", &release.reference]).exits(0);
+}
+
 #[test]
 fn text_of_others_is_no_command() {
     let shop = Shop::open();

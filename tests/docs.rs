@@ -22,6 +22,9 @@ use serde_json::Value;
 /// A page that begins anew, with servers of its own.
 const FIRST_RELEASE: &str = "docs/first-release.md";
 
+/// The page whose policies are used by the command lines around them: each begins with its name.
+const OPERATIONS: &str = "docs/operations.md";
+
 /// Every page, in the order in which their command lines are run.
 const PAGES: &[&str] = &[
     "README.md",
@@ -32,6 +35,7 @@ const PAGES: &[&str] = &[
     "docs/promote.md",
     "docs/verify.md",
     "docs/policy.md",
+    OPERATIONS,
     "docs/nix.md",
     "docs/rebuilder.md",
     "docs/github-actions.md",
@@ -280,6 +284,10 @@ impl Walk {
         fs::write(walk.folder.path().join("quorate.toml"), walk.real(&policy)).unwrap();
         let production = blocks("docs/promote.md", "toml").remove(0);
         fs::write(walk.folder.path().join("production.toml"), walk.real(&production)).unwrap();
+        for policy in blocks(OPERATIONS, "toml") {
+            let (name, _) = policy.strip_prefix("# ").and_then(|named| named.split_once('\n')).unwrap();
+            fs::write(walk.folder.path().join(name), walk.real(&policy)).unwrap();
+        }
         let root = keyless_root(&[&walk.bed.log], &[], &[&walk.bed.tsa], &[&walk.fulcio]);
         fs::write(walk.folder.path().join("trusted_root.json"), root.to_string()).unwrap();
         let commit = "5f1c2d9e8b7a6f5e4d3c2b1a09f8e7d6c5b4a392";
@@ -367,5 +375,49 @@ fn the_first_release_goes_as_its_page_says() {
     old.push(&walk.bed.registry.host(), "acme/app", "latest").unwrap();
     let run: usize =
         blocks(FIRST_RELEASE, "console").iter().map(|block| walk.run(FIRST_RELEASE, block)).sum();
-    assert!(run >= 13, "only {run} command lines were run");
+    assert!(run >= 11, "only {run} command lines were run");
+}
+
+/// The script for a job that deploys, with a stand-in for `kubectl` that notes what it is told.
+#[cfg(unix)]
+#[test]
+fn the_script_that_deploys_starts_what_was_judged_and_nothing_else() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let mut walk = Walk::start();
+    for block in blocks("README.md", "console") {
+        walk.run("README.md", &block);
+    }
+    let folder = walk.folder.path().to_owned();
+    let script = blocks("docs/verify.md", "sh").into_iter().find(|block| block.contains("kubectl")).unwrap();
+    fs::write(folder.join("deploy"), walk.real(&script)).unwrap();
+    fs::create_dir(folder.join("bin")).unwrap();
+    symlink(env!("CARGO_BIN_EXE_quorate"), folder.join("bin/quorate")).unwrap();
+    fs::write(folder.join("bin/kubectl"), "#!/bin/sh\necho \"$*\" >> \"$STARTED\"\n").unwrap();
+    fs::set_permissions(folder.join("bin/kubectl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let deploy = |walk: &Walk| {
+        let started = folder.join("started");
+        let _ = fs::remove_file(&started);
+        let output = Command::new("/bin/sh")
+            .arg("deploy")
+            .env_clear()
+            .envs(&walk.environment)
+            .env("PATH", folder.join("bin"))
+            .env("STARTED", &started)
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        (output.status.code(), fs::read_to_string(started).ok())
+    };
+    let repository = walk.real("ghcr.io/acme/app");
+    let (code, started) = deploy(&walk);
+    assert_eq!(code, Some(0));
+    let started = started.unwrap();
+    let image = format!("set image deployment/app app={repository}@sha256:ebe18d87");
+    assert!(started.starts_with(&image) && started.lines().count() == 1, "{started}");
+
+    for block in blocks("docs/disagreement.md", "console") {
+        walk.run("docs/disagreement.md", &block);
+    }
+    assert_eq!(deploy(&walk), (Some(1), None));
 }

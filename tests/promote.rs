@@ -93,6 +93,17 @@ fn a_tag_moves_only_away_from_what_is_expected() {
 }
 
 #[test]
+fn a_tag_without_a_rule_is_not_moved() {
+    let shop = Shop::open();
+    let release = shop.agreed("git-1", "1");
+    let refused = promote(&shop, &release, &["--tag", "latest", "--tag", "lates"]).exits(2);
+    // A first rule would leave `latest` without one: who adds it must know.
+    refused.says("no rule for the tag `lates`").says("replaces those for `latest`");
+    assert!(shop.bed.registry.log().is_empty(), "nothing was asked");
+    promote(&shop, &release, &["--tag", "latest"]).exits(0);
+}
+
+#[test]
 fn a_tag_of_evidence_is_no_tag_of_a_release() {
     let shop = Shop::open();
     let tags = "quorum = 2\n[[image.tag]]\nname = \"*\"\nrule = \"forward\"\n";

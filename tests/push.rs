@@ -452,6 +452,8 @@ fn what_is_no_image_is_refused() {
         fs::set_permissions(shop.path("result"), Permissions::from_mode(0o755)).unwrap();
         let refused = run(&shop, &[&shop.at("x"), "--run"]).exits(2);
         assert!(refused.stderr.contains(says), "{what}: {}", refused.stderr);
+        // That is an option of `attest`.
+        assert!(!refused.stderr.contains("--built-image"), "{what}: {}", refused.stderr);
     }
     shop.write("result", &archive[..archive.len() / 2]);
     run(&shop, &[&shop.at("x")]).exits(2).says("cut short");

@@ -72,7 +72,7 @@ fn a_dissent_blocks_and_is_named() {
         let refused = shop
             .quorate(&["promote", &release.reference, "--tag", "latest", "-o", "json"])
             .exits(1)
-            .says("a builder disagrees")
+            .says("a builder disagrees (basement)")
             .json();
         assert_eq!(refused["verdict"], "dissent");
         assert_eq!(cell(&refused, "linux/amd64", "basement"), "dissent signed-dissent");

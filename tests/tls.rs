@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use quorate_bed::{Answer, Auth, Fault, FaultAction, RegistryOptions};
-use shop::{Run, Shop};
+use quorate_bed::image::Image;
+use quorate_bed::{Answer, Auth, Fault, FaultAction, Registry, RegistryOptions};
+use shop::{AMD64, COMMIT, NAR_HASH, Run, Shop};
 
 /// A proxy, and the first line of each connection to it.
 struct Proxy {
@@ -82,11 +83,16 @@ fn plain(shop: &Shop) -> SocketAddr {
     shop.host().parse().unwrap()
 }
 
-/// Reads both images of `host`, with `environment` in the place of every proxy and TLS root that
-/// the environment of the test names.
+/// Reads both images of `host`.
 fn read(shop: &Shop, host: &str, more: &[&str], environment: &[(&str, &str)]) -> Run {
     let [target, amd64, arm64] = ["all", "amd64", "arm64"].map(|tag| format!("{host}/acme/app:{tag}"));
-    let mut command = shop.command(&[&["assemble", "--dry-run", &target, &amd64, &arm64], more].concat());
+    run(shop, &[&["assemble", "--dry-run", &target, &amd64, &arm64], more].concat(), environment)
+}
+
+/// Runs it with `environment` in the place of every proxy and TLS root that the environment of the
+/// test names.
+fn run(shop: &Shop, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+    let mut command = shop.command(arguments);
     for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"] {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
@@ -111,6 +117,26 @@ fn one_http2_connection_serves_a_run() {
     let log = shop.bed.registry.log();
     assert_eq!(log.len(), 4);
     assert!(log.iter().all(|r| r.http2));
+}
+
+#[test]
+fn what_is_sent_while_it_is_read_ends_over_http2_as_well() {
+    let (shop, other) = (Shop::open(), Registry::start(RegistryOptions::default()));
+    let image = Image::build("linux", "amd64", None, &[("message", b"hello", 0o644)]);
+    image.push(&other.host(), "builds/app", "git-1-amd64").unwrap();
+    let (tls, ca) = shop.bed.registry.listen_tls("registry.example", true);
+    shop.write("ca.pem", ca);
+    let proxy = Proxy::start(tls, plain(&shop));
+    let source = format!("{}/builds/app:git-1-amd64", other.host());
+    let options = ["--platforms", "linux/amd64", "--ca-file", "ca.pem", "--timeout", "30"];
+    let arguments = [&["assemble", "registry.example/acme/app:git-1", &source], &options[..]].concat();
+    run(&shop, &arguments, &[("HTTPS_PROXY", &proxy.url)]).exits(0);
+    // A layer and a configuration, each read and sent once.
+    let sent = shop.bed.registry.log();
+    let sent: Vec<_> = sent.iter().filter(|r| r.method == "PUT" && r.path.contains("/blobs/")).collect();
+    assert_eq!(sent.len(), 2);
+    assert!(sent.iter().all(|r| r.http2));
+    assert_eq!(other.log().iter().filter(|r| r.path.ends_with(&image.layer_digest)).count(), 1);
 }
 
 #[test]
@@ -193,11 +219,37 @@ fn only_certificates_that_are_trusted_are_taken() {
             None => assert_eq!(run.code, 0, "{host} {option:?} {variable:?}: {}", run.stderr),
             Some(reason) => {
                 assert!(run.stderr.contains(reason), "{host} {option:?} {variable:?}: {}", run.stderr);
+                let hint = "--ca-file";
+                assert!(run.stderr.contains(hint), "{host} {option:?} {variable:?}: {}", run.stderr);
                 run.exits(3);
                 assert!(shop.bed.registry.log().is_empty(), "nothing was said to a stranger");
             }
         }
     }
+}
+
+#[test]
+fn a_log_with_a_certificate_that_is_not_trusted_is_told_from_one_that_is_down() {
+    let shop = Shop::open();
+    let release = shop.release("git-1", "hello");
+    let (tls, ca) = shop.bed.registry.listen_tls("rekor.example", true);
+    shop.write("ca.pem", ca);
+    let proxy = Proxy::start(tls, plain(&shop));
+    let attest = |more: &[&str]| {
+        let config = release.images[0].config_digest.as_str();
+        let built = ["--system", AMD64.1, "--config-digest", config, "--nar-hash", NAR_HASH];
+        let of = ["--builder", "github", "--key", "github.key", "--commit", COMMIT, "--sequence", "1"];
+        let arguments = [&["attest", &release.reference], &built[..], &of[..], more].concat();
+        run(&shop, &arguments, &[("HTTPS_PROXY", &proxy.url)])
+    };
+    let there = ["--rekor-url", "https://rekor.example"];
+    attest(&there).exits(3).says("(service-unreachable)").says("--ca-file");
+    // Trusted, it is no log.
+    let answered = attest(&[&there[..], &["--ca-file", "ca.pem"]].concat()).exits(3).says("(service-");
+    assert!(!answered.stderr.contains("--ca-file"), "{}", answered.stderr);
+    let down = attest(&["--rekor-url", "http://127.0.0.1:1"]).exits(3).says("(service-unreachable)");
+    assert!(!down.stderr.contains("--ca-file"), "{}", down.stderr);
+    attest(&[]).exits(0);
 }
 
 #[test]

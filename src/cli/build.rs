@@ -131,7 +131,9 @@ impl BuildArguments {
         let (Some(builder), false) = (self.builder.clone(), systems.is_empty()) else {
             let options = [("`--builder`", self.builder.is_none()), ("`--system`", systems.is_empty())];
             let missing: Vec<_> = options.iter().filter(|(_, is)| *is).map(|(option, _)| *option).collect();
-            return Err(Error::request(format!("{} must be given", missing.join(" and "))));
+            return Err(Error::request(format!("{} must be given", missing.join(" and "))).hint(
+                "`--builder` is the name in the policy; `--result x86_64-linux=PATH` names a system as well",
+            ));
         };
         if let Some(target) = self.target.as_ref().filter(|target| System::named_in(target)) {
             return Err(Error::request(format!("`--target {target}` names a system")).hint(

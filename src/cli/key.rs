@@ -50,7 +50,8 @@ impl Arguments {
                 public.push(".pub");
                 let public = PathBuf::from(public);
                 if public.exists() {
-                    return Err(Error::request(format!("`{}` exists already", shown(&public))));
+                    return Err(Error::request(format!("`{}` exists already", shown(&public)))
+                        .hint("nothing was written; name another file"));
                 }
                 let (signer, pem) = KeyPair::generate()?;
                 let write = |path: &Path, bytes: &[u8], secret: bool| {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, value_parser};
 use serde_json::Value;
 
@@ -81,7 +82,7 @@ Exit codes:
   130  interrupted
 Only 0 may let a pipeline go on.
 
-Every option can be given as QUORATE_OPTION in the environment: `--trusted-root` is
+Options can be given as QUORATE_OPTION in the environment: `--trusted-root` is
 QUORATE_TRUSTED_ROOT. Where commands have an option of one name for different things, the variable
 names the command: `promote --tag` is QUORATE_PROMOTE_TAG.";
 
@@ -125,8 +126,8 @@ struct Global {
     /// Whether to write step outputs, a summary and annotations for a CI job
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", env = "QUORATE_CI")]
     ci: ci::Setting,
-    /// Seconds until the whole run is given up [default: 60; for `attest`, which may read whole
-    /// layers, 600]
+    /// Seconds until the whole run is given up [default: 60; 600 where whole layers may be read or
+    /// sent: `push`, `attest`, images from elsewhere]
     #[arg(long, global = true, value_name = "SECONDS", env = "QUORATE_TIMEOUT", value_parser = value_parser!(u64).range(..=DAY))]
     timeout: Option<u64>,
 }
@@ -332,11 +333,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let matches = Cli::command().try_get_matches_from(arguments);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
             // Help and version are data.
             return if error.exit_code() == 0 {
                 error.print().map_or(ExitCode::from(UNDECIDED), |()| ExitCode::SUCCESS)
             } else {
+                name_the_policy(&mut error);
                 wrong(&error);
                 ExitCode::from(REQUEST)
             };
@@ -382,10 +384,24 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = &told {
         printer.error(error);
     }
+    let printed = printed.map_err(|error| {
+        printer.error(&Error::undecided("cannot write the result to stdout").because(error));
+    });
     match finished.code() {
         // A "yes" that nobody could read is none.
         0 if printed.is_err() || kept.is_err() || told.is_err() => ExitCode::from(UNDECIDED),
         code => ExitCode::from(code),
+    }
+}
+
+/// Where there is no policy, says what it is for and who names it.
+fn name_the_policy(error: &mut clap::Error) {
+    let missing = error.get(ContextKind::InvalidArg);
+    if let Some(ContextValue::Strings(missing)) = missing
+        && missing.iter().any(|argument| argument.starts_with("--policy "))
+    {
+        let tip = "the policy says who may vote: name it by `--policy`, or in the variable QUORATE_POLICY";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
 }
 
@@ -474,8 +490,10 @@ impl Global {
     fn registry(&self, seconds: u64) -> Result<Registry, Error> {
         let mut credentials = Credentials::from_environment();
         for variable in &self.creds_env {
-            let source = Source::variable(variable)
-                .map_err(|why| Error::request(format!("--creds-env: {why}")).hint("export it first"))?;
+            let source = Source::variable(variable).map_err(|why| {
+                Error::request(format!("`--creds-env`: {why}"))
+                    .hint("it must hold `user:password`, or `:TOKEN` for an identity token, and be exported")
+            })?;
             credentials = credentials.with_source(source);
         }
         for source in &self.creds {

@@ -29,16 +29,16 @@ pub(super) struct SigningArguments {
     #[arg(long, value_name = "FILE", env = "QUORATE_SIGNING_CONFIG")]
     signing_config: Option<PathBuf>,
     /// Without a key: Fulcio, the certificate authority
-    #[arg(long, value_name = "URL", env = "QUORATE_FULCIO_URL")]
+    #[arg(long, value_name = "URL", value_parser = address, env = "QUORATE_FULCIO_URL")]
     fulcio_url: Option<Url>,
     /// The Rekor log
-    #[arg(long, value_name = "URL", env = "QUORATE_REKOR_URL")]
+    #[arg(long, value_name = "URL", value_parser = address, env = "QUORATE_REKOR_URL")]
     rekor_url: Option<Url>,
     /// The version of its API
     #[arg(long, value_name = "VERSION", value_enum, default_value = "2", env = "QUORATE_REKOR_VERSION")]
     rekor_version: Version,
     /// The RFC 3161 timestamp authority; Rekor 1 can do without
-    #[arg(long, value_name = "URL", env = "QUORATE_TSA_URL")]
+    #[arg(long, value_name = "URL", value_parser = address, env = "QUORATE_TSA_URL")]
     tsa_url: Option<Url>,
 }
 
@@ -132,6 +132,14 @@ impl SigningArguments {
     }
 }
 
+/// How the address of a service is written.
+const WHOLE: &str = "write it whole, such as `https://rekor.example`";
+
+/// The address of a service.
+pub(super) fn address(text: &str) -> Result<Url, String> {
+    text.parse().map_err(|error| format!("{error}; {WHOLE}"))
+}
+
 /// https, or http to this machine or a host that the user named.
 pub(super) fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
     if !url.username().is_empty() || url.password().is_some() {
@@ -153,7 +161,8 @@ pub(super) fn secure(url: &Url, plain_http: &[String]) -> Result<(), Error> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if local || named() => Ok(()),
-        _ => Err(Error::request(format!("`{url}` is not https"))
+        "http" => Err(Error::request(format!("`{url}` is not https"))
             .hint(format!("`--plain-http {host}` allows plain http to that host"))),
+        _ => Err(Error::request(format!("`{url}` is not https")).hint(WHOLE)),
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct TrustArguments {
         long,
         value_name = "URL",
         env = "QUORATE_TUF_URL",
+        value_parser = super::signing::address,
         requires = "tuf_root",
         conflicts_with = "trust"
     )]

@@ -219,5 +219,6 @@ pub(super) fn outputs(verdict: &Verdict) -> Vec<(&'static str, String)> {
 /// What to say of a verdict that is not met; `None` if it is.
 pub(super) fn refusal(verdict: &Verdict) -> Option<Error> {
     let (what, hint) = report::next(verdict)?;
-    Some(Error::no(format!("{what}: `{}@{}`", verdict.repository, verdict.digest)).hint(hint))
+    let why = report::why(verdict).map(|why| format!(" ({why})")).unwrap_or_default();
+    Some(Error::no(format!("{what}{why}: `{}@{}`", verdict.repository, verdict.digest)).hint(hint))
 }

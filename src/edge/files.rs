@@ -36,7 +36,8 @@ pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 pub fn policy(path: &Path) -> Result<Policy, Error> {
     let shown = path.display();
     let bytes = read(path)
-        .map_err(|error| Error::request(format!("cannot read the policy `{shown}`")).because(error))?;
+        .map_err(|error| Error::request(format!("cannot read the policy `{shown}`")).because(error))
+        .map_err(|error| error.hint("`--policy FILE` names it, or the variable QUORATE_POLICY"))?;
     let text = String::from_utf8(bytes)
         .map_err(|error| Error::request(format!("the policy `{shown}` is not UTF-8")).because(error))?;
     let beside = path.parent().unwrap_or(Path::new(""));

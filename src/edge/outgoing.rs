@@ -104,7 +104,7 @@ impl Outgoing {
             }
             _ => (None, None),
         };
-        let (unknown, how, from) = (source.unknown(), how.clone(), path.clone());
+        let (how, from) = (how.clone(), path.clone());
         let read = tokio::task::spawn_blocking(move || {
             let outgoing = match (form, printed) {
                 (_, Some(printed)) => of_archive(printed, None),
@@ -118,7 +118,9 @@ impl Outgoing {
                 (Form::DockerArchiveZstd, None) => {
                     built::open(&from).and_then(|file| built::zstd(file, |from| of_archive(from, None)))
                 }
-                (Form::Script | Form::Layout | Form::Other, None) => return Err(unknown),
+                (Form::Script | Form::Layout | Form::Other, None) => {
+                    Err("it holds no image that is known here".into())
+                }
             };
             let outgoing = outgoing.map_err(|error| unusable(&from, error))?;
             if how.gzip { outgoing.compressed() } else { Ok(outgoing) }

@@ -8,7 +8,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Client, RequestBuilder};
 use url::Url;
 
-use super::registry::{Registry, Secret};
+use super::registry::{OWN_AUTHORITY, Registry, Secret, is_distrusted};
 use crate::error::Error;
 
 /// Rekor v2 answers when the entry is in a checkpoint, which can take ten seconds and more.
@@ -129,7 +129,9 @@ async fn once(request: RequestBuilder, url: &Url, limit: usize) -> Result<Answer
     let named = shown(url);
     let broken = |message: String, error: reqwest::Error| {
         let trouble = if error.is_timeout() { Trouble::Timeout } else { Trouble::Unreachable };
-        Failure { trouble, error: trouble.with(message).because(error.without_url()) }
+        let said = trouble.with(message);
+        let said = if is_distrusted(&error) { said.hint(OWN_AUTHORITY) } else { said };
+        Failure { trouble, error: said.because(error.without_url()) }
     };
     let sent = request.timeout(TIMEOUT).send().await;
     let mut response = sent.map_err(|error| broken(format!("no answer from {named}"), error))?;

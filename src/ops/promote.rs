@@ -272,7 +272,8 @@ fn kinds(policy: &Policy, request: &Request<'_>) -> Result<Vec<(Tag, TagKind)>, 
         let kind = rule.tag(tag).ok_or_else(|| {
             Error::request(format!("the policy has no rule for the tag `{tag}` of `{}`", request.place()))
                 .hint(format!(
-                    "add `[[image.tag]]` with `name = \"{tag}\"` and `rule = \"forward\"` or `\"immutable\"`"
+                    "is it the tag that you mean? If so, add `[[image.tag]]` with `name = \"{tag}\"`; the \
+                     first such rule replaces those for `latest` and versions: docs/policy.md, \"Tags\""
                 ))
         })?;
         if !kinds.iter().any(|(known, _)| known == tag) {

@@ -1,5 +1,6 @@
 //! The verdict, as `verify` prints it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -322,6 +323,20 @@ pub fn next(verdict: &Verdict) -> Option<(&'static str, &'static str)> {
             ("the quorum is not met", "let more builders attest the platforms that are short, then try again")
         }
     })
+}
+
+/// What is behind it, in a word or two: the code of a refusal, or who disagrees.
+pub fn why(verdict: &Verdict) -> Option<String> {
+    if let Some(refusal) = verdict.refusals.first() {
+        return Some(refusal.reason.to_string());
+    }
+    let status = match verdict.outcome {
+        Outcome::Equivocation => Status::Equivocation,
+        _ => Status::Dissent,
+    };
+    let cells = verdict.platforms.iter().flat_map(|row| &row.cells).filter(|cell| cell.status == status);
+    let names: BTreeSet<String> = cells.map(|cell| printable(&cell.builder)).collect();
+    (!names.is_empty()).then(|| names.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// What mends a refusal; no vote does.

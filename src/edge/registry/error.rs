@@ -25,6 +25,19 @@ impl fmt::Display for Asked {
     }
 }
 
+/// What to do about a certificate that is not trusted.
+pub(in crate::edge) const OWN_AUTHORITY: &str =
+    "if it is a server of your own: `--ca-file FILE` trusts the authority of its certificate";
+
+/// Why there is no TLS connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// The peer speaks no TLS.
+    None,
+    /// Its certificate is not one that is trusted for this host and now.
+    Certificate,
+}
+
 /// What the server said: status, and its own code and words where it gave any (distribution-spec,
 /// "Error Codes"). At most 300 characters, no control characters, no secret of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +74,8 @@ pub enum Error {
         asked: Asked,
         /// How many times.
         attempts: u32,
-        /// Whether the peer speaks no TLS.
-        not_tls: bool,
+        /// What was wrong with TLS, if it is known.
+        tls: Option<Tls>,
         /// What the connection said.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
@@ -205,12 +218,13 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Denied { asked, .. } => format!("docker login {}", asked.host),
-            Self::Unreachable { asked, not_tls: true, .. } if is_loopback(&asked.host) => {
+            Self::Unreachable { asked, tls: Some(Tls::None), .. } if is_loopback(&asked.host) => {
                 format!("the server speaks no TLS; leave out --tls {}", asked.host)
             }
-            Self::Unreachable { asked, not_tls: true, .. } => {
+            Self::Unreachable { asked, tls: Some(Tls::None), .. } => {
                 format!("the server speaks no TLS; if that is meant: --plain-http {}", asked.host)
             }
+            Self::Unreachable { tls: Some(Tls::Certificate), .. } => OWN_AUTHORITY.to_owned(),
             Self::Unreachable { asked, .. } => {
                 format!("check the name `{}` and the network; then run the same again", asked.host)
             }

@@ -53,6 +53,7 @@ use clients::Clients;
 use host::Host;
 
 pub use credentials::Credentials;
+pub(in crate::edge) use error::OWN_AUTHORITY;
 pub use error::{Asked, Error, Reply};
 pub use evidence::{Attached, Collected, Place, Skipped};
 pub use host::Access;
@@ -61,7 +62,7 @@ pub use referrers::Referrers;
 pub use secret::Secret;
 pub use source::Source;
 pub use tags::Untagged;
-pub(in crate::edge) use transport::Sink;
+pub(in crate::edge) use transport::{Sink, is_distrusted};
 
 /// Bytes of manifests, lists and blobs in one look at an image, so that memory stays bounded
 /// however many of them there are.

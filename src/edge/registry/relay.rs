@@ -31,6 +31,7 @@ pub(super) struct Relay {
     hash: Context,
     length: u64,
     named: Found,
+    ended: bool,
     /// What came instead.
     other: Arc<OnceLock<Found>>,
 }
@@ -39,15 +40,20 @@ impl Relay {
     fn new(named: &Descriptor, other: Arc<OnceLock<Found>>) -> (mpsc::Sender<Bytes>, Self) {
         let (sender, pieces) = mpsc::channel(WAITING);
         let (held, hash) = (Bytes::new(), Context::new(&SHA256));
-        (sender, Self { pieces, held, hash, length: 0, named: (named.digest, named.size), other })
+        let named = (named.digest, named.size);
+        (sender, Self { pieces, held, hash, length: 0, named, ended: false, other })
     }
 
     /// The next bytes to send. An empty piece says that all were read: a channel that merely ends says
-    /// that reading failed, and why that was, is known there.
+    /// that reading failed, and why that was, is known there. HTTP/2 asks once more after the last
+    /// bytes, and sends no end of the body before it is told that there are none.
     ///
     /// # Errors
     /// At the end, when they were not those of the blob.
     pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.ended {
+            return Ok(None);
+        }
         loop {
             let piece = self.pieces.recv().await;
             let piece = piece.ok_or_else(|| io::Error::other("the blob was not read to its end"))?;
@@ -68,6 +74,7 @@ impl Relay {
             let _ = self.other.set(found);
             return Err(io::Error::other("what was read is not the blob"));
         }
+        self.ended = true;
         Ok(Some(std::mem::take(&mut self.held)).filter(|last| !last.is_empty()))
     }
 }

@@ -20,7 +20,7 @@ use super::Registry;
 use super::address::Reach;
 use super::auth::learn;
 use super::clients::Way;
-use super::error::{Asked, Error, Reply, shown};
+use super::error::{Asked, Error, Reply, Tls, shown};
 use super::host::{Access, Host};
 use super::relay::Relay;
 use super::retry;
@@ -239,7 +239,7 @@ impl Registry {
                     let error = Error::Unreachable {
                         asked: asked.clone(),
                         attempts,
-                        not_tls: is_not_tls(&source),
+                        tls: trouble(&source),
                         source: Box::new(source.without_url()),
                     };
                     if hopeless {
@@ -581,6 +581,15 @@ fn is_hopeless(error: &reqwest::Error) -> bool {
     error.is_builder() || error.is_dns() || tls(error).is_some()
 }
 
-fn is_not_tls(error: &reqwest::Error) -> bool {
-    matches!(tls(error), Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+/// Whether the peer's certificate is not one that is trusted.
+pub(in crate::edge) fn is_distrusted(error: &reqwest::Error) -> bool {
+    trouble(error) == Some(Tls::Certificate)
+}
+
+fn trouble(error: &reqwest::Error) -> Option<Tls> {
+    match tls(error)? {
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Some(Tls::None),
+        rustls::Error::InvalidCertificate(_) => Some(Tls::Certificate),
+        _ => None,
+    }
 }
