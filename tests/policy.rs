@@ -178,7 +178,7 @@ fn weak_spots_are_shown_and_refused_only_if_asked() {
     shop.write("quorate.toml", alone);
     assert_eq!(weak(0, &[]), ["quorum-below-two", "one-voice", "no-sources"]);
     shop.write("quorate.toml", shop.policy(2).replace("\"Garnix\"", "\"Github\""));
-    assert_eq!(weak(0, &[]), ["no-sources", "operators-alike"]);
+    assert_eq!(weak(0, &[]), ["no-sources", "alike"]);
     let staged = "environments = { staging = 2, production = 3 }\nverify = \"staging\"\n";
     shop.write("quorate.toml", shop.policy(2).replace("quorum = 2\n", staged));
     assert_eq!(weak(0, &[]), ["verify-below-strictest", "no-sources"]);

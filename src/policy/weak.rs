@@ -41,13 +41,6 @@ pub fn weak_spots(policy: &Policy, rule: &ImageRule) -> Vec<WeakSpot> {
         weak("unbound", "statements count that name a manifest and a commit, and no content".to_owned());
     }
     let builders: Vec<&Builder> = policy.builders().iter().filter(|builder| builder.has_voice()).collect();
-    let mut operators = BTreeMap::new();
-    for operator in builders.iter().map(|builder| builder.operator.as_str()) {
-        let other = *operators.entry(operator.to_lowercase()).or_insert(operator);
-        if other != operator {
-            weak("operators-alike", format!("{other:?} and {operator:?} count as two operators"));
-        }
-    }
     let by_certificate = |builder: &&Builder| builder.credentials.iter().any(|c| c.issuer().is_some());
     let issuer = builders.iter().all(by_certificate).then_some(Domain::Issuer);
     for domain in
