@@ -601,6 +601,11 @@ fn a_bundle_is_kept_beside_what_is_attached() {
     let attested = shop.attest(&release, "github", AMD64.1, &kept).exits(0).json();
     let bundle = fs::read(shop.path("kept.json")).unwrap();
     assert_eq!(quorate_bed::image::digest(&bundle), attested["bundle"].as_str().unwrap());
+    // It is the log's first entry: what is zero or empty is written, for some readers ask for it.
+    let written: Value = serde_json::from_slice(&bundle).unwrap();
+    let entry = &written["verificationMaterial"]["tlogEntries"][0];
+    assert_eq!((&entry["logIndex"], &entry["inclusionProof"]["logIndex"]), (&json!("0"), &json!("0")));
+    assert_eq!(entry["inclusionProof"]["hashes"], json!([]));
     // What was there already is kept as well, and a registry that fails does not lose it.
     fs::remove_file(shop.path("kept.json")).unwrap();
     shop.attest(&release, "github", AMD64.1, &kept).exits(0);
