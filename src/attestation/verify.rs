@@ -221,10 +221,12 @@ pub fn prove<'a>(
                 })
                 .collect();
             // The hint proves nothing. Where it is right, what follows checks the signature of that key,
-            // and so it is not checked here as well.
-            let hinted = keys
-                .iter()
-                .find(|(key, trust)| trust.transparency != Transparency::None && sealed.hints_at(key));
+            // and so it is not checked here as well; but anybody can give a hint, so not if that comes
+            // after many timestamps.
+            let stamps = &sealed.inner.verification_material.timestamp_verification_data.rfc3161_timestamps;
+            let hinted = keys.iter().find(|(key, trust)| {
+                stamps.len() <= 1 && trust.transparency != Transparency::None && sealed.hints_at(key)
+            });
             if let Some((key, trust)) = hinted {
                 let signer = Signer::Key((*key).clone());
                 if let Ok(times) = times(sealed, &signer, trust) {
