@@ -324,6 +324,12 @@ fn who_is_silent_and_must_be_heard_is_named() {
     let run = shop.quorate(&promote).exits(1);
     assert!(run.stderr.contains(&format!("waiting: {says}")), "{}", run.stderr);
     assert_eq!(shop.bed.registry.writes().len(), writes, "nothing is written");
+    // A word on another build is none on this one.
+    for (_, system) in [AMD64, shop::ARM64] {
+        shop.attest(&release, "basement", system, &["--commit", shop::OTHER_COMMIT]).exits(0);
+    }
+    let run = shop.quorate(&promote).exits(1);
+    assert!(run.stderr.contains("waiting: the policy wants every builder heard"), "{}", run.stderr);
     shop.attest_all(&release, &["basement"]);
     let run = shop.quorate(&promote).exits(0);
     assert!(!run.stdout.contains("must hear") && !run.stderr.contains("waiting"), "{}", run.stdout);

@@ -355,6 +355,8 @@ fn provenance_that_counts_goes_with_the_release() {
         // What the new place holds stands by itself, and nothing is brought twice.
         shop.bed.registry.fault(Fault::status(503));
         shop.quorate(&["verify", &format!("{to}:latest")]).exits(0);
+        let tree = shop.quorate(&["inspect", &format!("{to}:latest")]).exits(0).stdout;
+        assert_eq!(tree.matches("(signed by garnix, ").count(), 2, "{tree}");
         shop.bed.registry.clear_faults();
         let again = promote(&shop, &release, &to, &[]).exits(0).json();
         assert_eq!((&again["outcome"], &again["copied"]["attestations"]), (&"unchanged".into(), &0.into()));

@@ -2,11 +2,11 @@
 
 use futures_util::future::{try_join, try_join_all};
 
-use super::gather::{MAX_CHILDREN, PREDICATE_TYPES, resolve};
-use crate::attestation::{Bundle, Rejection, Trusts, verify::verify};
+use super::gather::{MAX_CHILDREN, PREDICATE_TYPES, predicate_types, prove, resolve};
+use crate::attestation::{Bundle, Rejection, Trusts};
 use crate::edge::registry::{Collected, RawManifest, Referrers, Registry};
 use crate::error::Error;
-use crate::oci::{Config, Descriptor, ImageIndex, Manifest, Reference, Repository, Slot, media_type};
+use crate::oci::{Config, Descriptor, Digest, ImageIndex, Manifest, Reference, Repository, Slot, media_type};
 use crate::policy::Policy;
 use crate::report::inspect::{Image, Inspected, Node, Seen, Standing};
 
@@ -137,8 +137,11 @@ impl Asked<'_> {
     }
 
     async fn collect(&self, of: &Descriptor) -> Result<Collected, Error> {
-        let collected = self.registry.collect(self.repository, of.digest, &self.slots, &PREDICATE_TYPES);
-        Ok(collected.await?)
+        let types = match self.judge {
+            Some((policy, _)) => predicate_types(policy, self.repository),
+            None => PREDICATE_TYPES.to_vec(),
+        };
+        Ok(self.registry.collect(self.repository, of.digest, &self.slots, &types).await?)
     }
 
     fn evidence(&self, collected: Collected) -> Vec<Seen> {
@@ -150,23 +153,22 @@ impl Asked<'_> {
         let mut seen: Vec<Seen> = collected
             .bundles
             .iter()
-            .map(|bytes| match Bundle::parse(bytes) {
-                Err(why) => rejected(Rejection::of_bytes(bytes, why), None),
-                Ok(bundle) => {
-                    let statement = Some(bundle.statement().clone());
-                    let Some((policy, trusts)) = self.judge else {
-                        let standing = Standing::Unverified;
-                        return Seen { bundle: bundle.digest(), statement, standing };
-                    };
-                    match verify(&bundle, policy.may_sign(trusts)) {
+            .map(|bytes| {
+                let read = Bundle::parse(bytes);
+                let statement = read.as_ref().ok().map(|bundle| bundle.statement().clone());
+                let bundle = Digest::of(bytes);
+                match (self.judge, read) {
+                    (None, Err(why)) => rejected(Rejection::of_bytes(bytes, why), None),
+                    (None, Ok(_)) => Seen { bundle, statement, standing: Standing::Unverified },
+                    (Some((policy, trusts)), _) => match prove(bytes, policy, trusts) {
                         Err(rejection) => rejected(*rejection, statement),
                         Ok(proven) => {
-                            let builder = policy.builder(proven.signer());
+                            let builder = policy.builder(proven.said().1);
                             let builder = builder.map(|builder| builder.name.clone()).unwrap_or_default();
-                            let standing = Standing::Proven { builder, time: proven.earliest() };
-                            Seen { bundle: bundle.digest(), statement, standing }
+                            let time = proven.seen().map(|(first, _)| first);
+                            Seen { bundle, statement, standing: Standing::Proven { builder, time } }
                         }
-                    }
+                    },
                 }
             })
             .collect();
