@@ -360,11 +360,15 @@ fn links_are_followed_to_the_store_path_and_no_further() {
     use std::os::unix::fs::symlink;
     let shop = Shop::open();
     fs::create_dir_all(shop.path("nix/store")).unwrap();
-    shop.write("nix/store/image", "of some kind");
+    let stored = |name: &str| format!("nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}");
+    let (image, link) = (stored("image"), stored("link"));
+    shop.write(&image, "of some kind");
     shop.write("image", "elsewhere");
     for (target, link) in [
-        ("image", "nix/store/link"),
-        ("nix/store/link", "result"),
+        ("../../image", &*link),
+        (&link, "result"),
+        // A folder of that name that is no store.
+        (&image.replace("nix/store", "."), "nix/store/result"),
         ("result", "result-2"),
         ("image", "outside"),
         ("loop", "loop"),
@@ -379,16 +383,17 @@ fn links_are_followed_to_the_store_path_and_no_further() {
         shop.quorate(&[&build[..], &more].concat())
     };
     for (result, path) in [
-        ("result", "nix/store/link"),
-        ("result-2", "nix/store/link"),
-        ("nix/store/link", "nix/store/link"),
-        ("nix/store/image", "nix/store/image"),
+        ("result", &*link),
+        ("result-2", &link),
+        (&link, &link),
+        (&image, &image),
+        ("nix/store/result", &image),
         ("outside", "image"),
         ("./nix/../outside", "image"),
     ] {
         assert_eq!(of(result).exits(0).json()["narHash"], hash(path).as_str(), "{result}");
     }
-    assert_ne!(hash("nix/store/link"), hash("nix/store/image"));
+    assert_ne!(hash(&link), hash(&image));
     of("loop").exits(2);
     of("absent").exits(2);
 }

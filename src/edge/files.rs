@@ -3,8 +3,12 @@
 use std::fs::File;
 use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
 use std::io::{Read as _, Write as _};
+#[cfg(unix)]
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use tempfile::NamedTempFile;
 
 use crate::attestation::{Rejection, bundle};
 use crate::error::Error;
@@ -35,9 +39,11 @@ pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Reads a policy; the key files it names lie beside it.
 pub fn policy(path: &Path) -> Result<Policy, Error> {
     let shown = path.display();
-    let bytes = read(path)
-        .map_err(|error| Error::request(format!("cannot read the policy `{shown}`")).because(error))
-        .map_err(|error| error.hint("`--policy FILE` names it, or the variable QUORATE_POLICY"))?;
+    let bytes = read(path).map_err(|error| {
+        Error::request(format!("cannot read the policy `{shown}`"))
+            .because(error)
+            .hint("`--policy FILE` names it, or the variable QUORATE_POLICY")
+    })?;
     let text = String::from_utf8(bytes)
         .map_err(|error| Error::request(format!("the policy `{shown}` is not UTF-8")).because(error))?;
     let beside = path.parent().unwrap_or(Path::new(""));
@@ -152,22 +158,33 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> std::io::Result<()>
     file.sync_all()
 }
 
-/// Writes a file whole or not at all, in the place of one that is there; a link leads to it as before.
-/// What is no file, such as a pipe, is written to as it stands, and so is one whose folder takes no other.
+/// Writes a file whole or not at all, in the place of one that is there; a link leads to it as before,
+/// and it is of the same owner and mode. What is no file is written to as it stands: a pipe, a standard
+/// stream wherever that leads. So is a file that nothing can be put in the place of.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-        return std::fs::write(&path, bytes);
-    }
-    match replace(&path, |file| file.write_all(bytes)) {
-        // Such as a file that is mounted alone into a container.
+    let Some(place) = place(path) else { return std::fs::write(path, bytes) };
+    match replace(&place, |file| file.write_all(bytes)) {
+        // Such as a file that is mounted alone into a container, or is somebody else's.
         Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | ResourceBusy) => {
-            std::fs::write(&path, bytes)
+            std::fs::write(path, bytes)
         }
         done => done,
+    }
+}
+
+/// The file, through all links, that another can be put in the place of.
+fn place(path: &Path) -> Option<PathBuf> {
+    if path.starts_with("/dev") || path.starts_with("/proc") {
+        return None;
+    }
+    match std::fs::canonicalize(path) {
+        Ok(file) => file.is_file().then_some(file),
+        // A link to what is not there yet.
+        Err(_) if path.is_symlink() => None,
+        Err(_) => Some(path.to_owned()),
     }
 }
 
@@ -176,14 +193,25 @@ pub(super) fn replace(
     path: &Path,
     content: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let part = path.with_extension(format!("part-{}", std::process::id()));
-    let mut file = File::create(&part)?;
-    let written = content(&mut file).and_then(|()| file.sync_all());
-    let done = written.and_then(|()| std::fs::rename(&part, path));
-    if done.is_err() {
-        let _ = std::fs::remove_file(&part);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut part = part_in(folder.unwrap_or(Path::new(".")))?;
+    if let Ok(before) = std::fs::metadata(path) {
+        #[cfg(unix)]
+        std::os::unix::fs::fchown(part.as_file(), Some(before.uid()), Some(before.gid()))?;
+        part.as_file().set_permissions(before.permissions())?;
     }
-    done
+    content(part.as_file_mut())?;
+    part.as_file().sync_all()?;
+    part.persist(path)?;
+    Ok(())
+}
+
+/// A file of its own, that goes if it is not kept, for all that the umask lets read it.
+fn part_in(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut part = tempfile::Builder::new();
+    #[cfg(unix)]
+    part.permissions(std::fs::Permissions::from_mode(0o666));
+    part.prefix(".part-").tempfile_in(folder)
 }
 
 #[cfg(all(test, unix))]
@@ -209,6 +237,21 @@ mod tests {
         assert!(at("link").is_symlink());
         write(&at("new"), b"new").unwrap();
         assert_eq!(listed(), 3);
+        // As anybody would have made it.
+        std::fs::write(at("plain"), "").unwrap();
+        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("new"), mode("plain"));
+        std::fs::remove_file(at("plain")).unwrap();
+        std::fs::set_permissions(at("new"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        write(&at("new"), b"new").unwrap();
+        assert_eq!(mode("new"), 0o600);
+        // A link to what is not there yet leads there afterwards.
+        std::os::unix::fs::symlink(at("later"), at("early")).unwrap();
+        write(&at("early"), b"late").unwrap();
+        assert!(at("early").is_symlink());
+        assert_eq!(std::fs::read(at("later")).unwrap(), b"late");
+        std::fs::remove_file(at("early")).unwrap();
+        std::fs::remove_file(at("later")).unwrap();
 
         let failed = replace(&at("new"), |_| Err(std::io::Error::other("no space")));
         assert_eq!(failed.unwrap_err().to_string(), "no space");

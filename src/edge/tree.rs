@@ -1,5 +1,6 @@
 //! narHash of a path: walks the file system, tells the hasher what is there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -25,14 +26,21 @@ pub fn store_path(path: &Path) -> io::Result<PathBuf> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return fs::canonicalize(path);
         };
-        let folder = fs::canonicalize(folder)?;
-        path = folder.join(name);
-        if folder.ends_with("nix/store") || !fs::symlink_metadata(&path)?.is_symlink() {
+        let (folder, name) = (fs::canonicalize(folder)?, name.to_owned());
+        path = folder.join(&name);
+        let stored = folder.ends_with("nix/store") && is_store_name(&name);
+        if stored || !fs::symlink_metadata(&path)?.is_symlink() {
             return Ok(path);
         }
         path = folder.join(fs::read_link(&path)?);
     }
     Err(io::Error::other("too many levels of symbolic links"))
+}
+
+/// Whether a name in the store is that of a store path: 32 characters of base32, a dash, and more.
+fn is_store_name(name: &OsStr) -> bool {
+    let (hash, rest) = name.as_encoded_bytes().split_at_checked(32).unwrap_or_default();
+    hash.iter().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) && rest.starts_with(b"-")
 }
 
 /// The narHash of a file, directory or symbolic link, as `nix hash path` prints it.

@@ -124,12 +124,13 @@ pub async fn run(
         let signed = signing.sign(ready.statement.to_payload(), proven);
         let ((attestation, log_index), json) = try_join(signed, warned).await?.0;
         let kept = keep(request, &json);
+        // What is logged is not lost with the file.
         let attached = if request.attach {
-            Some(ready.attach(registry, &attestation, &request.store, &request.slot, &json).await?)
+            let attached = ready.attach(registry, &attestation, &request.store, &request.slot, &json).await;
+            Some(attached.map_err(|error| if kept.is_err() { lost(request, error) } else { error })?)
         } else {
             None
         };
-        // What is logged is not lost with the file.
         kept?;
         Ok::<_, Error>(Report::Attested(attested(&attestation, log_index, attached)))
     });
@@ -290,10 +291,20 @@ fn proven(
 fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
     let Some(path) = &request.bundle_out else { return Ok(()) };
     files::write(path, bundle).map_err(|error| {
-        Error::undecided(format!("cannot write the bundle to `{}`", path.display()))
-            .because(error)
-            .hint("run the same again once the file can be written: what is attached is not signed anew")
+        let hint = if request.attach {
+            "run the same again once the file can be written: what is attached is not signed anew"
+        } else {
+            "run the same again once the file can be written: it signs and logs anew"
+        };
+        Error::undecided(format!("cannot write the bundle to `{}`", path.display())).because(error).hint(hint)
     })
+}
+
+/// That a bundle is neither attached nor in its file.
+fn lost(request: &Request, error: Error) -> Error {
+    let path = request.bundle_out.as_ref().map(|path| format!(" nor written to `{}`", path.display()));
+    let path = path.unwrap_or_default();
+    Error::undecided(format!("the bundle is not attached{path}")).because(error)
 }
 
 /// The manifest of the platform that the system builds for.

@@ -87,7 +87,10 @@ pub fn decide(
     let bar = rule.bar(&expected.purpose);
     let quorum = expected.quorum.map_or(bar.quorum, |raised| raised.max(bar.quorum));
     let need = quorum.get() as usize;
-    let environment = expected.environment.as_ref().or(bar.environment.as_ref());
+    // Where its quorum is that of the tags, it is theirs that counts.
+    let named = expected.environment.as_ref();
+    let named = named.filter(|_| quorum > bar.quorum || expected.purpose == Purpose::Verify);
+    let environment = named.or(bar.environment.as_ref());
 
     let mut hearing = Hearing::new(policy, rule, candidate, &images);
     for attestation in &evidence.attestations {

@@ -128,9 +128,9 @@ fn alike<'a>(builders: &[&'a Builder], domain: Domain) -> Vec<(&'a str, &'a str)
 }
 
 /// Builders of different operators of which the workflows lie in one repository, in pairs.
-fn of_one_repository<'a>(builders: &[&'a Builder]) -> Vec<(&'a str, &'a str)> {
+fn of_one_repository<'a>(builders: &[&'a Builder]) -> BTreeSet<(&'a str, &'a str)> {
     let mut seen: BTreeMap<(&str, &str), &Builder> = BTreeMap::new();
-    let mut pairs = Vec::new();
+    let mut pairs = BTreeSet::new();
     for builder in builders {
         for credential in &builder.credentials {
             let MaySign::Certificate(matcher) = &credential.may_sign else { continue };
@@ -138,7 +138,7 @@ fn of_one_repository<'a>(builders: &[&'a Builder]) -> Vec<(&'a str, &'a str)> {
             let Some((repository, _)) = matcher.san.glob().as_str().split_once("/.") else { continue };
             let first = *seen.entry((&matcher.issuer, repository)).or_insert(builder);
             if first.operator != builder.operator {
-                pairs.push((first.name.as_str(), builder.name.as_str()));
+                pairs.insert((first.name.as_str(), builder.name.as_str()));
             }
         }
     }

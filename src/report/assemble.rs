@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::markdown;
 use crate::oci::release::Refusal;
 use crate::oci::{Descriptor, Digest, ImageIndex, Place, Platform, Store, Tag};
-use crate::text::printable;
+use crate::text::in_line;
 
 /// The media type of the JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.assemble.v1+json";
@@ -55,7 +55,7 @@ impl Assembled {
 pub fn text(report: &Report) -> String {
     match report {
         Report::Refused(refused) => {
-            format!("✗ refused: {}: {}\n", refused.fault.code(), printable(&refused.detail))
+            format!("✗ refused: {}: {}\n", refused.fault.code(), in_line(&refused.detail))
         }
         Report::Assembled(done) => {
             let mut text = format!("{}\n", done.image());

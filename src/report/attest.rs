@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::attestation::{Claim, Signer, Statement};
 use crate::oci::Digest;
-use crate::text::printable;
+use crate::text::{in_line, printable};
 
 /// The media type of the JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.attest.v1+json";
@@ -75,12 +75,12 @@ fn one_text(report: &Report) -> String {
         let mut text = format!("{headline}\n");
         let _ = writeln!(text, "  manifest      {}", attested.statement.manifest());
         let _ = writeln!(text, "  system        {}", build.system);
-        let _ = writeln!(text, "  builder       {}", printable(&build.builder));
+        let _ = writeln!(text, "  builder       {}", in_line(&build.builder));
         let _ = writeln!(text, "  commit        {}, sequence {}", build.commit, build.sequence);
         let _ = writeln!(text, "  narHash       {}", build.content.nar_hash);
         let _ = writeln!(text, "  configuration {}", build.content.config_digest);
         if let Signer::Certificate(identity) = &attested.signer {
-            let _ = writeln!(text, "  signer        {}", printable(&identity.to_string()));
+            let _ = writeln!(text, "  signer        {}", in_line(&identity.to_string()));
         }
         let _ = writeln!(text, "  bundle        {}", attested.bundle);
         if let Some(index) = attested.log_index {

@@ -242,7 +242,8 @@ fn matrix(page: &mut Page, verdict: &Verdict) {
 /// What a platform still needs, and the command for each builder that can mend it.
 fn shortfall(page: &mut Page, verdict: &Verdict, row: &PlatformRow) {
     let Some(missing) = verdict::missing(verdict, row) else { return };
-    page.markup("<h2>").text(&row.platform.to_string()).markup(" is short</h2>\n<p>");
+    let what = if row.have < row.need { " is short" } else { " is not heard to the end" };
+    page.markup("<h2>").text(&row.platform.to_string()).markup(what).markup("</h2>\n<p>");
     page.text(&missing).markup("</p>\n");
     let (Some(system), Some(digest)) = (row.system, row.digest) else { return };
     // A command is to be copied: only names that a shell takes as they stand.

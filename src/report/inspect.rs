@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::attestation::{Claim, Statement};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::reason::Reason;
-use crate::text::printable;
+use crate::text::in_line;
 
 /// The media type of the JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.inspect.v1+json";
@@ -90,7 +90,7 @@ pub enum Standing {
 pub fn text(found: &Inspected) -> String {
     let root = &found.root.descriptor;
     let mut text = format!("{}@{}\n", found.repository, root.digest);
-    let _ = writeln!(text, "{}, {} bytes", printable(&root.media_type), root.size);
+    let _ = writeln!(text, "{}, {} bytes", in_line(&root.media_type), root.size);
     branches(&mut text, "", &found.root);
     text
 }
@@ -120,7 +120,7 @@ fn branches(text: &mut String, indent: &str, node: &Node) {
     for (at, (line, below)) in lines.iter().enumerate() {
         let (branch, trunk) = if at == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
         // One line each, whatever others wrote.
-        let _ = writeln!(text, "{indent}{branch}{}", printable(line).replace('\n', " "));
+        let _ = writeln!(text, "{indent}{branch}{}", in_line(line));
         if let Some(below) = below {
             branches(text, &format!("{indent}{trunk}"), below);
         }

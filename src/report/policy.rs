@@ -10,7 +10,7 @@ use crate::glob::Glob;
 use crate::oci::Digest;
 use crate::policy::builder::{Credential, Revocation};
 use crate::policy::{Builder, Domain, ImageRule, Policy, TrustRule, TrustSource, WeakSpot, weak_spots};
-use crate::text::printable;
+use crate::text::in_line;
 
 /// The media type of `policy check`'s JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.policy-check.v1+json";
@@ -21,26 +21,26 @@ pub fn text(policy: &Policy, rules: &[&ImageRule]) -> String {
     for rule in rules {
         let _ = writeln!(text, "\n{}", rule.repository());
         for (name, value) in asked(rule) {
-            let _ = writeln!(text, "  {name:<13} {}", printable(&value));
+            let _ = writeln!(text, "  {name:<13} {}", in_line(&value));
         }
         for WeakSpot { code, detail } in weak_spots(policy, rule) {
-            let _ = writeln!(text, "  ! {code}: {}", printable(&detail));
+            let _ = writeln!(text, "  ! {code}: {}", in_line(&detail));
         }
     }
     text.push_str("\nbuilders\n");
     for builder in policy.builders() {
-        let _ = writeln!(text, "  {}", printable(&described(builder)));
+        let _ = writeln!(text, "  {}", in_line(&described(builder)));
     }
     let written: Vec<_> = policy.trusts().iter().filter(|(_, rule)| **rule != TrustRule::default()).collect();
     if !written.is_empty() {
         text.push_str("\ntrust\n");
         for (name, rule) in written {
-            let _ = writeln!(text, "  {name}: {}", printable(&wanted(rule)));
+            let _ = writeln!(text, "  {name}: {}", in_line(&wanted(rule)));
         }
     }
     for waiver in policy.waivers() {
         let (statement, until) = (waiver.statement, waiver.until);
-        let _ = writeln!(text, "waived until {until}: {statement}: {}", printable(&waiver.reason));
+        let _ = writeln!(text, "waived until {until}: {statement}: {}", in_line(&waiver.reason));
     }
     text
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::oci::{Digest, Repository, Tag};
 use crate::policy::Verdict;
 use crate::reason::Reason;
-use crate::text::printable;
+use crate::text::in_line;
 
 /// The media type of the JSON document.
 pub const MEDIA_TYPE: &str = "application/vnd.quorate.promote.v1+json";
@@ -310,7 +310,7 @@ pub fn text(report: &Report, style: Style) -> String {
             Action::Skipped => format!("not moved, names {}", digest(tag.after)),
             Action::Unknown => "not known: the registry does not say what it names now".to_owned(),
             Action::Elsewhere | Action::Refused => match &tag.refusal {
-                Some((reason, detail)) => format!("not moved: {reason}: {}", printable(detail)),
+                Some((reason, detail)) => format!("not moved: {reason}: {}", in_line(detail)),
                 None => "not moved".to_owned(),
             },
         };
@@ -327,7 +327,7 @@ pub fn text(report: &Report, style: Style) -> String {
             Removal::Done => "removed".to_owned(),
             Removal::Planned => "would be removed".to_owned(),
             Removal::Absent => "absent already".to_owned(),
-            Removal::Kept(why) => format!("not removed: {}", printable(why)),
+            Removal::Kept(why) => format!("not removed: {}", in_line(why)),
         };
         let _ = writeln!(text, "- {tag}  {line}");
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::oci::difference::{Cause, Difference};
 use crate::oci::{Digest, Platform};
-use crate::text::printable;
+use crate::text::in_line;
 
 /// One platform, and builders that got the same other image.
 #[derive(Debug, Clone)]
@@ -40,11 +40,11 @@ pub fn text(splits: &[Split]) -> String {
     let mut text = String::new();
     for split in splits {
         let cause = split.cause();
-        let who = printable(&split.who());
+        let who = in_line(&split.who());
         let _ = writeln!(text, "split {} {who}: {}: {}", split.platform, cause.code(), cause.text());
         for Difference { at, ours, theirs, cause } in &split.differences {
             let at = if at.is_empty() { cause.code() } else { at };
-            let line = [at, ours, theirs].map(|text| printable(text).replace('\n', " "));
+            let line = [at, ours, theirs].map(in_line);
             let [at, ours, theirs] = line;
             let _ = writeln!(text, "    {at}\n      image  {ours}\n      theirs {theirs}");
         }

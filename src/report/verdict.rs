@@ -269,7 +269,7 @@ fn contradiction(notes: &mut String, row: &PlatformRow, cell: &Cell) {
             let _ = match (differs, sides.as_slice()) {
                 (true, _) | (_, [_]) => {
                     let sign = if differs { "≠" } else { " " };
-                    writeln!(notes, "    {label:<13} {sign} {:<width$}  {value}", printable(who))
+                    writeln!(notes, "    {label:<13} {sign} {:<width$}  {value}", in_line(who))
                 }
                 _ if label.is_empty() => Ok(()),
                 _ => writeln!(notes, "    {label:<13} = {:<width$}  {value}", "all"),
@@ -336,7 +336,7 @@ pub fn why(verdict: &Verdict) -> Option<String> {
         _ => Status::Dissent,
     };
     let cells = verdict.platforms.iter().flat_map(|row| &row.cells).filter(|cell| cell.status == status);
-    let names: BTreeSet<String> = cells.map(|cell| printable(&cell.builder)).collect();
+    let names: BTreeSet<String> = cells.map(|cell| in_line(&cell.builder)).collect();
     (!names.is_empty()).then(|| names.into_iter().collect::<Vec<_>>().join(", "))
 }
 
@@ -375,8 +375,11 @@ pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
         return None;
     }
     if row.have >= row.need {
+        if !matches!(verdict.outcome, Outcome::Short) {
+            return None;
+        }
         let silent = row.cells.iter().filter(|cell| cell.reason == Some(Reason::BuilderSilent));
-        let silent: Vec<String> = silent.map(|cell| printable(&cell.builder)).collect();
+        let silent: Vec<String> = silent.map(|cell| in_line(&cell.builder)).collect();
         return (!silent.is_empty())
             .then(|| format!("{} must hear {} as well", row.platform, silent.join(", ")));
     }
@@ -388,7 +391,7 @@ pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
         .filter(|cell| matches!(cell.status, Status::Missing | Status::Rejected | Status::Waived))
         .filter(|cell| cell.able && cell.reason != Some(Reason::KeyRevoked))
         .filter(|cell| !counted.contains(&cell.operator.as_str()))
-        .map(|cell| printable(&cell.builder))
+        .map(|cell| in_line(&cell.builder))
         .collect();
     let lacking = row.need - row.have;
     let operators = if lacking == 1 { "operator" } else { "operators" };
@@ -401,7 +404,7 @@ pub(super) fn missing(verdict: &Verdict, row: &PlatformRow) -> Option<String> {
 fn matrix(text: &mut String, verdict: &Verdict, style: Style) {
     let Some(first) = verdict.platforms.first() else { return };
     let mut header = vec!["platform".to_owned(), "quorum".to_owned()];
-    header.extend(first.cells.iter().map(|cell| printable(&cell.builder)));
+    header.extend(first.cells.iter().map(|cell| in_line(&cell.builder)));
     let mut lines = vec![header];
     for row in &verdict.platforms {
         let mut line = vec![row.platform.to_string(), format!("{} of {}", row.have, row.need)];

@@ -25,17 +25,17 @@ impl fmt::Display for Asked {
     }
 }
 
-/// What to do about a certificate that is not trusted.
+/// What to do about a certificate that nobody who is trusted vouches for.
 pub(in crate::edge) const OWN_AUTHORITY: &str =
     "if it is a server of your own: `--ca-file FILE` trusts the authority of its certificate";
 
 /// Why there is no TLS connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// The peer speaks no TLS.
-    None,
-    /// Its certificate is not one that is trusted for this host and now.
-    Certificate,
+    /// The peer speaks none.
+    Absent,
+    /// Nobody who is trusted vouches for its certificate.
+    Unknown,
 }
 
 /// What the server said: status, and its own code and words where it gave any (distribution-spec,
@@ -218,13 +218,13 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Denied { asked, .. } => format!("docker login {}", asked.host),
-            Self::Unreachable { asked, tls: Some(Tls::None), .. } if is_loopback(&asked.host) => {
+            Self::Unreachable { asked, tls: Some(Tls::Absent), .. } if is_loopback(&asked.host) => {
                 format!("the server speaks no TLS; leave out --tls {}", asked.host)
             }
-            Self::Unreachable { asked, tls: Some(Tls::None), .. } => {
+            Self::Unreachable { asked, tls: Some(Tls::Absent), .. } => {
                 format!("the server speaks no TLS; if that is meant: --plain-http {}", asked.host)
             }
-            Self::Unreachable { tls: Some(Tls::Certificate), .. } => OWN_AUTHORITY.to_owned(),
+            Self::Unreachable { tls: Some(Tls::Unknown), .. } => OWN_AUTHORITY.to_owned(),
             Self::Unreachable { asked, .. } => {
                 format!("check the name `{}` and the network; then run the same again", asked.host)
             }

@@ -59,9 +59,9 @@ impl Pages {
     }
 }
 
-/// Target and parameters of each link of a header value; `None` where it is malformed. A comma may stand
-/// in a target, and in a quoted parameter.
-fn links(mut text: &str) -> Option<Vec<(&str, &str)>> {
+/// The target of each link of a header value, and its parameters with their names; `None` where it is
+/// malformed. A comma may stand in a target, and all but a quote in a quoted parameter.
+fn links(mut text: &str) -> Option<Vec<(&str, Vec<&str>)>> {
     let mut links = Vec::new();
     loop {
         text = text.trim_start_matches([' ', '\t', ',']);
@@ -69,14 +69,32 @@ fn links(mut text: &str) -> Option<Vec<(&str, &str)>> {
             return Some(links);
         }
         let (target, rest) = text.strip_prefix('<')?.split_once('>')?;
-        let mut quoted = false;
-        let ends = |c: char| {
-            quoted ^= c == '"';
-            c == ',' && !quoted
-        };
-        let (parameters, rest) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
+        let (mut parameters, mut from, mut end) = (Vec::new(), 0, rest.len());
+        let (mut quoted, mut escaped) = (false, false);
+        for (at, c) in rest.char_indices() {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if quoted => escaped = true,
+                '"' => quoted = !quoted,
+                ';' | ',' if !quoted => {
+                    parameters.push(&rest[from..at]);
+                    from = at + 1;
+                    if c == ',' {
+                        end = at;
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if quoted {
+            return None;
+        }
+        if end == rest.len() {
+            parameters.push(&rest[from..]);
+        }
         links.push((target, parameters));
-        text = rest;
+        text = &rest[end..];
     }
 }
 
@@ -85,8 +103,8 @@ fn next_page(first: &Url, answer: &Answer, asked: &Asked) -> Result<Option<Url>,
     let none = || Error::Malformed { asked: asked.clone(), why: "a Link header that is none".to_owned() };
     let values = answer.headers.get_all(LINK).iter().map(|value| value.to_str().ok().and_then(links));
     for (target, parameters) in values.collect::<Option<Vec<_>>>().ok_or_else(none)?.concat() {
-        let is_next = parameters.split(';').any(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let is_next = parameters.iter().any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((*parameter, ""));
             name.trim().eq_ignore_ascii_case("rel")
                 && value
                     .trim()
@@ -123,7 +141,7 @@ mod tests {
 
     #[test]
     fn links_are_told_apart_however_they_are_written() {
-        let two = Some(vec![("/a?x=1,2", "; rel=\"last\""), ("/b", "; rel=next")]);
+        let two = Some(vec![("/a?x=1,2", vec!["", " rel=\"last\""]), ("/b", vec!["", " rel=next"])]);
         for written in [
             "</a?x=1,2>; rel=\"last\",</b>; rel=next",
             "</a?x=1,2>; rel=\"last\", </b>; rel=next",
@@ -131,10 +149,21 @@ mod tests {
         ] {
             assert_eq!(links(written), two, "{written}");
         }
-        let titled = "</a>; title=\"b, <c>; rel=next\"; rel=prev";
-        assert_eq!(links(titled), Some(vec![("/a", &titled[4..])]));
+        // What is quoted is no parameter, and no link.
+        for title in ["title=\"b, <c>; rel=next\"", r#"title="b\", <c>; rel=next""#] {
+            let titled = format!("</a>; {title}; rel=prev");
+            let parameter = format!(" {title}");
+            let read = links(&titled).unwrap();
+            assert_eq!(read, [("/a", vec!["", &parameter, " rel=prev"])]);
+        }
         assert_eq!(links(""), Some(Vec::new()));
-        for bad in ["rel=next", "/a>; rel=next", "</a; rel=next", "</a>; rel=prev, rel=next"] {
+        for bad in [
+            "rel=next",
+            "/a>; rel=next",
+            "</a; rel=next",
+            "</a>; rel=prev, rel=next",
+            "</a>; title=\"b, </c>; rel=next",
+        ] {
             assert_eq!(links(bad), None, "{bad}");
         }
     }

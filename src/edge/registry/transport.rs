@@ -12,6 +12,7 @@ use reqwest::header::{
     HeaderValue, LOCATION,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
+use rustls::CertificateError::{BadSignature, UnknownIssuer};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use url::Url;
@@ -581,15 +582,16 @@ fn is_hopeless(error: &reqwest::Error) -> bool {
     error.is_builder() || error.is_dns() || tls(error).is_some()
 }
 
-/// Whether the peer's certificate is not one that is trusted.
+/// Whether nobody who is trusted vouches for the peer's certificate.
 pub(in crate::edge) fn is_distrusted(error: &reqwest::Error) -> bool {
-    trouble(error) == Some(Tls::Certificate)
+    trouble(error) == Some(Tls::Unknown)
 }
 
 fn trouble(error: &reqwest::Error) -> Option<Tls> {
     match tls(error)? {
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Some(Tls::None),
-        rustls::Error::InvalidCertificate(_) => Some(Tls::Certificate),
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Some(Tls::Absent),
+        // Another authority of the same name signed otherwise.
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => Some(Tls::Unknown),
         _ => None,
     }
 }
