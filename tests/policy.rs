@@ -154,6 +154,12 @@ fn staging_takes_less_than_production_and_no_option_lowers_either() {
     promote(&["--tag", "staging", "--tag", "latest"]).exits(0);
     assert_eq!(shop.named("latest"), Some(release.digest.clone()));
     assert_eq!(verify(&shop, &release.reference, 0)["verdict"], "met");
+
+    // Where both ask for the same, a tag of the one is not called one of the other.
+    let alike = fs::read_to_string(shop.path("quorate.toml")).unwrap().replace("staging = 1", "staging = 2");
+    shop.write("quorate.toml", alike);
+    let same = promote(&["--tag", "latest", "--environment", "staging"]).exits(0).json();
+    assert_eq!(same["environment"], "production");
 }
 
 #[test]
