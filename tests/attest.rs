@@ -646,6 +646,15 @@ fn a_file_that_cannot_be_written_loses_no_signature() {
     assert_eq!(shop::cell(&report, "linux/amd64", "github"), "counted");
     let kept = shop.quorate(&["attest", &release.reference, "--bundle", "kept.json", "-o", "json"]);
     assert_eq!(kept.exits(0).json()["outcome"], "already");
+    // Neither place takes it: the error is that of the one, and names the other.
+    if Path::new("/dev/full").exists() {
+        shop.bed.registry.fault(Fault::status(403).method("PUT"));
+        let lost = shop.attest(&release, "garnix", AMD64.1, &["--bundle-out", "/dev/full"]).exits(3);
+        let lost = lost.says("the bundle is not attached nor written to `/dev/full`");
+        assert!(lost.stderr.contains("registry-denied") && lost.stderr.contains("signs and logs anew"));
+        shop.bed.registry.clear_faults();
+        shop.attest(&release, "garnix", AMD64.1, &[]).exits(0);
+    }
 }
 
 #[test]

@@ -304,7 +304,9 @@ fn keep(request: &Request, bundle: &[u8]) -> Result<(), Error> {
 fn lost(request: &Request, error: Error) -> Error {
     let path = request.bundle_out.as_ref().map(|path| format!(" nor written to `{}`", path.display()));
     let path = path.unwrap_or_default();
-    Error::undecided(format!("the bundle is not attached{path}")).because(error)
+    Error::undecided(format!("the bundle is not attached{path}"))
+        .because(error)
+        .hint("run the same again once one of them can be: it signs and logs anew")
 }
 
 /// The manifest of the platform that the system builds for.
