@@ -238,7 +238,7 @@ fn the_second_interrupt_ends_it_at_once() {
     let sent = Instant::now();
     second_signal.send();
     let run = Run::finished(child).exits(130).says("a tag may have moved");
-    assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(5), "{:?}", sent.elapsed());
     assert_eq!(run.json()["verdict"], Value::Null);
     assert_eq!(shop.named("f1").as_ref(), Some(&second.digest), "nothing is put back");
     assert!(page(&shop).contains("✗ undecided") && !page(&shop).contains("✓"));
@@ -253,7 +253,7 @@ fn the_second_interrupt_ends_it_at_once() {
 fn before_a_tag_is_written_it_ends_at_once() {
     for signal in ["INT", "TERM"] {
         let (shop, first, second) = open();
-        shop.bed.registry.fault(slow(5000).path("/blobs/"));
+        shop.bed.registry.fault(slow(20_000).path("/blobs/"));
         let child = started(&shop, &second);
         let ready = Signal::ready(&child, signal);
         asked(&shop, "GET", "/blobs/", 1);
@@ -262,7 +262,7 @@ fn before_a_tag_is_written_it_ends_at_once() {
         let sent = Instant::now();
         ready.send();
         let run = Run::finished(child).exits(130).says("error: interrupted\n");
-        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+        assert!(sent.elapsed() < Duration::from_secs(5), "{:?}", sent.elapsed());
         assert_eq!(run.json()["outcome"], "undecided");
         assert!(shop.bed.registry.writes().is_empty());
         assert_eq!(shop.named("f1").as_ref(), Some(&first.digest));
@@ -285,7 +285,7 @@ fn ends(child: Child, signal: &str) {
     let run = Run::finished(child);
     assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{}", run.stderr);
     assert!(run.stderr.starts_with("error: interrupted\n"), "{}", run.stderr);
-    assert!(sent.elapsed() < Duration::from_secs(4), "{:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
 }
 
 #[test]
