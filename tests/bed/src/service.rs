@@ -37,7 +37,11 @@ impl<S: Serve> Service<S> {
         let mut shared = None;
         let server = Server::start(Duration::ZERO, |address| {
             let state = shared.insert(Arc::new(state(address))).clone();
-            move |request: http::Request<Bytes>| std::future::ready(state.serve(&request))
+            move |request: http::Request<Bytes>| {
+                let state = state.clone();
+                // Not before it is waited for: a fault may come first, or in its place.
+                async move { state.serve(&request) }
+            }
         });
         Self { server, state: shared.expect("the handler was made") }
     }

@@ -316,3 +316,12 @@ fn a_fault_can_hide_a_write_that_succeeded() {
     assert_eq!(post(&log, &request).status, 409);
     assert_eq!(log.request_count(), 2);
 }
+
+#[test]
+fn a_fault_in_the_place_of_an_answer_writes_nothing() {
+    let log = Log::start();
+    log.fault(Fault::status(503).method("POST").times(1));
+    let request = hashed_rekord(&SigningKey::generate(), b"payload");
+    assert_eq!((post(&log, &request).status, log.size()), (503, 0));
+    assert_eq!((post(&log, &request).status, log.size()), (201, 1));
+}
